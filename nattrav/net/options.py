@@ -1,0 +1,63 @@
+"""Opening sockets the way this project wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from nattrav.net.address import TransportAddress
+
+SO_RXQ_OVFL = 40
+IPV6_TCLASS = 67
+IP_MTU_DISCOVER = 10
+IP_PMTUDISC_DONT = 0
+
+
+def open_udp(
+    local: TransportAddress,
+    *,
+    receive_buffer: int | None = None,
+    send_buffer: int | None = None,
+    reuse_port: bool = False,
+    tos: int | None = None,
+) -> socket.socket:
+    """Open a non-blocking UDP socket bound to `local`.
+
+    IPv6 sockets are IPv6-only, so that IPv4 clients never appear as mapped addresses. Buffers are in bytes and
+    limited by the kernel's `net.core.rmem_max`. Raises OSError when the address cannot be bound.
+    """
+    sock = socket.socket(local.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if local.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        else:
+            # Large SIP messages and video frames may be fragmented; path MTU discovery would turn them into EMSGSIZE.
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if send_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        if tos is not None:
+            set_tos(sock, tos)
+        sock.bind(local)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def set_tos(sock: socket.socket, tos: int) -> None:
+    """Set the IPv4 TOS or IPv6 traffic class octet (DSCP in its upper six bits)."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TCLASS, tos)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+
+
+def force_receive_buffer(sock: socket.socket, size: int) -> int:
+    """Ask for `size` bytes past the kernel's limit where allowed (CAP_NET_ADMIN); return what was granted."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
