@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -32,6 +31,6 @@ async def _limited(function: object, arguments: dict[str, object]) -> None:
 
 
 @pytest.fixture
-def autojump_clock() -> Iterator[trio.testing.MockClock]:
+def autojump_clock() -> trio.testing.MockClock:
     """A clock that jumps to the next deadline whenever every task is asleep."""
-    yield trio.testing.MockClock(autojump_threshold=0)
+    return trio.testing.MockClock(autojump_threshold=0)

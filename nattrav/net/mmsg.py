@@ -66,7 +66,7 @@ class MmsgDatagrams:
         headers = layout.headers
         headers["namelen"] = self._namelen
         layout.iovecs["len"] = batch.size
-        count = _libc.recvmmsg(
+        count: int = _libc.recvmmsg(
             self.sock.fileno(), layout.pointer, min(batch.slots, VLEN_MAX), MSG_DONTWAIT, None
         )
         if count < 0:
@@ -166,7 +166,7 @@ class PortableDatagrams:
         sent = 0
         for slot in range(batch.count) if rows is None else rows.tolist():
             try:
-                self.sock.sendto(batch.data[slot, : int(batch.length[slot])], batch.peer_address(slot))
+                self.sock.sendto(batch.payload(slot), batch.peer_address(slot))
             except OSError as error:
                 self.send_errors[error.errno or 0] += 1
             else:

@@ -1,0 +1,26 @@
+"""The whole configuration, one field a table."""
+
+from __future__ import annotations
+
+from nattrav.config.admin import AdminSection
+from nattrav.config.control import ControlSection
+from nattrav.config.location import LocationSection
+from nattrav.config.log import LogSection
+from nattrav.config.node import NodeSection
+from nattrav.config.relay import RelaySection
+from nattrav.config.sip import SipSection
+from nattrav.config.stun import StunSection
+from nattrav.config.types import Section
+
+
+class Configuration(Section):
+    """What one file says; every table has defaults, so an empty file is a working one."""
+
+    node: NodeSection = NodeSection()
+    admin: AdminSection = AdminSection()
+    log: LogSection = LogSection()
+    stun: StunSection = StunSection()
+    sip: SipSection = SipSection()
+    relay: RelaySection = RelaySection()
+    control: ControlSection = ControlSection()
+    location: LocationSection = LocationSection()

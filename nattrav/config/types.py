@@ -1,0 +1,48 @@
+"""Value types of the configuration: each says its rule, in Python and in the JSON schema."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from nattrav.net.address import TransportAddress
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Section(BaseModel):
+    """A table of the configuration file: unknown keys are errors, docstrings become the manual."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def duration(value: Any) -> float:
+    """Read `25s`, `250ms`, `2m`, `1h30m` or a number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError('write a duration such as "25s", "250ms", "2m" or "1h30m"')
+    if isinstance(value, int | float):
+        return float(value)
+    parts = _DURATION.findall(value)
+    if not parts or _DURATION.sub("", value).strip():
+        raise ValueError('write a duration such as "25s", "250ms", "2m" or "1h30m"')
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def transport_address(value: Any) -> str:
+    """Check `ADDRESS:PORT` (IPv6 in brackets) and give its canonical spelling."""
+    if not isinstance(value, str):
+        raise ValueError('write "ADDRESS:PORT"')
+    return str(TransportAddress.parse(value))
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(duration),
+    Field(ge=0),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?\s*(ms|s|m|h|d))+$"}),
+]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+SocketAddress = Annotated[str, BeforeValidator(transport_address)]

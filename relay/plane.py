@@ -1,0 +1,191 @@
+"""The seam between deciding and carrying: what the engine tells a data plane, and what it reads back.
+
+A flow is one component's local socket with its ingress rules and its way out. The engine lives in the control
+thread; each data thread owns its flows' learned state. Instructions are queued and carried out in order between
+two batches, counters are read without asking.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nattrav.net.address import TransportAddress
+from relay.session import Learning
+
+
+class DropReason(enum.Enum):
+    """Why a datagram was not passed on: metric label, counter and the word in `explain`."""
+
+    NO_PEER = "no_peer"
+    SOURCE_MISMATCH = "source_mismatch"
+    WORSE_CANDIDATE = "worse_candidate"
+    NOT_RTP = "not_rtp"
+    MALFORMED = "malformed"
+    NOT_ANSWERED = "not_answered"
+    WRONG_LOCAL = "wrong_local"
+    ON_HOLD = "on_hold"
+    BLOCKED = "blocked"
+    NAT_WAIT = "nat_wait"
+    LATE = "late"
+    TOO_BIG = "too_big"
+    RATE_LIMITED = "rate_limited"
+    SEND_ERROR = "send_error"
+    QUEUE_FULL = "queue_full"
+    LOOP = "loop"
+
+
+class Rank(enum.IntEnum):
+    """How close a source is to what signalling said, best first; the latch never prefers a worse one."""
+
+    EXACT = 0
+    SAME_HOST = 1
+    SIGNALLING_HOST = 2
+    SAME_PORT = 3
+    NEITHER = 4
+
+
+class Content(enum.Enum):
+    """What a flow's datagrams must be (RFC 7983, RFC 5761)."""
+
+    RTP = "rtp"
+    RTCP = "rtcp"
+    MUX = "mux"
+    DATAGRAM = "datagram"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """Rules of one flow. `egress` carries RTP and datagrams on, `egress_rtcp` RTCP; None = nowhere yet.
+
+    advertised          where this party's SDP wants packets for this component; also rank EXACT of its source
+    signalling_host     where its SIP came from, when the driver said so
+    public              our address of this flow was handed out to the party: packets may be learned from
+    may_send            the party's direction and no block let RTP from it through (RTCP always passes)
+    asymmetric          packets go to `advertised`, whatever was learned
+    """
+
+    content: Content
+    advertised: TransportAddress | None = None
+    signalling_host: str | None = None
+    learning: Learning = Learning.HEURISTIC
+    strict: bool = True
+    handover: bool = False
+    asymmetric: bool = False
+    public: bool = False
+    may_send: bool = True
+    blocked: bool = False
+    nat_wait: bool = False
+    pierce: bool = False
+    validate: bool = True
+    payload_types: frozenset[int] = frozenset()
+    clock_rates: tuple[tuple[int, int], ...] = ()
+    secured: bool = False
+    egress: int | None = None
+    egress_rtcp: int | None = None
+    packet_rate_limit: int = 1000
+    size_limit: int = 1500
+    window: float = 3.0
+    tos: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a flow knows of its party's real address; also what a snapshot stores and a restart gives back."""
+
+    target: TransportAddress | None = None
+    source: TransportAddress | None = None
+    latched: bool = False
+    rank: Rank | None = None
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RtpFigures:
+    """RFC 3550 figures of one received RTP stream. Jitter is in seconds."""
+
+    ssrc: int = 0
+    payload_type: int = 0
+    expected: int = 0
+    received: int = 0
+    lost: int = 0
+    reordered: int = 0
+    duplicates: int = 0
+    jitter: float = 0.0
+    highest_sequence: int = 0
+    timestamp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFigures:
+    """Counters of one flow. Times are monotonic seconds; 0 = never."""
+
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    rtcp_in: int = 0
+    first_in: float = 0.0
+    last_in: float = 0.0
+    last_accepted: float = 0.0
+    drops: dict[DropReason, int] = field(default_factory=dict)
+    learned: Learned = Learned()
+    rtp: RtpFigures = RtpFigures()
+
+
+class FlowEventKind(enum.Enum):
+    """What a data thread tells about a flow without being asked."""
+
+    LEARNED = "learned"
+    LATCHED = "latched"
+    RELEARNED = "relearned"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEvent:
+    """One learning event, for `explain`: which source, how close to signalling, when."""
+
+    flow: int
+    kind: FlowEventKind
+    source: TransportAddress
+    rank: Rank
+    at: float
+    reason: DropReason | None = None
+
+
+class Plane(Protocol):
+    """A data plane, as the engine uses it. Flow numbers are unique over all threads and never reused while open."""
+
+    def open(
+        self,
+        sock: socket.socket,
+        local: TransportAddress,
+        settings: FlowSettings,
+        *,
+        shard: int,
+        learned: Learned | None = None,
+    ) -> int:
+        """Take over a bound socket as a new flow of data thread `shard`; return its number."""
+
+    def set(self, flow: int, settings: FlowSettings, *, relearn: bool) -> None:
+        """Change a flow's rules. `relearn` opens a new learning window, as accepted signalling does."""
+
+    def close(self, flow: int) -> FlowFigures:
+        """Stop a flow, close its socket, and give its last figures."""
+
+    def figures(self, flow: int) -> FlowFigures:
+        """Read one flow's counters."""
+
+    def last_accepted(self, flows: Sequence[int]) -> float:
+        """Latest time any of these flows received a packet that was not dropped; 0 if never."""
+
+    def events(self) -> list[FlowEvent]:
+        """Take the events since the last call (bounded; the oldest are lost first)."""
+
+    @property
+    def shards(self) -> int:
+        """Number of data threads."""
