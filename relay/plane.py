@@ -8,12 +8,12 @@ two batches, counters are read without asking.
 from __future__ import annotations
 
 import enum
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.options import Socket
 from relay.session import Learning
 
 
@@ -162,7 +162,7 @@ class Plane(Protocol):
 
     def open(
         self,
-        sock: socket.socket,
+        sock: Socket,
         local: TransportAddress,
         settings: FlowSettings,
         *,

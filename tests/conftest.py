@@ -13,9 +13,9 @@ import trio.testing
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     function = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(
-        getattr(function, "hypothesis", function)
-    ) and not inspect.iscoroutinefunction(function):
+    if not inspect.iscoroutinefunction(getattr(function, "hypothesis", function)) and not inspect.iscoroutinefunction(
+        function
+    ):
         return None
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}

@@ -103,9 +103,7 @@ def may_do_io(module: str) -> bool:
     return module.startswith(IO_ROOMS) or "io" in parts
 
 
-@pytest.mark.parametrize(
-    ("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_module_imports_only_its_own_floor_and_lower_ones(module: str, path: Path) -> None:
     here = room(module)
     if here is None:
@@ -119,9 +117,7 @@ def test_a_module_imports_only_its_own_floor_and_lower_ones(module: str, path: P
         assert (here, there) not in FORBIDDEN, f"{path}:{line}: {here} must not know {there}"
 
 
-@pytest.mark.parametrize(
-    ("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_only_shells_touch_sockets_clocks_files_and_randomness(module: str, path: Path) -> None:
     if may_do_io(module):
         return
@@ -129,9 +125,7 @@ def test_only_shells_touch_sockets_clocks_files_and_randomness(module: str, path
     assert not touched, touched
 
 
-@pytest.mark.parametrize(
-    ("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_names_say_what_a_file_is_about(module: str, path: Path) -> None:
     forbidden = {"utils", "util", "helpers", "common", "misc", "manager", "base"}
     assert not forbidden & set(module.split(".")), f"{path}: say what is in it"

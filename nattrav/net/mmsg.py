@@ -66,9 +66,7 @@ class MmsgDatagrams:
         headers = layout.headers
         headers["namelen"] = self._namelen
         layout.iovecs["len"] = batch.size
-        count: int = _libc.recvmmsg(
-            self.sock.fileno(), layout.pointer, min(batch.slots, VLEN_MAX), MSG_DONTWAIT, None
-        )
+        count: int = _libc.recvmmsg(self.sock.fileno(), layout.pointer, min(batch.slots, VLEN_MAX), MSG_DONTWAIT, None)
         if count < 0:
             code = ctypes.get_errno()
             batch.count = 0
@@ -127,16 +125,10 @@ class _Layout:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.iovecs = np.zeros(batch.slots, _IOVEC)
-        self.iovecs["base"] = (
-            batch.data.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * batch.data.strides[0]
-        )
+        self.iovecs["base"] = batch.data.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * batch.data.strides[0]
         self.headers = np.zeros(batch.slots, _HEADER)
-        self.headers["name"] = (
-            batch.peer.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * batch.peer.strides[0]
-        )
-        self.headers["iov"] = (
-            self.iovecs.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * self.iovecs.strides[0]
-        )
+        self.headers["name"] = batch.peer.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * batch.peer.strides[0]
+        self.headers["iov"] = self.iovecs.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * self.iovecs.strides[0]
         self.headers["iovlen"] = 1
         self.pointer = self.headers.ctypes.data
 

@@ -7,6 +7,9 @@ import socket
 
 from nattrav.net.address import TransportAddress
 
+Socket = socket.socket
+"""For rooms that hand sockets on without touching them."""
+
 SO_RXQ_OVFL = 40
 IPV6_TCLASS = 67
 IP_MTU_DISCOVER = 10
