@@ -49,6 +49,14 @@ def parse_datagram_untrusted(data: bytes) -> Request | Response:
     return message
 
 
+def readable(head: bytes) -> Request | Response | None:
+    """Give what can be read of the head of a message that is broken, for the 400; None for no message at all."""
+    try:
+        return _read_head(head.decode("latin-1"), b"")[0]
+    except MalformedMessage:
+        return None
+
+
 def _read_head(text: str, body: bytes) -> tuple[Request | Response, MalformedMessage | None]:
     """Index the head; the problem, if any, is given beside a message of what was readable."""
     problem = None

@@ -81,6 +81,15 @@ class Via:
         """Host in lower case and port, the transport's default filled in: for matching (§17.2.3)."""
         return self.host.lower(), self.port or DEFAULT_PORTS.get(self.transport, 5060)
 
+    @property
+    def reply_address(self) -> tuple[str, int]:
+        """Where a response goes (RFC 3261 §18.2.2, RFC 3581 §4): host or address, and port."""
+        port = self.port or DEFAULT_PORTS.get(self.transport, 5060)
+        maddr = self.maddr
+        if maddr is not None:
+            return maddr, port
+        return self.received or self.host, self.rport or port
+
     def stamped(self, source: TransportAddress, *, force_rport: bool = False) -> str:
         """Write the value as the server transport hands it on: what a client claimed is overwritten.
 
