@@ -1,4 +1,4 @@
-"""One attempt to deliver a request: a client transaction with its destination, and the order in which they are tried."""
+"""One attempt to deliver a request: a client transaction with its destination; and the order of several."""
 
 from __future__ import annotations
 

@@ -5,32 +5,15 @@ Works on the line lists of an `Edit`; nothing that stays is rendered anew.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
+from nattrav.proxy.listener import Listener
 from nattrav.sip.edit import Edit
 from nattrav.sip.grammar import split_first
 from nattrav.sip.message import Request, Response
 from nattrav.sip.name_addr import NameAddr
 
-COOKIE = "z9hG4bK"
 RECORD_ROUTED = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY", "UPDATE"))
-
-
-def loop_part(request: Request) -> str:
-    """Hash what steers routing (R7): not the method, so that CANCEL and ACK agree, and not the top Via."""
-    names = request.names
-    parts = [
-        request.request_uri,
-        request.from_.tag or "",
-        request.to.tag or "",
-        request.call_id,
-        str(request.cseq.number),
-    ]
-    for name in ("route", "proxy-require", "proxy-authorization"):
-        if name in names:
-            parts.extend(request.all(name))
-    return hashlib.blake2b("\n".join(parts).encode("latin-1"), digest_size=6).hexdigest()
 
 
 def outgoing(
@@ -85,6 +68,13 @@ def outgoing(
     if strip_authorization and "proxy-authorization" in names:
         edit.remove("proxy-authorization")
     return edit, request_uri
+
+
+def record_route(listener: Listener, token: str | None, *, explicit: bool = False) -> str:
+    """Write a Record-Route value of ours: loose routing, the token of an access-side peer, the transport if not UDP."""
+    user = "" if token is None else f"{token}@"
+    transport = f";transport={listener.transport}" if explicit or listener.transport != "udp" else ""
+    return f"<sip:{user}{listener.sent_by}{transport};lr>"
 
 
 def add_via(edit: Edit, via: str) -> None:

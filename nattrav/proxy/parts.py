@@ -14,6 +14,7 @@ from nattrav.proxy.nat import NatTests
 from nattrav.proxy.quirks import Quirks, rule_from
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
+from nattrav.sip.branch import BranchMaker
 
 Randomness = Callable[[int], bytes]
 """Gives that many unpredictable octets; tests pass a counter, so that a run can be replayed octet by octet."""
@@ -67,7 +68,7 @@ class Parts:
         self._request = 0
         self._unique = 0
         self._salt = randomness(9)
-        self._salt_text = self._salt.hex()[:10]
+        self.branches = BranchMaker(randomness(32))
         self._tag_secret = randomness(16)
 
     def wall(self, now: float) -> float:

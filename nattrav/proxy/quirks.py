@@ -26,6 +26,12 @@ class Treatment:
     max_udp: int | None = None
     entry: str | None = None
 
+    @property
+    def needs_base32(self) -> bool:
+        """The device changes the letter case of user parts."""
+        alphabet = self.token_alphabet
+        return alphabet is not None and alphabet != "base64url"
+
 
 PLAIN = Treatment()
 

@@ -138,7 +138,9 @@ class Routing:
         transport = uri.transport or ("tls" if uri.secure else "udp")
         if uri.secure and transport == "tcp":
             transport = "tls"
-        return self.to_address(transport, TransportAddress(canonical(host), uri.port or _PORTS.get(transport, 5060)), near)
+        return self.to_address(
+            transport, TransportAddress(canonical(host), uri.port or _PORTS.get(transport, 5060)), near
+        )
 
     def to_address(
         self, transport: str, address: TransportAddress, near: Listener | None, server_name: str | None = None
@@ -193,7 +195,7 @@ class Routing:
             hops = [self._to_binding(one) for one in bound]
             gone = [hop for hop in hops if hop.next_hop is None]
             hops = [hop for hop in hops if hop.next_hop is not None]
-            return hops if hops else Refused(430 if gone else 480, "N1")
+            return hops or Refused(430 if gone else 480, "N1")
         if self._bindings.knows(aor) or self._is_user(aor):
             return Refused(480, "R3")
         found = self._upstreams.for_number(uri.user, now, exclude=sender.upstream)

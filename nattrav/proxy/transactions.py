@@ -63,7 +63,19 @@ class Transactions:
 class ServerTransaction(Timed):
     """Server side (§17.2). `flow` is where responses go; `request` and `context` are let go after the final one."""
 
-    __slots__ = ("context", "final", "flow", "give_up", "interval", "invite", "key", "last", "request", "state", "table")
+    __slots__ = (
+        "context",
+        "final",
+        "flow",
+        "give_up",
+        "interval",
+        "invite",
+        "key",
+        "last",
+        "request",
+        "state",
+        "table",
+    )
 
     def __init__(self, table: Transactions, key: Key, request: Request, flow: Flow) -> None:
         super().__init__()
@@ -154,12 +166,15 @@ class Context(Protocol):
     def on_response(self, branch: ClientTransaction, response: Response, now: float) -> None:
         """A response that is not a retransmission absorbed here."""
 
+    def on_trying(self, branch: ClientTransaction, now: float) -> None:
+        """A 100, which is never passed on."""
+
     def on_timeout(self, branch: ClientTransaction, now: float) -> None:
         """No final response in time (timers B, C, F)."""
 
 
 class ClientTransaction(Timed):
-    """Client side (§17.1). `key` is (branch, CSeq method). `hop` is where the request went; retransmissions go there too."""
+    """Client side (§17.1). `key` is (branch, CSeq method); `hop` is where the request went and retransmissions go."""
 
     __slots__ = (
         "ack",
@@ -229,8 +244,11 @@ class ClientTransaction(Timed):
                     table.timers.set(self, now + table.values.ringing)
             elif self.hop is not None and self.hop.transport == "udp":
                 self.interval = table.values.t2
-            if status > 100 and self.context is not None:
-                self.context.on_response(self, response, now)
+            if self.context is not None:
+                if status > 100:
+                    self.context.on_response(self, response, now)
+                else:
+                    self.context.on_trying(self, now)
             return
         if self.invite:
             self._receive_invite_final(response, status, now)

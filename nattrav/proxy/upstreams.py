@@ -104,7 +104,9 @@ class Upstreams:
             return found
         found = sorted(found, key=lambda state: (not state.usable(now), state.settings.priority))
         head = [
-            s for s in found if s.usable(now) == found[0].usable(now) and s.settings.priority == found[0].settings.priority
+            s
+            for s in found
+            if s.usable(now) == found[0].usable(now) and s.settings.priority == found[0].settings.priority
         ]
         total = sum(state.settings.weight for state in head)
         if len(head) > 1 and total:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nattrav.proxy.listener import Listeners
+from nattrav.sip.branch import loop_part_of
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
 
@@ -46,7 +47,6 @@ def is_loop(request: Request, listeners: Listeners, loop_part: str) -> bool:
     for via in request.vias[1:]:
         if not listeners.is_ours(via.host.lower(), via.port, via.transport):
             continue
-        branch = via.branch or ""
-        if branch.startswith("z9hG4bK") and branch.rpartition(".")[2] == loop_part:
+        if loop_part_of(via.branch) == loop_part:
             return True
     return False
