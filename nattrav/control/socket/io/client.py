@@ -18,12 +18,12 @@ class Unreachable(Exception):
     """Nobody answers on the control socket; the message says why."""
 
 
-async def ask(path: Path, verb: str, args: dict[str, Any] | None = None, *, timeout: float = 10.0) -> Any:
+async def ask(path: Path, verb: str, args: dict[str, Any] | None = None, *, limit: float = 10.0) -> Any:
     """Ask one verb and give its result.
 
-    Raises VerbError when the service refuses, Unreachable when there is none, trio.TooSlowError after `timeout`.
+    Raises VerbError when the service refuses, Unreachable when there is none, trio.TooSlowError after `limit` seconds.
     """
-    with trio.fail_after(timeout):
+    with trio.fail_after(limit):
         async with Client.open(path) as client:
             return await client.ask(verb, args)
 
