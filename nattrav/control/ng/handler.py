@@ -9,6 +9,7 @@ from nattrav.control.ng.codec_bencode import Encodable, Value
 from nattrav.control.ng.memory import CallMemory, Offered, counted, manages_version, replaced_origin
 from nattrav.control.ng.messages import CARRIED_OUT, UNSUPPORTED, Request, read, side_options
 from nattrav.control.ng.party_media import IncompleteDescription, party_media
+from nattrav.control.ng.statistics import ControlStatistics
 from nattrav.sdp.description import Connection, Description, MalformedMessage, parse
 from nattrav.sdp.media import RTP_PROTOCOLS, has_ice
 from nattrav.sdp.rewrite import Place, Unplaceable, Wording, compose
@@ -42,6 +43,7 @@ class Handler:
         self._engine = engine
         self._mark = mark
         self.memory = memory if memory is not None else CallMemory()
+        self.statistics = ControlStatistics()
 
     def handle(self, raw: dict[bytes, Value], *, source: str | None, now: float) -> Reply:
         """Carry out one decoded request and give its reply; never raises for what a client sent."""

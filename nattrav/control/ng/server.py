@@ -87,7 +87,7 @@ class Server:
         key = cookie if source is None else b"%b %b" % (source.encode(), cookie)
         stored = self._cache.find(key, now)
         if stored is not None:
-            return Outcome(stored, "", "duplicate")
+            return Outcome(stored, "unknown", "duplicate")
         command, reply, as_json = self._carry_out(payload, source, now)
         encode = codec_json.encode if as_json else codec_bencode.encode
         body = encode(reply)
@@ -96,6 +96,11 @@ class Server:
         result = b"%b %b" % (cookie, body)
         self._cache.store(key, result, now)
         return Outcome(result, command, "error" if reply["result"] == "error" else "ok")
+
+    def record(self, source: str | None, outcome: Outcome, seconds: float) -> None:
+        """Note how long a request took, for `statistics`."""
+        if outcome.reply is not None and outcome.result != "duplicate":
+            self.handler.statistics.count(source, outcome.command, failed=outcome.result == "error", seconds=seconds)
 
     def allows(self, source: str) -> bool:
         """Tell whether plain messages of a source are accepted."""
@@ -118,16 +123,16 @@ class Server:
             try:
                 raw = codec_bencode.decode(payload)
             except MalformedMessage:
-                return "", error("Could not decode bencode dictionary"), False
+                return "unknown", error("Could not decode bencode dictionary"), False
             assert isinstance(raw, dict)
             return command_of(raw), self.handler.handle(raw, source=source, now=now), False
         if first == b"{":
             try:
                 raw = codec_json.decode(payload)
             except MalformedMessage:
-                return "", error("Failed to parse JSON document"), True
+                return "unknown", error("Failed to parse JSON document"), True
             return command_of(raw), self.handler.handle(raw, source=source, now=now), True
-        return "", error("Invalid NG data format" if first else "Invalid data (no payload)"), False
+        return "unknown", error("Invalid NG data format" if first else "Invalid data (no payload)"), False
 
 
 def command_of(raw: dict[bytes, Value]) -> str:
