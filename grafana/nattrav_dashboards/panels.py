@@ -79,20 +79,37 @@ def build(board: Board) -> models.Dashboard:
         .time("now-6h", "now")
         .timezone("browser")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
-        .link(dashboard.DashboardLink("nattrav").type(models.DashboardLinkType.DASHBOARDS).tags(["nattrav"]).as_dropdown(True).keep_time(True).include_vars(True))
+        .link(
+            dashboard.DashboardLink("nattrav")
+            .type(models.DashboardLinkType.DASHBOARDS)
+            .tags(["nattrav"])
+            .as_dropdown(True)
+            .keep_time(True)
+            .include_vars(True)
+        )
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
         .with_variable(_query_variable("job", "Job", "label_values(nattrav_build_info, job)"))
-        .with_variable(_query_variable("instance", "Instance", 'label_values(nattrav_build_info{job="$job"}, instance)', many=True))
+        .with_variable(
+            _query_variable("instance", "Instance", 'label_values(nattrav_build_info{job="$job"}, instance)', many=True)
+        )
     )
     if board.pools:
-        builder.with_variable(_query_variable("pool", "Port pool", 'label_values(nattrav_relay_ports{job="$job"}, pool)', many=True))
+        builder.with_variable(
+            _query_variable("pool", "Port pool", 'label_values(nattrav_relay_ports{job="$job"}, pool)', many=True)
+        )
     if board.upstreams:
-        builder.with_variable(_query_variable("upstream", "Upstream", 'label_values(nattrav_sip_upstream_up{job="$job"}, upstream)', many=True))
+        builder.with_variable(
+            _query_variable(
+                "upstream", "Upstream", 'label_values(nattrav_sip_upstream_up{job="$job"}, upstream)', many=True
+            )
+        )
     for name, expr, colour in (
         ("Version", 'changes(nattrav_build_info{job="$job"}[2m]) > 0', "blue"),
         ("Draining", 'nattrav_draining{job="$job",instance=~"$instance"} == 1', "orange"),
     ):
-        builder.annotation(dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expr))
+        builder.annotation(
+            dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expr)
+        )
     number, top = 1, 0
     for title, panels in board.rows:
         builder.with_row(dashboard.Row(title).id(number).grid_pos(models.GridPos(h=1, w=COLUMNS, x=0, y=top)))
@@ -108,7 +125,13 @@ def build(board: Board) -> models.Dashboard:
 
 
 def _query_variable(name: str, label: str, query: str, *, many: bool = False) -> dashboard.QueryVariable:
-    variable = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query(query).refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    variable = (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query(query)
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    )
     return variable.multi(True).include_all(True).all_value(".*") if many else variable
 
 
@@ -125,7 +148,11 @@ def _panel(panel: Panel):  # type: ignore[no-untyped-def]
         if query.legend:
             target.legend_format(query.legend)
         if query.instant or panel.kind in ("stat", "bargauge", "table"):
-            target.instant().format(prometheus_models.PromQueryFormat.TABLE if panel.kind == "table" else prometheus_models.PromQueryFormat.TIME_SERIES)
+            target.instant().format(
+                prometheus_models.PromQueryFormat.TABLE
+                if panel.kind == "table"
+                else prometheus_models.PromQueryFormat.TIME_SERIES
+            )
         else:
             target.range()
         if panel.kind == "heatmap":
