@@ -65,6 +65,7 @@ class FlowSettings:
     signalling_host     where its SIP came from, when the driver said so
     public              our address of this flow was handed out to the party: packets may be learned from
     may_send            the party's direction and no block let RTP from it through (RTCP always passes)
+    selected            this is the leg's port now; what still comes to one it was moved away from is `wrong_local`
     asymmetric          packets go to `advertised`, whatever was learned
     """
 
@@ -90,6 +91,7 @@ class FlowSettings:
     size_limit: int = 1500
     window: float = 3.0
     tos: int | None = None
+    selected: bool = True
 
 
 @dataclass(frozen=True, slots=True)
