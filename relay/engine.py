@@ -18,6 +18,7 @@ from relay.plane import Plane
 from relay.policy import Policy
 from relay.ports import NoSocket, Opener
 from relay.report import SessionReport, report_session
+from relay.selection import Selection, set_block
 from relay.session import CallKey, PartyMedia, Placement, Refusal, SideOptions
 from relay.statistics import Statistics, Totals
 from relay.streams import Streams
@@ -27,6 +28,7 @@ Effects = list[Effect]
 Parties = list[Party]
 
 UNKNOWN = "Unknown call-id"
+UNKNOWN_BLOCK = "Unknown call-ID"
 UNKNOWN_DELETE = "Call-ID not found or tags didn't match"
 
 
@@ -159,6 +161,23 @@ class Engine:
             raise Refusal(UNKNOWN)
         return self._remove(session, list(session.parties), CloseReason.ADMIN, now)
 
+    def block(self, selection: Selection) -> None:
+        """Hold the selected media back; it is still received, counted and learned from. Refusal in ng's words."""
+        self._set_block(selection, blocked=True)
+
+    def unblock(self, selection: Selection) -> None:
+        """Let blocked media pass again. Refusal in ng's words."""
+        self._set_block(selection, blocked=False)
+
+    def _set_block(self, selection: Selection, *, blocked: bool) -> None:
+        session = self.sessions.get(selection.call_id)
+        if session is None:
+            raise Refusal(UNKNOWN_BLOCK)
+        set_block(session, selection, blocked=blocked)
+        self.changed.add(session.call_id)
+        for party in session.parties:
+            self.streams.refresh(session, party)
+
     def query(
         self, call_id: str, from_tag: str | None = None, to_tag: str | None = None, *, now: float
     ) -> SessionReport:
@@ -248,7 +267,7 @@ class Engine:
             if party.partner in gone:
                 others = [other for other in session.parties if other.partner is party]
                 party.partner = others[-1] if others else None
-                self.streams.refresh(session, party)
+            self.streams.refresh(session, party)
 
     def _finish(self, session: Session, reason: CloseReason, now: float) -> None:
         del self.sessions[session.call_id]

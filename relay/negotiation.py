@@ -57,6 +57,7 @@ class Negotiation:
         self.streams = streams
         self.answer = answer
         self._rows: list[_Row] = []
+        self._stopped = False
         self._taken: list[tuple[LocalAddress, Port]] = []
         self._mates: list[tuple[PortSet, Port]] = []
         self._sender_interface, sender_family = self._interface(match.sender, options.from_interface)
@@ -196,6 +197,8 @@ class Negotiation:
         if self.answer:
             self._close_unanswered(now)
         self._install()
+        if self._stopped:
+            self._refresh_others()
         return [self._placement(row) for row in self._rows]
 
     def _connect(self) -> None:
@@ -272,18 +275,28 @@ class Negotiation:
         for leg in (sender, receiver):
             if leg.mux or leg.carriage is Carriage.DATAGRAM:
                 self.streams.stop_rtcp(leg, now)
+                self._stopped = True
 
     def _close(self, row: _Row, now: float) -> None:
         row.sender.media = row.media
         for leg in (row.sender, row.receiver):
-            self.streams.stop_leg(leg, now)
-            leg.forget_ports()
+            self._stop(leg, now)
+
+    def _stop(self, leg: Leg, now: float) -> None:
+        self._stopped = True
+        self.streams.stop_leg(leg, now)
+        leg.forget_ports()
 
     def _close_unanswered(self, now: float) -> None:
         for party in (self.match.sender, self.match.receiver):
             for leg in party.legs[len(self._rows) :]:
-                self.streams.stop_leg(leg, now)
-                leg.forget_ports()
+                self._stop(leg, now)
+
+    def _refresh_others(self) -> None:
+        """No flow of a third party, such as another branch, may keep naming a flow that was closed."""
+        for party in self.session.parties:
+            if party is not self.match.sender and party is not self.match.receiver:
+                self.streams.refresh(self.session, party)
 
     def _install(self) -> None:
         session = self.session

@@ -65,8 +65,10 @@ class FlowSettings:
     signalling_host     where its SIP came from, when the driver said so
     public              our address of this flow was handed out to the party: packets may be learned from
     may_send            the party's direction and no block let RTP from it through (RTCP always passes)
-    selected            this is the leg's port now; what still comes to one it was moved away from is `wrong_local`
     asymmetric          packets go to `advertised`, whatever was learned
+    selected            this local address is the one the party's SDP was last given; packets elsewhere teach nothing
+    continuity          a source that carries the stream on (same SSRC, next sequence numbers) may replace a silent one
+    companion           on an RTCP flow: the same party's RTP flow, whose latched host ranks as SAME_HOST here
     """
 
     content: Content
@@ -77,6 +79,9 @@ class FlowSettings:
     handover: bool = False
     asymmetric: bool = False
     public: bool = False
+    selected: bool = True
+    continuity: bool = False
+    companion: int | None = None
     may_send: bool = True
     blocked: bool = False
     nat_wait: bool = False
@@ -91,7 +96,6 @@ class FlowSettings:
     size_limit: int = 1500
     window: float = 3.0
     tos: int | None = None
-    selected: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Policy:
     learning: Learning = Learning.HEURISTIC
     strict_source: bool = True
     window: float = 3.0
+    continuity: bool = False
     validate: bool = True
     audio_packet_rate: int = 1000
     video_packet_rate: int = 10000

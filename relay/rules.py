@@ -137,4 +137,6 @@ def flow_settings(session: Session, leg: Leg, ports: PortSet, *, rtcp: bool, pol
         window=policy.window,
         tos=policy.tos if session.tos is None else session.tos,
         selected=ports is leg.ports or ports is leg.pending,
+        companion=ports.rtp.flow if rtcp and ports.rtp.flow != NOT_OPEN else None,
+        continuity=policy.continuity,
     )
