@@ -8,7 +8,7 @@ from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
 from nattrav.proxy.best_response import best, with_all_challenges
 from nattrav.proxy.calls import Call, CallState, Party
-from nattrav.proxy.effects import Flow, Lookup, Target
+from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.media import Side, sdp_of
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
@@ -19,6 +19,7 @@ from nattrav.proxy.transactions import ClientTransaction, ServerTransaction, Sta
 from nattrav.sip.edit import Edit
 from nattrav.sip.message import Request, Response
 from nattrav.sip.response import respond
+from nattrav.sip.transport.flow import Flow, Target
 
 ENDS_DIALOG = frozenset((408, 481))
 """Failures of an in-dialog INVITE, UPDATE or BYE that end the dialog (RFC 5057)."""
@@ -174,7 +175,7 @@ class ResponseContext:
         natted = self.sender.verdict.nat or (hop.binding is not None and hop.binding.nat)
         families = {":" in self.sender.flow.remote.host}
         if hop.next_hop is not None:
-            families.add(":" in (hop.next_hop.remote if isinstance(hop.next_hop, Flow) else hop.next_hop.address).host)
+            families.add(":" in hop.next_hop.remote.host)
         return natted or len(families) > 1
 
     def _ask_for_request(self, branch: Branch, call: Call, request: Request, sdp: bytes) -> None:
@@ -226,7 +227,8 @@ class ResponseContext:
         assert edit is not None
         assert hop is not None
         parts = self.rooms.parts
-        listener = parts.listeners[hop.listener]
+        listener = parts.listeners.of(hop)
+        assert listener is not None
         rport = ";rport" if listener.transport == "udp" else ""
         forward.add_via(
             edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch.branch}{rport}"
@@ -235,7 +237,7 @@ class ResponseContext:
             edit.framed()
         data = edit.render()
         if self.call is not None:
-            self.call.note(now, False, hop if isinstance(hop, Flow) else hop.address, data, "R2", "R5", "R7")
+            self.call.note(now, False, hop, data, "R2", "R5", "R7")
         branch.start(hop, data, now)
         if not self.invite:
             branch.edit = None
@@ -245,7 +247,8 @@ class ResponseContext:
             return []
         rooms, sender = self.rooms, self.sender
         listeners = rooms.parts.listeners
-        came, goes = listeners[sender.flow.listener], listeners[next_hop.listener]
+        came, goes = listeners[sender.flow.listener], listeners.of(next_hop)
+        assert goes is not None
         values = []
         out_token = in_token = None
         if hop.access and isinstance(next_hop, Flow):
@@ -473,7 +476,7 @@ class ResponseContext:
             edit.body(body)
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
-        if self.server.flow.is_stream:
+        if self.server.flow.reliable:
             edit.framed()
         data = edit.render()
         if self.call is not None:
@@ -541,7 +544,7 @@ class ResponseContext:
         client = ClientTransaction(parts.transactions, (branch.branch, "CANCEL"), None)
         data = forward.cancel_for(edit, branch.request_uri, branch.cseq)
         if self.call is not None:
-            self.call.note(now, False, hop if isinstance(hop, Flow) else hop.address, data, "S3")
+            self.call.note(now, False, hop, data, "S3")
         client.start(hop, data, now)
         parts.timers.set(branch, now + parts.transactions.patience)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.effects import Flow
+from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
 
 

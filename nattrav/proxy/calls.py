@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nattrav.proxy.effects import Flow, Record
+from nattrav.proxy.effects import Record
 from nattrav.proxy.nat import NO_NAT, NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.timers import Timed
 from nattrav.sip.message import Request
+from nattrav.sip.transport.flow import Flow
 
 MESSAGES_KEPT = 60
 

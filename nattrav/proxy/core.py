@@ -15,7 +15,7 @@ from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.bindings import Bindings
 from nattrav.proxy.calls import Call, Calls, CallState, Party
-from nattrav.proxy.effects import Connect, DropReason, Effect, Flow, Send, Target
+from nattrav.proxy.effects import Connect, DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.listener import Listener
@@ -33,6 +33,7 @@ from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.response import respond
+from nattrav.sip.transport.flow import Flow, Target
 from nattrav.sip.via import Via
 
 _KEEPALIVE = frozenset(b"\r\n\0")
@@ -57,7 +58,7 @@ class Proxy:
         self.keepalive = Keepalive(parts, bindings, self.registrar)
         self.authorisation = Authorisation(parts, bindings)
         self.draining = False
-        self._public = [classify(one.bound.host) is AddressClass.PUBLIC for one in listeners]
+        self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
 
     # ---- what arrives
 
@@ -271,7 +272,7 @@ class Proxy:
 
     def _reply_flow(self, flow: Flow, via: Via, *, symmetric: bool) -> Flow:
         """Where responses go (RFC 3261 §18.2.2, RFC 3581 §4); always from the socket that received the request."""
-        if flow.is_stream or symmetric:
+        if flow.reliable or symmetric:
             return flow
         return flow._replace(remote=TransportAddress(flow.remote.host, via.port or 5060))
 
@@ -455,7 +456,8 @@ class Proxy:
         assert next_hop is not None
         edit, _ = forward.outgoing(request, request_uri=hop.request_uri, popped=routes.popped)
         branch = parts.branches.stateless(request)
-        listener = parts.listeners[next_hop.listener]
+        listener = parts.listeners.of(next_hop)
+        assert listener is not None
         rport = ";rport" if listener.transport == "udp" else ""
         forward.add_via(edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}")
         if body is not None:
@@ -464,7 +466,7 @@ class Proxy:
             edit.framed()
         data = edit.render()
         if call is not None:
-            call.note(now, False, next_hop if isinstance(next_hop, Flow) else next_hop.address, data, "S4")
+            call.note(now, False, next_hop if isinstance(next_hop, Flow) else next_hop.remote, data, "S4")
         parts.out.append(send_to(next_hop, data, branch))
 
     def _cancel(self, key: Key, flow: Flow, request: Request, data: bytes, now: float) -> None:

@@ -4,38 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from nattrav.net.address import TransportAddress
-
-
-class Flow(NamedTuple):
-    """A way to reach one peer (RFC 5626 §3.3): our listener, its transport, the peer, and the connection if any.
-
-    `connection` is 0 for datagrams; stream connections are numbered from 1 and never reuse a number.
-    """
-
-    listener: int
-    transport: str
-    remote: TransportAddress
-    connection: int = 0
-
-    @property
-    def is_stream(self) -> bool:
-        """A connection carries it."""
-        return self.transport != "udp"
-
-    def __str__(self) -> str:
-        return f"{self.transport}:{self.remote}"
-
-
-class Target(NamedTuple):
-    """A next hop that has no flow yet: the shell opens or reuses a connection from `listener`."""
-
-    transport: str
-    address: TransportAddress
-    listener: int
-    server_name: str | None = None
+from nattrav.sip.transport.flow import Flow, Target
 
 
 class DropReason(enum.Enum):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import zlib
 
 from nattrav.proxy.bindings import Binding, Bindings
-from nattrav.proxy.effects import Flow, Send
+from nattrav.proxy.effects import Send
+from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.timers import Timed
+from nattrav.sip.transport.flow import Flow
 
 CRLF = b"\r\n\r\n"
 ZEROS = b"\0\0\0\0"
@@ -42,13 +44,12 @@ class Keepalive:
         self._flows: dict[tuple[int, object], FlowKeepalive] = {}
         self._waiting: dict[str, FlowKeepalive] = {}
         self._key = parts.unique()
-        self._heads = [self._head(index) for index in range(len(parts.listeners.all))]
+        self._heads = {listener.id: self._head(listener) for listener in parts.listeners.all}
         self._number = 0
         self.sent = 0
         self.dead = 0
 
-    def _head(self, index: int) -> tuple[str, str]:
-        listener = self._parts.listeners[index]
+    def _head(self, listener: Listener) -> tuple[str, str]:
         via = f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={_BRANCH}"
         after = (
             f";rport\r\nMax-Forwards: 1\r\nFrom: <sip:keepalive@{listener.sent_by}>;tag={self._key}\r\n"
@@ -90,12 +91,12 @@ class Keepalive:
             return
         method = settings.method
         if method == "auto":
-            method = "crlf" if one.flow.is_stream else "options"
+            method = "crlf" if one.flow.reliable else "options"
         if method == "options":
             one.waiting = True
             parts.out.append(Send(one.flow, self._options(one)))
         else:
-            parts.out.append(Send(one.flow, ZEROS if method == "zero4" and not one.flow.is_stream else CRLF))
+            parts.out.append(Send(one.flow, ZEROS if method == "zero4" and not one.flow.reliable else CRLF))
             parts.count("nattrav_sip_keepalives_total", "crlf", "ok")
         self.sent += 1
         # A lost answer is asked again soon: the mapping may be about to close.

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.effects import Flow
+from nattrav.sip.transport.flow import Flow, Target
 
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One bound socket. `advertised` is what Via and Record-Route show (a host name or an address)."""
+    """One bound socket. `id` as in flows and tokens; `advertised`, name or address, is shown in Via and Record-Route."""
 
-    index: int
+    id: int
     transport: str
     bound: TransportAddress
     advertised: str
@@ -29,12 +28,6 @@ class Listener:
         return host if self.port == _DEFAULT_PORT[self.transport] else f"{host}:{self.port}"
 
     @property
-    def identifier(self) -> int:
-        """16 bits that survive a restart and a reordering of the configuration (flow tokens)."""
-        text = f"{self.transport}|{self.bound}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:2], "big")
-
-    @property
     def family(self) -> int:
         """4 or 6."""
         return 6 if ":" in self.bound.host else 4
@@ -45,15 +38,15 @@ class Listeners:
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self.all = tuple(listeners)
-        self.by_identifier = {listener.identifier: listener for listener in listeners}
+        self.by_id = {listener.id: listener for listener in listeners}
         self._ours: set[tuple[str, int]] = set()
         for listener in listeners:
             self._ours.add((listener.advertised.lower(), listener.port))
             self._ours.add((listener.bound.host, listener.bound.port))
         self.hosts = frozenset(host for host, _ in self._ours)
 
-    def __getitem__(self, index: int) -> Listener:
-        return self.all[index]
+    def __getitem__(self, number: int) -> Listener:
+        return self.by_id[number]
 
     def is_ours(self, host: str, port: int | None, transport: str = "udp") -> bool:
         """Tell whether `host:port` of a URI or Via names one of our listeners."""
@@ -76,15 +69,12 @@ class Listeners:
                 return one
         return fitting[0] if fitting else None
 
-    def via_prefix(self, listener: Listener) -> str:
-        """`SIP/2.0/UDP host:port` of one listener."""
-        return f"SIP/2.0/{listener.transport.upper()} {listener.sent_by}"
+    def of(self, hop: Flow | Target) -> Listener | None:
+        """The listener that a next hop is reached from: its flow's, or the one a new connection will advertise."""
+        if isinstance(hop, Flow):
+            return self.by_id.get(hop.listener)
+        return self.reaching(hop.transport, hop.remote)
 
 
 def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
-
-
-def same_peer(one: Flow, other: Flow) -> bool:
-    """The same peer on the same listener, whatever the connection."""
-    return one.listener == other.listener and one.remote == other.remote

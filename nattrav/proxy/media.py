@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any
 
 from nattrav.proxy.calls import Call, Party
-from nattrav.proxy.effects import AskRelay, Flow
+from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.quirks import Treatment
 from nattrav.sip.message import Message
+from nattrav.sip.transport.flow import Flow
 
 Resume = Callable[[bytes | None, float], None]
 """Goes on with the new body, or with None when the relay refused or did not answer."""

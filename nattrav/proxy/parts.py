@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
-from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Flow, Log
+from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Log
 from nattrav.proxy.flow_token import TokenSigner
 from nattrav.proxy.listener import Listener, Listeners
 from nattrav.proxy.nat import NatTests
@@ -15,6 +15,7 @@ from nattrav.proxy.quirks import Quirks, rule_from
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
 from nattrav.sip.branch import BranchMaker
+from nattrav.sip.transport.flow import Flow
 
 Randomness = Callable[[int], bytes]
 """Gives that many unpredictable octets; tests pass a counter, so that a run can be replayed octet by octet."""

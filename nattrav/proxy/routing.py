@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from nattrav.net.address import TransportAddress, canonical, is_literal
 from nattrav.proxy.bindings import Binding, Bindings
-from nattrav.proxy.effects import Flow, Target
 from nattrav.proxy.flow_token import FlowToken, ForgedToken, TokenKind
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.nat import NO_NAT, NatVerdict
@@ -16,6 +15,7 @@ from nattrav.proxy.upstreams import Upstreams, UpstreamState
 from nattrav.proxy.validate import Refused
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
+from nattrav.sip.transport.flow import Flow, Target
 from nattrav.sip.uri import SipUri
 
 _PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
@@ -104,17 +104,17 @@ class Routing:
 
     def token_flow(self, token: FlowToken) -> Flow | None:
         """Give the flow a token names, at its newest address; None when it is gone."""
-        listener = self._parts.listeners.by_identifier.get(token.listener)
+        listener = self._parts.listeners.by_id.get(token.listener)
         if listener is None:
             return None
         remote = token.remote
         if token.serial:
             binding = self._bindings.by_serial(token.serial)
-            if binding is not None and binding.flow.listener == listener.index:
+            if binding is not None and binding.flow.listener == listener.id:
                 remote = binding.flow.remote
         if listener.transport == "udp":
-            return Flow(listener.index, "udp", remote)
-        return self._parts.connections.get((listener.index, remote.host, remote.port))
+            return Flow("udp", listener.id, listener.bound, remote)
+        return self._parts.connections.get((listener.id, remote.host, remote.port))
 
     def token_for(self, flow: Flow, now: float, *, kind: TokenKind = TokenKind.DIALOG, base32: bool = False) -> str:
         """Sign a token for a flow."""
@@ -122,7 +122,7 @@ class Routing:
         on_flow = self._bindings.on_flow(flow)
         token = FlowToken(
             kind=kind,
-            listener=parts.listeners[flow.listener].identifier,
+            listener=flow.listener,
             remote=flow.remote,
             serial=on_flow[0].serial if len(on_flow) == 1 else 0,
             hours=int(parts.wall(now) // 3600),
@@ -150,9 +150,9 @@ class Routing:
         if listener is None:
             return None
         if transport == "udp":
-            return Flow(listener.index, "udp", address)
-        open_one = self._parts.connections.get((listener.index, address.host, address.port))
-        return open_one or Target(transport, address, listener.index, server_name)
+            return Flow("udp", listener.id, listener.bound, address)
+        open_one = self._parts.connections.get((listener.id, address.host, address.port))
+        return open_one or Target(transport, address, server_name or "")
 
     def initial(self, request: Request, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
         """Find the destinations of a request outside a dialog (§16.5)."""
@@ -209,7 +209,7 @@ class Routing:
 
     def _to_binding(self, binding: Binding) -> Hop:
         flow: Flow | None = binding.flow
-        if flow is not None and flow.is_stream:
+        if flow is not None and flow.reliable:
             flow = self._parts.connections.get((flow.listener, flow.remote.host, flow.remote.port))
         return Hop(binding.contact, flow, routes=binding.path, q=binding.q, access=True, binding=binding)
 
@@ -278,8 +278,7 @@ class Routing:
         return self._toward(uri, routes, sender)
 
     def _comes_from(self, token: FlowToken, flow: Flow) -> bool:
-        listener = self._parts.listeners[flow.listener]
-        if token.listener != listener.identifier:
+        if token.listener != flow.listener:
             return False
         if token.remote == flow.remote or (token.asymmetric and token.remote.host == flow.remote.host):
             return True

@@ -10,9 +10,10 @@ import enum
 from dataclasses import dataclass
 from typing import Protocol
 
-from nattrav.proxy.effects import Connect, Effect, Flow, Send, Target
+from nattrav.proxy.effects import Connect, Effect, Send
 from nattrav.proxy.timers import Timed, Timers
 from nattrav.sip.message import Request, Response
+from nattrav.sip.transport.flow import Flow, Target
 
 Key = tuple[str, ...]
 
@@ -118,9 +119,9 @@ class ServerTransaction(Timed):
         if self.invite:
             self.give_up = now + table.patience
             self.interval = table.values.t1
-            stream = self.flow.is_stream
+            stream = self.flow.reliable
             table.timers.set(self, self.give_up if stream else min(now + self.interval, self.give_up))
-        elif self.flow.is_stream:
+        elif self.flow.reliable:
             self._terminate()
         else:
             table.timers.set(self, now + table.patience)
@@ -128,7 +129,7 @@ class ServerTransaction(Timed):
     def receive_again(self, flow: Flow, now: float) -> None:
         """The request came once more: repeat the last response, to where it came from now (N4)."""
         self.table.retransmissions["request_rx"] += 1
-        if not self.flow.is_stream:
+        if not self.flow.reliable:
             self.flow = flow
         if self.last is not None:
             self.table.retransmissions["response_tx"] += 1
@@ -140,7 +141,7 @@ class ServerTransaction(Timed):
             return
         self.state = State.CONFIRMED
         self.last = self.request = self.context = None
-        if self.flow.is_stream:
+        if self.flow.reliable:
             self._terminate()
         else:
             self.table.timers.set(self, now + self.table.values.t4)

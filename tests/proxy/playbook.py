@@ -13,11 +13,12 @@ from typing import Any
 from nattrav.config.sip import SipSection, Upstream
 from nattrav.net.address import TransportAddress
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.effects import AskRelay, Connect, Count, Drop, DropReason, Flow, Log, Lookup, Record, Send
+from nattrav.proxy.effects import AskRelay, Connect, Count, Drop, DropReason, Log, Lookup, Record, Send
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
 from nattrav.sip.message import Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
+from nattrav.sip.transport.flow import Flow, listener_id
 
 US = "203.0.113.10"
 PHONE = TransportAddress("198.51.100.7", 40001)
@@ -72,7 +73,8 @@ class Arrival:
 
     @property
     def to(self) -> TransportAddress:
-        return self.flow.remote if isinstance(self.flow, Flow) else self.flow.address
+        address: TransportAddress = self.flow.remote
+        return address
 
     @property
     def line(self) -> str:
@@ -95,6 +97,11 @@ def counter() -> Callable[[int], bytes]:
     return give
 
 
+def udp_listener(host: str = US) -> Listener:
+    bound = TransportAddress(host, 5060)
+    return Listener(listener_id("udp", bound), "udp", bound, host, 5060)
+
+
 @dataclass
 class Stage:
     """The proxy and everything around it."""
@@ -109,7 +116,7 @@ class Stage:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        listeners = self.listeners or [Listener(0, "udp", TransportAddress(US, 5060), US, 5060)]
+        listeners = self.listeners or [udp_listener()]
         settings = Settings(self.sip, self.upstreams, **self.extra)
         self.proxy = Proxy(settings, listeners, [b"k" * 32], counter(), wall_offset=1_700_000_000.0)
         self.relay = FakeRelay()
@@ -120,8 +127,9 @@ class Stage:
         self.names: dict[str, list[tuple[str, tuple[str, int], str | None]]] = {}
         self.held: list[AskRelay] | None = None
 
-    def flow(self, source: TransportAddress, transport: str = "udp", listener: int = 0) -> Flow:
-        return Flow(listener, transport, source, 0 if transport == "udp" else 1)
+    def flow(self, source: TransportAddress, transport: str = "udp", serial: int = 0) -> Flow:
+        listener = next(one for one in self.proxy.parts.listeners.all if one.transport == transport)
+        return Flow(transport, listener.id, listener.bound, source, serial)
 
     def send(self, source: TransportAddress | Flow, text: str | bytes) -> list[Arrival]:
         """Let a party send; give what left the proxy because of it."""
