@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nattrav.net.address import TransportAddress
+from nattrav.sip.errors import MalformedMessage
 
 STREAMS = frozenset(("tcp", "tls", "ws", "wss"))
 SECURE = frozenset(("tls", "wss"))
@@ -87,10 +88,9 @@ class FlowClosed:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes that are no message arrived; for a stream the flow closes after what is sent in answer."""
+    """The octets of a stream are no message any more; the flow closes once what is sent in answer has left."""
 
-    reason: str
-    data: bytes
+    fault: MalformedMessage
 
 
 @dataclass(frozen=True, slots=True)
