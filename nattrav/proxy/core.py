@@ -68,6 +68,11 @@ class Proxy:
             self._receive(flow, data, now)
         return self._effects()
 
+    def malformed(self, flow: Flow, fault: MalformedMessage) -> list[Effect]:
+        """What arrived on a stream is no message; the transport closes the connection."""
+        self._malformed(flow, fault)
+        return self._effects()
+
     def relay_reply(self, request: int, reply: object, now: float) -> list[Effect]:
         """The relay answered a question, or None: it did not."""
         return self._continue(request, reply, now)

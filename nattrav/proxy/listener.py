@@ -13,7 +13,7 @@ _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One bound socket. `id` as in flows and tokens; `advertised`, name or address, is shown in Via and Record-Route."""
+    """One bound socket. `id` as in flows and tokens; `advertised`, name or address, is what Via and URIs show."""
 
     id: int
     transport: str
