@@ -68,7 +68,9 @@ def build(words: Sequence[str] | None) -> typer.Typer:
         if chosen is None or group.name == chosen:
             found = getattr(importlib.import_module(group.module), group.attribute)
             if isinstance(found, typer.Typer):
-                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=True)
+                # A group with a default verb runs it; the others show their verbs.
+                shows_help = found.info.invoke_without_command is not True
+                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=shows_help)
             else:
                 app.command(group.name)(found)
         else:
