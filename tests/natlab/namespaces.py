@@ -92,6 +92,14 @@ class Program:
                 raise LaboratoryFault(f"{self.name} did not say {text!r} in {seconds} s:\n{output[-3000:]}")
             time.sleep(0.02)
 
+    def wait_listening(self, transport: str, port: int, seconds: float = 10.0) -> None:
+        """Wait until something in this program's namespace has that port open; raises LaboratoryFault."""
+        deadline = time.monotonic() + seconds
+        while not _listens(self.process.pid, transport, port):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise LaboratoryFault(f"{self.name} did not open {transport} {port}:\n{self.output()[-3000:]}")
+            time.sleep(0.02)
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 5.0) -> int:
         """End the process and whatever it started; returns its exit status (negative: killed by that signal)."""
         if self.process.poll() is None:
@@ -196,6 +204,20 @@ def leftovers(prefix: str = PREFIX) -> list[str]:
     if not RUN_DIRECTORY.is_dir():
         return []
     return sorted(path.name for path in RUN_DIRECTORY.iterdir() if path.name.startswith(prefix))
+
+
+def _listens(pid: int, transport: str, port: int) -> bool:
+    wanted_state = "0A" if transport == "tcp" else "07"
+    for name in (transport, transport + "6"):
+        try:
+            lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state = line.split()[:4]
+            if state == wanted_state and int(local.rsplit(":", 1)[1], 16) == port:
+                return True
+    return False
 
 
 def _processes(namespace: str) -> list[int]:
