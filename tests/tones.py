@@ -1,4 +1,4 @@
-"""Tones and what was heard: each side sends its own frequency and the other side's recording is examined frame by frame."""
+"""Each side sends a tone of its own frequency; what the other side recorded is examined frame by frame."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Heard:
 
 
 def examine(samples: Samples, rate: int, *, far: float, own: float) -> Heard:
-    """Cut into 20 ms frames; a frame counts for a tone that holds 80 % of its amplitude and four times the other one."""
+    """Cut into 20 ms frames; a frame counts for a tone that holds 80 % of its amplitude, four times the other."""
     length = round(rate * FRAME_SECONDS)
     count = len(samples) // length
     frames = samples[: count * length].reshape(count, length)

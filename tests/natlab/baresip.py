@@ -101,7 +101,9 @@ class Baresip:
             event = self._changed.wait_for(found, seconds)
         if event is None:
             said = [f"{event.kind} {event.text}" for event in self.events]
-            raise LaboratoryFault(f"{self.user}: no {kinds} in {seconds} s; events {said}\n{self.program.output()[-2500:]}")
+            raise LaboratoryFault(
+                f"{self.user}: no {kinds} in {seconds} s; events {said}\n{self.program.output()[-2500:]}"
+            )
         return event
 
     def wait_registered(self, seconds: float = 10.0) -> None:
@@ -130,8 +132,8 @@ class Baresip:
     def resume(self) -> None:
         self.command("resume")
 
-    def wait_established(self, seconds: float = 10.0) -> None:
-        event = self.wait("CALL_ESTABLISHED", "CALL_CLOSED", seconds=seconds)
+    def wait_established(self, seconds: float = 10.0, since: float = 0.0) -> None:
+        event = self.wait("CALL_ESTABLISHED", "CALL_CLOSED", seconds=seconds, since=since)
         if event.kind != "CALL_ESTABLISHED":
             raise LaboratoryFault(f"{self.user}: call ended: {event.text}\n{self.program.output()[-2500:]}")
 

@@ -1,4 +1,4 @@
-"""Packets as they pass: a raw socket in a namespace, read by a thread, so that a test can assert what was on the wire."""
+"""Packets as they pass, from a raw socket in a namespace, so that a test can assert what was on the wire."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class Packet:
     def is_rtp(self) -> bool:
         """RTP, not RTCP nor STUN (RFC 7983, RFC 5761)."""
         first = self.payload[:2]
-        return (
-            self.transport == "udp" and len(self.payload) >= 12 and first[0] >> 6 == 2 and not 192 <= first[1] <= 223
-        )
+        return self.transport == "udp" and len(self.payload) >= 12 and first[0] >> 6 == 2 and not 192 <= first[1] <= 223
 
     def __str__(self) -> str:
         return f"{self.source[0]}:{self.source[1]} → {self.destination[0]}:{self.destination[1]}"

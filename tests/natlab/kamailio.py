@@ -1,4 +1,4 @@
-"""Kamailio as a NAT edge: registrar, nathelper and an rtpengine-compatible relay; the rig of reference and of benchmarks."""
+"""Kamailio as a NAT edge (registrar, nathelper, rtpengine): the rig of reference and of benchmarks."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def configuration(
     upstream: str,
     password: str | None = None,
     children: int = 2,
+    ping_interval: int = 10,
     directory: Path,
     flags: str = "replace-origin replace-session-connection ICE=remove",
 ) -> str:
@@ -69,7 +70,11 @@ modparam("usrloc", "db_mode", 0)
 modparam("registrar", "max_contacts", 10)
 modparam("registrar", "received_avp", "$avp(received)")
 modparam("nathelper", "received_avp", "$avp(received)")
-modparam("nathelper", "natping_interval", 0)
+modparam("nathelper", "natping_interval", {ping_interval})
+modparam("nathelper", "ping_nated_only", 1)
+modparam("usrloc", "nat_bflag", 6)
+modparam("nathelper", "sipping_bflag", 7)
+modparam("nathelper", "sipping_from", "sip:ping@rig.invalid")
 modparam("registrar", "method_filtering", 0)
 modparam("tm", "fr_timer", 20000)
 modparam("tm", "fr_inv_timer", 60000)
@@ -80,7 +85,7 @@ request_route {{
     if (!sanity_check("1511", "7")) {{ exit; }}
     force_rport();
     if (nat_uac_test("19")) {{
-        if (is_method("REGISTER")) {{ fix_nated_register(); }}
+        if (is_method("REGISTER")) {{ fix_nated_register(); setbflag(6); setbflag(7); }}
         else if (is_first_hop()) {{ set_contact_alias(); }}
         setflag(5);
     }}

@@ -4,7 +4,7 @@
     phone ── router ──┤  the Internet  ├── gateway  203.0.113.80, 2001:db8::80
     phone ────────────┘   (a bridge)   └── core     203.0.113.90, made when asked for
 
-Addresses are those kept for documentation. A packet to a private address that reaches the Internet is lost there, as in life.
+Addresses are those kept for documentation. A packet to a private address is lost on this Internet, as in life.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Subscriber:
 class Laboratory:
     """Builds the Internet on entry and removes every namespace on exit, also after a failure.
 
-    `directory` keeps logs and recordings; without one a temporary directory is made and removed unless something failed.
+    `directory` keeps logs and recordings; without one a temporary directory is made, removed unless something failed.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -136,7 +136,8 @@ class Laboratory:
     def logs(self) -> str:
         """Every log of the laboratory, for a failure report."""
         return "\n".join(
-            f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in sorted(self.directory.glob("*.log"))
+            f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}"
+            for path in sorted(self.directory.glob("*.log"))
         )
 
     def _translated(self, name: str, kind: Kind, number: int, phones: int) -> Subscriber:

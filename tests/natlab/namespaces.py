@@ -87,7 +87,9 @@ class Program:
             if text in output:
                 return output
             if self.process.poll() is not None:
-                raise LaboratoryFault(f"{self.name} ended ({self.process.returncode}) before {text!r}:\n{output[-3000:]}")
+                raise LaboratoryFault(
+                    f"{self.name} ended ({self.process.returncode}) before {text!r}:\n{output[-3000:]}"
+                )
             if time.monotonic() > deadline:
                 raise LaboratoryFault(f"{self.name} did not say {text!r} in {seconds} s:\n{output[-3000:]}")
             time.sleep(0.02)

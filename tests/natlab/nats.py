@@ -71,7 +71,9 @@ table ip nat {{
 }}
 """
     if kind is Kind.RESTRICTED_CONE:
-        return rules(Kind.FULL_CONE, lan=lan, public=public, phone=phone) + """
+        return (
+            rules(Kind.FULL_CONE, lan=lan, public=public, phone=phone)
+            + """
 table ip cone {
     set seen {
         type ipv4_addr . inet_service . ipv4_addr
@@ -86,6 +88,7 @@ table ip cone {
     }
 }
 """
+        )
     if kind is Kind.PORT_RESTRICTED:
         return _masquerade("")
     if kind in (Kind.SYMMETRIC, Kind.CARRIER_GRADE):
@@ -95,7 +98,9 @@ table ip cone {
     if kind is Kind.IPV6_FIREWALL:
         return "table ip6 wall {" + _ESTABLISHED_ONLY + "}\n"
     if kind is Kind.UDP_BLOCKED:
-        return _masquerade("") + """
+        return (
+            _masquerade("")
+            + """
 table ip wall {
     chain pass {
         type filter hook forward priority 0;
@@ -103,6 +108,7 @@ table ip wall {
     }
 }
 """
+        )
     return ""
 
 

@@ -85,12 +85,21 @@ class SipMessage:
     def private_addresses(self) -> list[str]:
         """`field: address` for each private address in a place that somebody would send to.
 
-        From, To, Call-ID and the SDP origin are names, not places. Via is checked apart: its sent-by stays as the
-        phone wrote it, `received` and `rport` take its place.
+        From, To, Call-ID and the SDP origin are names, not places. Contact stays as the phone wrote it and comes back
+        as Request-URI, the route set leads there; in Via `received` and `rport` take the place of its sent-by.
         """
-        names = {"from", "to", "call-id", "via", "authorization", "proxy-authorization", "warning", "user-agent"}
+        names = {
+            "from",
+            "to",
+            "call-id",
+            "via",
+            "contact",
+            "authorization",
+            "proxy-authorization",
+            "warning",
+            "user-agent",
+        }
         found = [f"{key}: {hit}" for key, value in self.fields if key not in names for hit in _PRIVATE.findall(value)]
-        found += [f"start line: {hit}" for hit in _PRIVATE.findall(self.start)]
         lines = [line for line in self.body.splitlines() if not line.startswith("o=")]
         return found + [f"sdp {line[:2]}: {hit}" for line in lines for hit in _PRIVATE.findall(line)]
 
