@@ -191,6 +191,7 @@ def start_rtpengine(
     ports: tuple[int, int] = (30000, 39999),
     threads: int = 1,
     prefix: tuple[str, ...] = (),
+    more: tuple[str, ...] = (),
 ) -> Program:
     """Start Debian's rtpengine in user space; returns when its ng port is open."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -199,7 +200,7 @@ def start_rtpengine(
         "rtpengine",
         "--foreground",
         "--log-stderr",
-        "--log-level=5",
+        "--log-level=4",
         "--table=-1",
         f"--interface={interface}",
         f"--listen-ng={ng}",
@@ -207,6 +208,7 @@ def start_rtpengine(
         f"--port-max={ports[1]}",
         f"--num-threads={threads}",
         f"--pidfile={directory}/rtpengine.pid",
+        *more,
         name="rtpengine",
         directory=directory,
     )
