@@ -75,18 +75,22 @@ class Runtime:
         common one; its own `metrics` replaces it, to copy counters into `samples` before `samples.export()`.
         Raises StartRefused when another process serves this role in the same directory.
         """
-        own_status = verbs.get("status")
+        own_status, own_metrics = verbs.get("status"), verbs.get("metrics")
 
         async def status(args: dict[str, Any]) -> dict[str, Any]:
             common = self.status()
             return common if own_status is None else common | await own_status(args)
 
+        async def metrics(args: dict[str, Any]) -> Any:
+            self._sample_process()
+            return self.samples.export() if own_metrics is None else await own_metrics(args)
+
         served: Mapping[str, Handler] = {
             "ping": self._ping,
-            "metrics": self._metrics,
             "log.level": self._log_level,
             **verbs,
             "status": status,
+            "metrics": metrics,
         }
         try:
             await serve_verbs(
@@ -118,8 +122,11 @@ class Runtime:
     async def _ping(self, args: dict[str, Any]) -> str:
         return "pong"
 
-    async def _metrics(self, args: dict[str, Any]) -> Any:
-        return self.samples.export()
+    def _sample_process(self) -> None:
+        times = os.times()
+        self.samples.set("nattrav_worker_cpu_seconds_total", times.user + times.system, self.role, "process")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.samples.set("nattrav_worker_resident_memory_bytes", pages * os.sysconf("SC_PAGE_SIZE"), self.role)
 
     async def _log_level(self, args: dict[str, Any]) -> dict[str, str]:
         try:

@@ -48,10 +48,10 @@ class Samples:
 
     def set_buckets(self, name: str, counts: list[float], total: float, *labels: str) -> None:
         """Copy a histogram counted elsewhere: one count per bucket, +Inf last, and the sum of the values."""
-        children = self._histogram(name, labels)
-        if len(counts) != len(self._metrics[name].buckets) + 1:
-            raise ValueError(f"{name} has {len(self._metrics[name].buckets) + 1} buckets, not {len(counts)}")
-        children[labels] = [*counts, total]
+        bounds = self._known(name).buckets
+        if len(counts) != len(bounds) + 1:
+            raise ValueError(f"{name} has {len(bounds) + 1} buckets, not {len(counts)}")
+        self._histogram(name, labels)[labels] = [*counts, total]
 
     def clear(self, name: str) -> None:
         """Forget a metric's children, before a gauge with changing labels is set anew."""

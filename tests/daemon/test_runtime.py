@@ -29,7 +29,9 @@ async def test_a_service_answers_its_own_and_the_common_verbs(tmp_path: Path) ->
         answer = await ask(runtime.control_path, "status")
         assert (answer["role"], answer["ready"], answer["requests"]) == ("stun", False, 7)
         assert answer["listening"][0]["advertised"] == "198.51.100.1"
-        assert await ask(runtime.control_path, "metrics") == {"nattrav_worker_restarts_total": [[["stun"], 1]]}
+        metrics = await ask(runtime.control_path, "metrics")
+        assert metrics["nattrav_worker_restarts_total"] == [[["stun"], 1]]
+        assert metrics["nattrav_worker_resident_memory_bytes"][0][1] > 1_000_000
         with pytest.raises(VerbError, match="no adjustable log"):
             await ask(runtime.control_path, "log.level", {"level": "debug"})
         nursery.cancel_scope.cancel()
