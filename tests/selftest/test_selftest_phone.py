@@ -12,7 +12,11 @@ from nattrav.sip.response import respond
 def phone(user: str, host: str) -> Phone:
     numbers = itertools.count()
     return Phone(
-        user, "example.net", TransportAddress(host, 5060), TransportAddress(host, 4000), lambda: f"{user}{next(numbers)}"
+        user,
+        "example.net",
+        TransportAddress(host, 5060),
+        TransportAddress(host, 4000),
+        lambda: f"{user}{next(numbers)}",
     )
 
 
