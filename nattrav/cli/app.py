@@ -44,6 +44,7 @@ GROUPS: tuple[Group, ...] = (
     Group("relay", "nattrav.cli.relay", "app", "Run a relay alone, watch its traffic, drain it"),
     Group("proxy", "nattrav.cli.proxy", "app", "Run a SIP proxy alone"),
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
+    Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
 )
 
