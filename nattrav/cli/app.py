@@ -32,6 +32,7 @@ GROUPS: tuple[Group, ...] = (
     Group("run", "nattrav.cli.run", "run", "Start the whole bundle under its supervisor"),
     Group("check", "nattrav.cli.check", "check", "Check a configuration file without starting anything"),
     Group("status", "nattrav.cli.status", "status", "One screen: services, listeners, calls, registrations, ports"),
+    Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
@@ -43,6 +44,7 @@ GROUPS: tuple[Group, ...] = (
     Group("relay", "nattrav.cli.relay", "app", "Run a relay alone, watch its traffic, drain it"),
     Group("proxy", "nattrav.cli.proxy", "app", "Run a SIP proxy alone"),
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
+    Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
 )
 
