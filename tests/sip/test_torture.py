@@ -249,5 +249,6 @@ def test_on_a_stream_dblreq_is_two_messages() -> None:
     framer = StreamFramer()
     octets = BY_NAME["dblreq"].octets
     first, second = framer.feed(octets)
-    assert first + second == octets
+    assert octets.startswith(first + second)
     assert second.startswith(b"INVITE")
+    assert framer.partial
