@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 Value: TypeAlias = "bytes | int | list[Value] | dict[bytes, Value]"
@@ -125,31 +126,59 @@ def _integer(data: bytes, at: int) -> tuple[int, int]:
 
 def encode(value: Encodable) -> bytes:
     """Encode a value; dictionaries keep their order, floats become strings."""
-    out: list[bytes] = []
-    _append(out.append, value)
-    return b"".join(out)
+    out: list[str] = []
+    try:
+        _append(out.append, value)
+        return "".join(out).encode("latin-1")
+    except UnicodeEncodeError:
+        return encode(_as_octets(value))
 
 
-def _append(write: Callable[[bytes], None], value: Encodable) -> None:
+def _append(write: Callable[[str], None], value: Encodable) -> None:
+    # Octets travel as latin-1 text until the end: formatting text is what Python does fastest.
     if isinstance(value, str):
-        value = octets(value)
-    if isinstance(value, bytes):
-        write(b"%d:%b" % (len(value), value))
+        write(f"{len(value)}:{value}")
     elif isinstance(value, int):
-        write(b"i%de" % value)
+        write(f"i{int(value)}e")
+    elif isinstance(value, dict):
+        write("d")
+        for key, item in value.items():
+            write(_key(key))
+            if type(item) is int:
+                write(f"i{item}e")
+            elif type(item) is str:
+                write(f"{len(item)}:{item}")
+            else:
+                _append(write, item)
+        write("e")
+    elif isinstance(value, bytes):
+        write(f"{len(value)}:")
+        write(value.decode("latin-1"))
     elif isinstance(value, float):
         _append(write, repr(value))
     elif isinstance(value, Mapping):
-        write(b"d")
-        for key, item in value.items():
-            _append(write, key)
-            _append(write, item)
-        write(b"e")
+        _append(write, dict(value))
     else:
-        write(b"l")
+        write("l")
         for item in value:
             _append(write, item)
-        write(b"e")
+        write("e")
+
+
+@lru_cache(maxsize=1024)
+def _key(key: str | bytes) -> str:
+    text = key.decode("latin-1") if isinstance(key, bytes) else key
+    return f"{len(text)}:{text}"
+
+
+def _as_octets(value: Encodable) -> Encodable:
+    if isinstance(value, str):
+        return octets(value)
+    if isinstance(value, Mapping):
+        return {octets(key) if isinstance(key, str) else key: _as_octets(item) for key, item in value.items()}
+    if isinstance(value, bytes | int | float):
+        return value
+    return [_as_octets(item) for item in value]
 
 
 def octets(text: str) -> bytes:
@@ -157,4 +186,4 @@ def octets(text: str) -> bytes:
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", "surrogatepass")

@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nattrav.control.ng.codec_bencode import Encodable, Value
+from nattrav.control.ng.flags import spelling
 from nattrav.control.ng.memory import CallMemory, Offered, counted, manages_version, replaced_origin
 from nattrav.control.ng.messages import CARRIED_OUT, UNSUPPORTED, Request, read, side_options
 from nattrav.control.ng.party_media import IncompleteDescription, party_media
+from nattrav.control.ng.report import session_reply, statistics_reply
 from nattrav.control.ng.statistics import ControlStatistics
 from nattrav.sdp.description import Connection, Description, MalformedMessage, parse
 from nattrav.sdp.media import RTP_PROTOCOLS, has_ice
 from nattrav.sdp.rewrite import Place, Unplaceable, Wording, compose
+from relay.report import SessionReport
+from relay.selection import Selection
 from relay.session import CallKey, PartyMedia, Placement, Refusal, SideOptions
+from relay.statistics import Statistics
 
 SESSION_LIMIT_REACHED = "Parallel session limit reached"
 LIMITS = (SESSION_LIMIT_REACHED, "CPU usage limit exceeded", "Load limit exceeded", "Bandwidth limit exceeded")
@@ -32,16 +37,46 @@ class Relay(Protocol):
     def answer(self, key: CallKey, media: Sequence[PartyMedia], options: SideOptions, now: float) -> list[Placement]:
         """Complete an exchange; `key.to_tag` answers what `key.from_tag` offered."""
 
-    def list(self, limit: int) -> list[str]:
+    def delete(
+        self,
+        key: CallKey,
+        *,
+        honour_to_tag: bool = False,
+        fatal: bool = False,
+        delay: float | None = None,
+        now: float,
+    ) -> SessionReport:
+        """End a dialogue or a call."""
+
+    def query(
+        self, call_id: str, from_tag: str | None = None, to_tag: str | None = None, *, now: float
+    ) -> SessionReport:
+        """Describe a call."""
+
+    def block(self, selection: Selection) -> None:
+        """Hold media back."""
+
+    def unblock(self, selection: Selection) -> None:
+        """Let media pass again."""
+
+    def list(self, limit: int = 32) -> list[str]:
         """Call-ids, in no order."""
+
+    def statistics(self, now: float) -> Statistics:
+        """Every counter."""
 
 
 class Handler:
-    """One relay's ng side. `mark` is the value of `a=rtpengine` that tells our own SDP (12 hex digits)."""
+    """One relay's ng side.
 
-    def __init__(self, engine: Relay, *, mark: str = "", memory: CallMemory | None = None) -> None:
+    mark    value of `a=rtpengine` that tells our own SDP: 12 hexadecimal digits, random per process
+    epoch   Unix time at monotonic zero
+    """
+
+    def __init__(self, engine: Relay, *, mark: str = "", epoch: float = 0.0, memory: CallMemory | None = None) -> None:
         self._engine = engine
         self._mark = mark
+        self._epoch = epoch
         self.memory = memory if memory is not None else CallMemory()
         self.statistics = ControlStatistics()
 
@@ -60,12 +95,23 @@ class Handler:
             match name:
                 case "offer" | "answer":
                     return self._exchange(request, source, now)
+                case "delete":
+                    return self._delete(request, now)
+                case "query":
+                    return self._query(request, now)
                 case "list":
                     return self._list(request)
+                case "statistics":
+                    counters = statistics_reply(self._engine.statistics(now), self.statistics.export())
+                    return {"statistics": counters, "result": "ok"}
                 case _:
-                    raise AssertionError(name)
+                    return self._block(request)
         except Refusal as refusal:
             return _refused(refusal, request)
+
+    def session_closed(self, call_id: str) -> None:
+        """Forget what only mattered while the call lived."""
+        self.memory.forget(call_id)
 
     def _exchange(self, request: Request, source: str | None, now: float) -> Reply:
         """Offer or answer: parse, ask the engine for places, write the SDP for the other party."""
@@ -164,6 +210,50 @@ class Handler:
             elif wanted is not None:
                 raise Refusal("Error rewriting SDP")
         return found
+
+    def _delete(self, request: Request, now: float) -> Reply:
+        if request.call_id is None:
+            raise Refusal("No call-id in message")
+        flags = request.policy.flags
+        delay = request.integer("delete-delay") if "delete-delay" in request.arguments else None
+        try:
+            report = self._engine.delete(
+                request.key(),
+                honour_to_tag="to-tag" in flags,
+                fatal="fatal" in flags,
+                delay=float(delay) if delay is not None and delay >= 0 else None,
+                now=now,
+            )
+        except Refusal as refusal:
+            if "fatal" in flags:
+                raise
+            return {"warning": refusal.reason, "result": "ok"}
+        reply = {} if "fast" in flags else session_reply(report, epoch=self._epoch)
+        return {**reply, "result": "ok"}
+
+    def _query(self, request: Request, now: float) -> Reply:
+        if request.call_id is None:
+            raise Refusal("No call-id in message")
+        report = self._engine.query(request.call_id, request.from_tag, request.to_tag, now=now)
+        return {**session_reply(report, epoch=self._epoch), "result": "ok"}
+
+    def _block(self, request: Request) -> Reply:
+        if request.call_id is None:
+            raise Refusal("No call-id in message")
+        flags = request.policy.flags
+        selection = Selection(
+            request.call_id,
+            label=request.text("label"),
+            address=request.text("address"),
+            from_tag=request.from_tag,
+            directional="directional" in flags,
+            to_tag=request.to_tag,
+            to_label=request.text("to-label"),
+            every="all" if "all" in flags else spelling(request.text("all") or "none"),
+            set_label=request.text("set-label"),
+        )
+        (self._engine.block if request.command == "block media" else self._engine.unblock)(selection)
+        return {"result": "ok"}
 
     def _list(self, request: Request) -> Reply:
         limit = request.integer("limit") if "limit" in request.arguments else LIST_LIMIT
