@@ -66,6 +66,9 @@ class FlowSettings:
     public              our address of this flow was handed out to the party: packets may be learned from
     may_send            the party's direction and no block let RTP from it through (RTCP always passes)
     asymmetric          packets go to `advertised`, whatever was learned
+    selected            this local address is the one the party's SDP was last given; packets elsewhere teach nothing
+    continuity          a source that carries the stream on (same SSRC, next sequence numbers) may replace a silent one
+    companion           on an RTCP flow: the same party's RTP flow, whose latched host ranks as SAME_HOST here
     """
 
     content: Content
@@ -76,6 +79,9 @@ class FlowSettings:
     handover: bool = False
     asymmetric: bool = False
     public: bool = False
+    selected: bool = True
+    continuity: bool = False
+    companion: int | None = None
     may_send: bool = True
     blocked: bool = False
     nat_wait: bool = False

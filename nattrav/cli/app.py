@@ -32,6 +32,7 @@ GROUPS: tuple[Group, ...] = (
     Group("run", "nattrav.cli.run", "run", "Start the whole bundle under its supervisor"),
     Group("check", "nattrav.cli.check", "check", "Check a configuration file without starting anything"),
     Group("status", "nattrav.cli.status", "status", "One screen: services, listeners, calls, registrations, ports"),
+    Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),

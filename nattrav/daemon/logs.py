@@ -23,7 +23,7 @@ Event = MutableMapping[str, Any]
 _CREDENTIALS = re.compile(
     r"""((?:response|nonce|cnonce|password|token|key|inline)\s*[=:]\s*"?)[^\s",;]+""", re.IGNORECASE
 )
-_NUMBER = re.compile(r"(?<![\w.:])\+?\d{7,15}(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])\+?\d{7,15}(?![\w.])")
 
 
 def mask(text: str) -> str:

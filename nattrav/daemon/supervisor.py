@@ -6,21 +6,26 @@ lived for `SETTLED` seconds. When one service cannot start at first, nothing is 
 
 from __future__ import annotations
 
+import platform
 import signal
+import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import trio
 
+from nattrav import __version__
 from nattrav.config.load import Loaded
 from nattrav.control.socket.io.client import Unreachable, ask
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.admin_http import application, serve_admin
 from nattrav.daemon.child import Child, Orders
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
 from nattrav.metrics.samples import Samples
+from nattrav.net import clock
 
 BACKOFF_START = 0.2
 BACKOFF_LIMIT = 10.0
@@ -66,6 +71,7 @@ class Supervisor:
             for role in ORDER
             if role in loaded.configuration.node.services
         }
+        self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
         for role in self.parts:
             runtime.samples.inc("nattrav_worker_restarts_total", role, by=0)
@@ -77,6 +83,7 @@ class Supervisor:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._end_on_signal, nursery.cancel_scope)
                     await nursery.start(self.runtime.serve_control, self.verbs())
+                    self.runtime.listeners = await nursery.start(self._serve_admin)
                     await self._start_all()
                     self.runtime.ready = True
                     on_ready(self.listeners())
@@ -93,6 +100,11 @@ class Supervisor:
     def verbs(self) -> dict[str, Any]:
         """Verbs of the supervisor's control socket."""
         return {"status": self._status, "metrics": self._metrics, "log.level": self._log_level}
+
+    @staticmethod
+    def _datapath(samples: Samples) -> str:
+        offloads = samples.value("nattrav_relay_datapath_available", "xdp") > 0
+        return "xdp" if offloads else "userspace"
 
     async def gather(
         self, verb: str, args: dict[str, Any] | None = None, *, roles: Sequence[str] | None = None
@@ -121,12 +133,26 @@ class Supervisor:
             merged.set("nattrav_worker_up", float(role in answers), role, "process")
         for export in answers.values():
             merged.merge(export)
-        merged.set("nattrav_ready", float(self.is_ready()))
+        merged.set("nattrav_ready", float(not self.not_ready()))
+        version = platform.python_version()
+        merged.set("nattrav_build_info", 1, __version__, version, self._datapath(merged), self.node)
         return merged
 
-    def is_ready(self) -> bool:
-        """All services serve."""
-        return self.runtime.ready and not self._ending and all(part.up for part in self.parts.values())
+    def not_ready(self) -> list[str]:
+        """Why new calls should go elsewhere; empty when all is well."""
+        if self._ending:
+            return ["ending"]
+        if not self.runtime.ready:
+            return ["starting"]
+        return [f"{role} is down" for role, part in self.parts.items() if not part.up]
+
+    async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:
+        await serve_admin(
+            self.loaded.configuration.admin,
+            self.runtime,
+            lambda token: application(self, token),
+            task_status=task_status,
+        )
 
     async def _start_all(self) -> None:
         refusals: list[str] = []
@@ -188,6 +214,10 @@ class Supervisor:
                 scope.cancel()
 
     async def _status(self, args: dict[str, Any]) -> dict[str, Any]:
+        return await self.status()
+
+    async def status(self) -> dict[str, Any]:
+        """State of all services, each with what it says of itself."""
         answers = await self.gather("status")
         services = []
         for role, part in self.parts.items():
@@ -202,7 +232,16 @@ class Supervisor:
                     "restarts": part.restarts,
                 }
             )
-        return {"ready": self.is_ready(), "services": services}
+        return {
+            "version": __version__,
+            "node": self.node,
+            "ready": not self.not_ready(),
+            "not_ready": self.not_ready(),
+            "started_at": self.runtime.started_at,
+            "uptime": clock.wall() - self.runtime.started_at,
+            "listening": [asdict(one) for one in self.listeners()],
+            "services": services,
+        }
 
     async def _metrics(self, args: dict[str, Any]) -> Any:
         return (await self.samples()).export()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Bundle:
     def __init__(self, directory: Path, modules: dict[str, str], text: str = "") -> None:
         self.directory = directory
         (directory / "n.toml").write_text(
-            f'[admin]\nlisten = []\n[node]\nstate_directory = "{directory}/state"\n{text}'
+            f'[admin]\nlisten = ["127.0.0.1:0"]\n[node]\nstate_directory = "{directory}/state"\n{text}'
         )
         code = (
             "import sys; from pathlib import Path; from nattrav.daemon.bundle import run_bundle\n"
@@ -99,6 +100,27 @@ def test_the_start_prints_what_listens_where_and_warns_of_a_private_address(bund
     assert gone(list(pids.values()), 0.1)
     assert not list((bundle.directory / "run").iterdir())
     assert (bundle.directory / "state" / "relay").read_text() == "edge-1"
+
+
+def test_one_scrape_merges_all_services_and_the_command_line_shows_them(bundle: Bundle) -> None:
+    status = bundle.wait_ready()
+    (admin,) = [one for one in status["listening"] if one["role"] == "supervisor"]
+    with urllib.request.urlopen(f"http://{admin['address']}/metrics") as answer:
+        text = answer.read().decode()
+    assert "nattrav_stun_response_bytes_total 300.0" in text
+    assert 'nattrav_worker_up{role="proxy",worker="process"} 1.0' in text
+    assert 'node="edge-1"' in text
+    with urllib.request.urlopen(f"http://{admin['address']}/readyz") as answer:
+        assert answer.status == 200
+    command = [sys.executable, "-m", "nattrav.cli", "--runtime-dir", str(bundle.directory / "run"), "status"]
+    shown = subprocess.run([*command, "--check"], capture_output=True, text=True, check=True).stdout
+    assert "nattrav 0.1.0 on edge-1: ready" in shown
+    assert "192.168.1.5" in shown
+    rows = subprocess.run([*command, "-o", "csv", "--fields", "role,up"], capture_output=True, text=True, check=True)
+    assert rows.stdout == "role,up\nrelay,yes\nstun,yes\nproxy,yes\n"
+    os.kill({one["role"]: one["pid"] for one in status["services"]}["stun"], signal.SIGKILL)
+    time.sleep(0.1)
+    assert subprocess.run([*command, "--check"], capture_output=True, text=True, check=False).returncode == 7
 
 
 def test_a_killed_service_is_started_again_and_counted(bundle: Bundle) -> None:
