@@ -371,7 +371,7 @@ class Proxy:
             server.respond(100, respond(request, 100, to_tag=None), now)
         if call is not None:
             call.note(now, True, sender.flow, data)
-        hop = rooms.routing.within_dialog(request, routes, sender, from_access)
+        hop = rooms.routing.within_dialog(request, routes, sender, from_access, _other_party(call, request, sender))
         if isinstance(hop, Refused):
             self._refuse(server, hop, now, call)
             return
@@ -417,7 +417,7 @@ class Proxy:
         call = rooms.calls.of(request)
         from_access = self._party_facts(call, request, sender, now)
         sender.authorised = sender.upstream is not None
-        hop = rooms.routing.within_dialog(request, routes, sender, from_access)
+        hop = rooms.routing.within_dialog(request, routes, sender, from_access, _other_party(call, request, sender))
         if isinstance(hop, Refused) or not isinstance(hop.next_hop, Flow | Target):
             parts.drop(DropReason.STRAY_ACK if not isinstance(hop, Hop) else DropReason.NO_ROUTE, sender.flow)
             return
@@ -494,6 +494,15 @@ class Proxy:
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:
     """Send on a flow, or over a connection still to be opened."""
     return Send(hop, data) if isinstance(hop, Flow) else Connect(hop, data, branch)
+
+
+def _other_party(call: Call | None, request: Request, sender: Sender) -> Flow | None:
+    """Where the other side of a known call is, when the request comes from where its sender was last."""
+    if call is None or call.state is not CallState.CONFIRMED:
+        return None
+    party = call.sender(request)
+    known = call.flows[party]
+    return call.flows[party.other] if known is not None and known.remote == sender.flow.remote else None
 
 
 def _server_key(request: Request, via: Via) -> Key:
