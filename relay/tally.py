@@ -65,12 +65,10 @@ class Tally:
             self.settle()
             if count > self._room:
                 half = self._room
-                self.note(
-                    routes[half:], frames[half:], lengths[half:], kinds[half:], starts[half:], now, forwarded=forwarded
-                )
-                self.note(
-                    routes[:half], frames[:half], lengths[:half], kinds[:half], starts[:half], now, forwarded=forwarded
-                )
+                for part in (slice(half), slice(half, None)):
+                    self.note(
+                        routes[part], frames[part], lengths[part], kinds[part], starts[part], now, forwarded=forwarded
+                    )
                 return
             begin, end = self.noted, self.noted + count
         source = self._frames

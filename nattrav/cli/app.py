@@ -32,6 +32,10 @@ GROUPS: tuple[Group, ...] = (
     Group("run", "nattrav.cli.run", "run", "Start the whole bundle under its supervisor"),
     Group("check", "nattrav.cli.check", "check", "Check a configuration file without starting anything"),
     Group("status", "nattrav.cli.status", "status", "One screen: services, listeners, calls, registrations, ports"),
+    Group("reload", "nattrav.cli.config", "reload", "Take over a changed configuration; calls go on"),
+    Group("drain", "nattrav.cli.lifecycle", "drain", "Take no new calls, let those in progress end"),
+    Group("undrain", "nattrav.cli.lifecycle", "undrain", "Take new calls again"),
+    Group("restart", "nattrav.cli.lifecycle", "restart", "Restart one service without losing calls"),
     Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
@@ -59,7 +63,13 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not found, 5 refused, 6 time
 def build(words: Sequence[str] | None) -> typer.Typer:
     """Build the command tree. Only the group named first in `words` is imported; None imports every one."""
     app = typer.Typer(
-        name="nattrav", help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        name="nattrav",
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # Plain text: "[sip]" in a help text is a table of the configuration, not a style.
+        rich_markup_mode=None,
     )
     app.callback()(_root)
     chosen = None if words is None else next((word for word in words if not word.startswith("-")), "")

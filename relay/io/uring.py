@@ -123,6 +123,7 @@ class UringBackend:
 
     def close(self) -> None:
         """See `Backend`."""
+        self._ring.cancel_all()
         self._ring.close()
 
     def _enter(self, timeout: float | None) -> None:
