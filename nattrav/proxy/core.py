@@ -24,6 +24,8 @@ from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import Connect, DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
 from nattrav.proxy.hang_up import bye, dialog_of
+from nattrav.proxy.hook_views import register_view, request_view
+from nattrav.proxy.hooks import Refuse, Route
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media, Side, media_hosts, sdp_of
@@ -398,6 +400,11 @@ class Proxy:
         if not self.parts.is_ours(uri.host, uri.port, uri.transport) or uri.user is None:
             self._refuse(server, Refused(404, "8.1"), now)
             return
+        if self.parts.hooks.has("on_register"):
+            decision = self.parts.hooks.call("on_register", register_view(request, sender))
+            if isinstance(decision, Refuse):
+                self._refuse(server, Refused(decision.status, "hook", reason=decision.reason), now)
+                return
         result = self.registrar.register(request, self.rooms.routing.aor(uri), sender, now)
         if isinstance(result, Refused):
             self._refuse(server, result, now)
@@ -465,8 +472,7 @@ class Proxy:
                 rooms.calls.set_user(call, sender.user)
             call.contact = _contact_of(request)
             call.note(now, True, sender.flow, data, *sender.verdict.names)
-        found = self._behind_contact_token(request, sender, now)
-        hops = [found] if found is not None else rooms.routing.initial(request, routes, sender, now)
+        hops = self._destinations(request, routes, sender, now)
         if isinstance(hops, Refused):
             if hops.status in (403, 404) and sender.access:
                 self._fault(sender.flow, "refused_target", now)
@@ -474,7 +480,30 @@ class Proxy:
             if call is not None and call.state is CallState.EARLY:
                 rooms.calls.end(call, "rejected", now, hops.status)
             return
+        if parts.sip.mode == "redirect" and sender.upstream is None:
+            self._redirect(server, hops, call, now)
+            return
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start(hops, now)
+
+    def _destinations(self, request: Request, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
+        """Ask the operator's hook first, then the routing."""
+        parts = self.parts
+        if parts.hooks.has("on_request"):
+            decision = parts.hooks.call("on_request", request_view(request, sender, parts, now))
+            if isinstance(decision, Refuse):
+                return Refused(decision.status, "hook", reason=decision.reason)
+            if isinstance(decision, Route):
+                return self.rooms.routing.chosen(request, routes, sender, decision, now)
+        found = self._behind_contact_token(request, sender, now)
+        return [found] if found is not None else self.rooms.routing.initial(request, routes, sender, now)
+
+    def _redirect(self, server: ServerTransaction, hops: Sequence[Hop], call: Call | None, now: float) -> None:
+        """Answer with the destinations instead of going there (§8.3)."""
+        every = [one for hop in hops for one in (hop, *hop.alternatives)]
+        contacts = [("Contact", f"<{one.request_uri}>;q={one.q:g}") for one in every]
+        self._refuse(server, Refused(302, "redirect", tuple(contacts)), now, call)
+        if call is not None:
+            self.rooms.calls.end(call, "rejected", now, 302)
 
     def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
         """In edge mode: the phone behind a Contact of ours, for cores that ignore Path."""
