@@ -14,7 +14,7 @@ from relay.interfaces import Interfaces
 from relay.legs import Party, Session, SessionState
 from relay.limits import Limits
 from relay.negotiation import Negotiation
-from relay.plane import Plane
+from relay.plane import FlowFigures, Plane
 from relay.policy import Policy
 from relay.ports import NoSocket, Opener
 from relay.report import SessionReport, report_session
@@ -205,10 +205,16 @@ class Engine:
             self.sessions.values(),
             self.interfaces,
             now=now,
+            sums=self.sums(),
             draining=self.limits.draining,
             packet_rate=self.limits.packet_rate,
             byte_rate=self.limits.byte_rate,
         )
+
+    def sums(self) -> FlowFigures:
+        """Add up the counters of every flow since the start."""
+        self._take_events()
+        return self.streams.sums()
 
     def handle_timeout(self, now: float) -> Effects:
         """Judge the sessions that are due; return everything the shell should hear of."""

@@ -5,32 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nattrav.net.address import NON_PUBLIC, AddressClass, canonical, classify
+from nattrav.net.address import NON_PUBLIC, AddressClass, classify
 from relay.ports import PortPool
 from relay.session import Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceSpec:
-    """`NAME/ADDRESS[!ADVERTISED]` as written in the configuration or on the command line."""
-
-    name: str
-    host: str
-    advertised: str
-
-    @classmethod
-    def parse(cls, text: str) -> InterfaceSpec:
-        """Read `public/203.0.113.1!198.51.100.7`; ValueError with the remedy."""
-        name, slash, rest = text.partition("/")
-        if not slash:
-            name, rest = "default", text
-        host, _, advertised = rest.partition("!")
-        if not name or not name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"{text!r}: write NAME/ADDRESS or NAME/ADDRESS!ADVERTISED")
-        try:
-            return cls(name, canonical(host), canonical(advertised or host))
-        except ValueError as error:
-            raise ValueError(f"{text!r}: {error}; write NAME/ADDRESS or NAME/ADDRESS!ADVERTISED") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

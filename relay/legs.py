@@ -172,6 +172,14 @@ class Session:
         """The parties whose media goes to `party`, and the one its own goes to."""
         return [other for other in self.parties if other.partner is party or party.partner is other]
 
+    def media(self, index: int) -> str:
+        """The media type of stream number `index`, from 0."""
+        for party in self.parties:
+            leg = party.leg(index)
+            if leg is not None and leg.media is not None:
+                return leg.media.media
+        return "other"
+
     def legs(self) -> list[Leg]:
         """Every leg of every party."""
         return [leg for party in self.parties for leg in party.legs]

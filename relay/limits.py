@@ -31,7 +31,12 @@ class Limits:
         settings = self.settings
         if self.draining or (settings.sessions and sessions >= settings.sessions):
             return SESSIONS
-        if settings.ports and any(pool.pressure >= settings.ports for pool in pools):
+        used = 0
+        for pool in pools:
+            used += pool.used
+            if settings.ports and pool.pressure >= settings.ports:
+                return SESSIONS
+        if settings.sockets and used >= settings.sockets * (settings.ports or 1.0):
             return SESSIONS
         if settings.packets and self.packet_rate >= settings.packets:
             return LOAD

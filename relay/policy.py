@@ -27,12 +27,14 @@ class TimeOuts:
 class LimitSettings:
     """Above these no new session is accepted; 0 switches one off. Running sessions are never touched.
 
+    sockets     media sockets that the process may open
     ports       share of a pool in use, so that re-offers of running calls still find ports
     packets     received packets per second over all sessions
     bytes       received bytes per second
     """
 
     sessions: int = 0
+    sockets: int = 0
     ports: float = 0.95
     packets: float = 0.0
     bytes: float = 0.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from nattrav.net.address import TransportAddress
 from relay.figures import add_figures
 from relay.interfaces import Interfaces, LocalAddress
 from relay.legs import NOT_OPEN, Leg, Party, Port, PortSet, Session
-from relay.plane import FlowEvent, FlowFigures, Plane
+from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Plane
 from relay.policy import Policy
 from relay.ports import Opener
 from relay.rules import flow_settings
@@ -30,6 +31,9 @@ class Streams:
         self.owners: dict[int, tuple[Session, Leg, Port]] = {}
         """Who each open flow belongs to."""
         self.opener = opener
+        self.ended = FlowFigures()
+        """Counters of all flows that were closed, together."""
+        self.events_seen: Counter[FlowEventKind] = Counter()
 
     def take(self, local: LocalAddress, now: float, *, pair: bool) -> PortSet:
         """Bind an even/odd pair, or a single port; Refusal when the pool is exhausted."""
@@ -87,10 +91,19 @@ class Streams:
         if port.flow != NOT_OPEN:
             del self.owners[port.flow]
             port.last = self.plane.close(port.flow)
+            self._count(port.last)
             port.flow = NOT_OPEN
             local.pool.release(port.number, now)
         elif port.sock is not None:
             self.put_back(local, port, now)
+
+    def _count(self, figures: FlowFigures) -> None:
+        if figures.packets_in or figures.packets_out or figures.drops:
+            self.ended = add_figures(self.ended, figures)
+
+    def sums(self) -> FlowFigures:
+        """Counters of all flows there ever were."""
+        return add_figures(self.ended, self.plane.sums())
 
     def stop_rtcp(self, leg: Leg, now: float) -> None:
         """Close the RTCP ports of a leg that shares its RTP port or carries none."""
@@ -117,6 +130,7 @@ class Streams:
         """File learning events with their legs; give the Call-IDs concerned."""
         concerned = set()
         for event in events:
+            self.events_seen[event.kind] += 1
             owner = self.owners.get(event.flow)
             if owner is None:
                 continue

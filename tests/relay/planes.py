@@ -10,7 +10,8 @@ from typing import cast
 from nattrav.net.address import TransportAddress
 from nattrav.net.options import Socket
 from relay.engine import Engine
-from relay.interfaces import Interfaces, InterfaceSpec, LocalAddress
+from relay.figures import add_figures
+from relay.interfaces import Interfaces, LocalAddress
 from relay.plane import FlowEvent, FlowFigures, FlowSettings, Learned
 from relay.policy import Policy
 from relay.ports import NoSocket, PortPool, PortTaken
@@ -95,6 +96,12 @@ class MemoryPlane:
     def last_accepted(self, flows: Sequence[int]) -> float:
         return max((self.counted[flow].last_accepted for flow in flows), default=0.0)
 
+    def sums(self) -> FlowFigures:
+        total = FlowFigures()
+        for figures in self.counted.values():
+            total = add_figures(total, figures)
+        return total
+
     def events(self) -> list[FlowEvent]:
         taken, self.waiting = self.waiting, []
         return taken
@@ -126,9 +133,10 @@ def interfaces(*specs: str, low: int = 30000, high: int = 30999, quarantine: flo
     choose = random.Random(seed).randrange
     addresses = []
     for text in specs or ("public/203.0.113.5",):
-        spec = InterfaceSpec.parse(text)
-        pool = PortPool(spec.name, spec.host, low, high, choose=choose, quarantine=quarantine)
-        addresses.append(LocalAddress(spec.name, spec.host, spec.advertised, pool))
+        name, _, rest = text.partition("/")
+        host, _, advertised = rest.partition("!")
+        pool = PortPool(name, host, low, high, choose=choose, quarantine=quarantine)
+        addresses.append(LocalAddress(name, host, advertised or host, pool))
     return Interfaces(addresses)
 
 

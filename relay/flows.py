@@ -1,0 +1,285 @@
+"""The flow table: one row per flow, one numpy column per fact, so that a batch reads and writes it with few calls.
+
+Columns are reserved at full capacity. The kernel gives memory only to pages that are touched, and rows are
+handed out lowest first, so the table costs what is used, never moves, and its addresses may stand in kernel requests.
+
+A flow has two ways out, numbered `2 * slot` for RTP and datagrams and `2 * slot + 1` for RTCP: its routes.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_sockaddr
+from nattrav.net.uring import OP_SEND, SQE, SQE_FIXED_FILE, SQE_SKIP_SUCCESS, SQE_WORDS
+from relay.plane import DropReason, FlowFigures, Learned, RtpFigures
+
+REASONS = tuple(DropReason)
+CODE = {reason: index + 1 for index, reason in enumerate(REASONS)}
+"""Drop reasons as small numbers; 0 is none."""
+
+CAPACITY = 1 << 17
+
+NOWHERE = 0xFFFF
+"""Address family that no packet has: a flow that expects it recognises no source."""
+
+MSG_DONTWAIT = 0x40
+
+SENT = 1 << 40
+"""Marks what the kernel reports about a send; the lower bits are the route."""
+
+
+class Flag(enum.IntFlag):
+    """State bits of a flow that decide about packets from sources it does not expect."""
+
+    OPEN = 1
+    PUBLIC = 2
+    GUARDED = 4
+    """Latched and strict: other sources are refused without thought."""
+    OPEN_TO_ALL = 8
+    """Any source passes and none teaches."""
+    LIMITED = 16
+    """Over its packet rate for the current second."""
+    REPORTED = 32
+    """A refused source has been told about since the last latch."""
+    SELECTED = 64
+
+
+_COLUMNS: dict[str, tuple[str, int]] = {
+    # which source passes without thought, as socket address words; six = all ones for IPv6
+    "expect0": ("u8", 1),
+    "expect1": ("u8", 1),
+    "expect2": ("u8", 1),
+    "six": ("u8", 1),
+    # bits of rtp.Kind: what the flow may carry at all, and what it can pass on now
+    "valid": ("u1", 1),
+    "accept": ("u1", 1),
+    "flags": ("u1", 1),
+    "size_limit": ("i4", 1),
+    "rate_limit": ("u4", 1),
+    "rate_count": ("u4", 1),
+    "rate_second": ("i8", 1),
+    "file": ("i4", 1),
+    # per route
+    "hold": ("u1", 2),
+    "egress": ("i4", 2),
+    # counters
+    "packets_in": ("u8", 1),
+    "bytes_in": ("u8", 1),
+    "packets_out": ("u8", 1),
+    "bytes_out": ("u8", 1),
+    "rtcp_in": ("u8", 1),
+    "first_in": ("f8", 1),
+    "last_in": ("f8", 1),
+    "last_accepted": ("f8", 1),
+    # RFC 3550 state of the stream that arrives; sequence numbers are extended to 64 bits
+    "started": ("?", 1),
+    "ssrc": ("u4", 1),
+    "payload_type": ("u1", 1),
+    "clock_rate": ("f8", 1),
+    "timestamp": ("u4", 1),
+    "arrival": ("f8", 1),
+    "base_sequence": ("i8", 1),
+    "max_sequence": ("i8", 1),
+    "last_sequence": ("i8", 1),
+    "expected_before": ("i8", 1),
+    "received": ("u8", 1),
+    "reordered": ("u8", 1),
+    "duplicates": ("u8", 1),
+    "jitter": ("f8", 1),
+}
+
+
+class TableFull(Exception):
+    """Every row is in use."""
+
+
+class FlowTable:
+    """Rows of flows; see `_COLUMNS`. `drops` is (capacity, reasons); `routes` holds ready-made sends per route."""
+
+    expect0: NDArray[np.uint64]
+    expect1: NDArray[np.uint64]
+    expect2: NDArray[np.uint64]
+    six: NDArray[np.uint64]
+    valid: NDArray[np.uint8]
+    accept: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    size_limit: NDArray[np.int32]
+    rate_limit: NDArray[np.uint32]
+    rate_count: NDArray[np.uint32]
+    rate_second: NDArray[np.int64]
+    file: NDArray[np.int32]
+    hold: NDArray[np.uint8]
+    egress: NDArray[np.int32]
+    packets_in: NDArray[np.uint64]
+    bytes_in: NDArray[np.uint64]
+    packets_out: NDArray[np.uint64]
+    bytes_out: NDArray[np.uint64]
+    rtcp_in: NDArray[np.uint64]
+    first_in: NDArray[np.float64]
+    last_in: NDArray[np.float64]
+    last_accepted: NDArray[np.float64]
+    started: NDArray[np.bool_]
+    ssrc: NDArray[np.uint32]
+    payload_type: NDArray[np.uint8]
+    clock_rate: NDArray[np.float64]
+    timestamp: NDArray[np.uint32]
+    arrival: NDArray[np.float64]
+    base_sequence: NDArray[np.int64]
+    max_sequence: NDArray[np.int64]
+    last_sequence: NDArray[np.int64]
+    expected_before: NDArray[np.int64]
+    received: NDArray[np.uint64]
+    reordered: NDArray[np.uint64]
+    duplicates: NDArray[np.uint64]
+    jitter: NDArray[np.float64]
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self._columns: list[tuple[NDArray[Any], int]] = []
+        for name, (code, width) in _COLUMNS.items():
+            column = _reserve(capacity * width, np.dtype(code))
+            setattr(self, name, column)
+            self._columns.append((column, width))
+        self.drops: NDArray[np.uint64] = _reserve(capacity * len(REASONS), np.dtype("u8")).reshape(capacity, -1)
+        self.targets: NDArray[np.uint8] = _reserve(capacity * SOCKADDR_ROW, np.dtype("u1")).reshape(capacity, -1)
+        self.route_words: NDArray[np.uint64] = _reserve(2 * capacity * SQE_WORDS, np.dtype("u8")).reshape(-1, SQE_WORDS)
+        self.routes: NDArray[np.void] = self.route_words.reshape(-1).view(SQE)
+        self._free: list[int] = []
+        self._high = 0
+        self.wide = 0
+        """Open IPv6 flows: only with them are whole IPv6 addresses compared."""
+
+    def take(self) -> int:
+        """Reserve the lowest free row, made ready for a new flow. Raises TableFull."""
+        if self._free:
+            slot = heapq.heappop(self._free)
+        elif self._high < self.capacity:
+            slot = self._high
+            self._high += 1
+        else:
+            raise TableFull(f"{self.capacity} flows are open, this data thread has room for no more")
+        self._begin(slot)
+        return slot
+
+    def give_back(self, slot: int) -> None:
+        """Make a row free again."""
+        heapq.heappush(self._free, slot)
+
+    def _begin(self, slot: int) -> None:
+        for column, width in self._columns:
+            column[slot * width : slot * width + width] = 0
+        self.drops[slot] = 0
+        self.egress[2 * slot : 2 * slot + 2] = -1
+        self.hold[2 * slot : 2 * slot + 2] = CODE[DropReason.NO_PEER]
+        self.clock_rate[slot] = 8000.0
+        self.expect(slot, None)
+
+    def expect(self, slot: int, source: TransportAddress | None) -> None:
+        """Say which source passes without thought."""
+        if source is None:
+            self.expect0[slot] = NOWHERE
+            return
+        words = source_words(source)
+        self.expect0[slot], self.expect1[slot], self.expect2[slot] = words
+
+    def set_target(self, slot: int, target: TransportAddress) -> None:
+        """Say where packets that leave by this flow go."""
+        raw = to_sockaddr(target)
+        self.targets[slot, : len(raw)] = np.frombuffer(raw, np.uint8)
+
+    def connect(self, route: int, egress: int, address_length: int) -> None:
+        """Make a route leave by flow `egress` to that flow's target."""
+        self.egress[route] = egress
+        row = self.routes[route : route + 1]
+        row["opcode"] = OP_SEND
+        row["flags"] = SQE_FIXED_FILE | SQE_SKIP_SUCCESS
+        row["fd"] = self.file[egress]
+        row["addr2"] = self.targets[egress].ctypes.data
+        row["op_flags"] = MSG_DONTWAIT
+        row["user_data"] = SENT | route
+        row["addr_len"] = address_length
+
+    def drop(self, slot: int, reason: DropReason, count: int = 1) -> None:
+        """Count datagrams that were not passed on."""
+        self.drops[slot, CODE[reason] - 1] += np.uint64(count)
+
+    def drop_totals(self) -> dict[DropReason, int]:
+        """Sum the drops of all rows; a row keeps its drops until it is taken again."""
+        sums = self.drops[: self._high].sum(axis=0).tolist()
+        return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
+
+    def sums(self) -> FlowFigures:
+        """Add up the counters of all open rows."""
+        rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
+        heard = rows[self.started[rows]]
+        expected = int((self.expected_before[heard] + self.max_sequence[heard] - self.base_sequence[heard] + 1).sum())
+        received, duplicates = int(self.received[heard].sum()), int(self.duplicates[heard].sum())
+        drops = self.drops[rows].sum(axis=0).tolist()
+        return FlowFigures(
+            packets_in=int(self.packets_in[rows].sum()),
+            bytes_in=int(self.bytes_in[rows].sum()),
+            packets_out=int(self.packets_out[rows].sum()),
+            bytes_out=int(self.bytes_out[rows].sum()),
+            rtcp_in=int(self.rtcp_in[rows].sum()),
+            drops={reason: int(count) for reason, count in zip(REASONS, drops, strict=True) if count},
+            rtp=RtpFigures(
+                expected=expected,
+                received=received,
+                lost=max(0, expected - (received - duplicates)),
+                reordered=int(self.reordered[heard].sum()),
+                duplicates=duplicates,
+            ),
+        )
+
+    def figures(self, slot: int, learned: Learned) -> FlowFigures:
+        """Read one row."""
+        row = self.drops[slot].tolist()
+        return FlowFigures(
+            packets_in=int(self.packets_in[slot]),
+            bytes_in=int(self.bytes_in[slot]),
+            packets_out=int(self.packets_out[slot]),
+            bytes_out=int(self.bytes_out[slot]),
+            rtcp_in=int(self.rtcp_in[slot]),
+            first_in=float(self.first_in[slot]),
+            last_in=float(self.last_in[slot]),
+            last_accepted=float(self.last_accepted[slot]),
+            drops={reason: count for reason, count in zip(REASONS, row, strict=True) if count},
+            learned=learned,
+            rtp=self._rtp(slot),
+        )
+
+    def _rtp(self, slot: int) -> RtpFigures:
+        if not self.started[slot]:
+            return RtpFigures()
+        expected = int(self.expected_before[slot] + self.max_sequence[slot] - self.base_sequence[slot]) + 1
+        received, duplicates = int(self.received[slot]), int(self.duplicates[slot])
+        return RtpFigures(
+            ssrc=int(self.ssrc[slot]),
+            payload_type=int(self.payload_type[slot]),
+            expected=expected,
+            received=received,
+            lost=max(0, expected - (received - duplicates)),
+            reordered=int(self.reordered[slot]),
+            duplicates=duplicates,
+            jitter=float(self.jitter[slot]),
+            highest_sequence=int(self.max_sequence[slot]),
+            timestamp=int(self.timestamp[slot]),
+        )
+
+
+def source_words(source: TransportAddress) -> tuple[int, int, int]:
+    """Give a socket address as the three words that frames show of it."""
+    raw = to_sockaddr(source).ljust(24, b"\0")
+    first, second, third = np.frombuffer(raw[:24], np.uint64).tolist()
+    return first, second, third
+
+
+def _reserve(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.frombuffer(mmap.mmap(-1, max(1, count * dtype.itemsize)), dtype, count)
