@@ -49,6 +49,7 @@ GROUPS: tuple[Group, ...] = (
     Group("relay", "nattrav.cli.relay", "app", "Run a relay alone, watch its traffic, drain it"),
     Group("proxy", "nattrav.cli.proxy", "app", "Run a SIP proxy alone"),
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
+    Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
 )
 
@@ -80,7 +81,9 @@ def build(words: Sequence[str] | None) -> typer.Typer:
         if chosen is None or group.name == chosen:
             found = getattr(importlib.import_module(group.module), group.attribute)
             if isinstance(found, typer.Typer):
-                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=True)
+                # A group with a default verb runs it; the others show their verbs.
+                shows_help = found.info.invoke_without_command is not True
+                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=shows_help)
             else:
                 app.command(group.name)(found)
         else:

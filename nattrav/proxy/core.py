@@ -66,12 +66,12 @@ class Proxy:
         """Take one datagram, or one message that the stream framer cut out."""
         if not _KEEPALIVE.issuperset(data[:4]):
             self._receive(flow, data, now)
-        return self._effects()
+        return self.take_effects()
 
     def malformed(self, flow: Flow, fault: MalformedMessage) -> list[Effect]:
         """What arrived on a stream is no message; the transport closes the connection."""
         self._malformed(flow, fault)
-        return self._effects()
+        return self.take_effects()
 
     def relay_reply(self, request: int, reply: object, now: float) -> list[Effect]:
         """The relay answered a question, or None: it did not."""
@@ -92,7 +92,7 @@ class Proxy:
             del self.parts.connections[key]
         for binding in list(self.rooms.bindings.on_flow(flow)):
             self.registrar.drop(binding, "removed")
-        return self._effects()
+        return self.take_effects()
 
     def unreachable(self, branch: str, now: float) -> list[Effect]:
         """The transport could not deliver what this branch sent (§16.9)."""
@@ -100,12 +100,12 @@ class Proxy:
             client = self.parts.transactions.clients.get((branch, method))
             if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
                 client.context.unreachable(client, now)
-        return self._effects()
+        return self.take_effects()
 
     def handle_timeout(self, now: float) -> list[Effect]:
         """Let what is due expire."""
         self.parts.timers.expire(now)
-        return self._effects()
+        return self.take_effects()
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`; may be early."""
@@ -113,19 +113,22 @@ class Proxy:
 
     def session_closed(self, call_id: str, reason: str, now: float) -> list[Effect]:
         """The relay ended a session by itself: its media died."""
-        for call in [one for one in self.rooms.calls if one.call_id == call_id]:
+        for call in self.rooms.calls.with_call_id(call_id):
+            if not call.media.session:
+                continue
             call.media.session = False
             self.rooms.calls.end(call, "media_timeout", now)
             self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
-        return self._effects()
+        return self.take_effects()
 
     def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
         continuation = self.parts.waiting.pop(request, None)
         if continuation is not None:
             continuation(reply, now)
-        return self._effects()
+        return self.take_effects()
 
-    def _effects(self) -> list[Effect]:
+    def take_effects(self) -> list[Effect]:
+        """Give what is to be carried out since the last call, in order."""
         out = self.parts.out
         effects = out.copy()
         out.clear()
@@ -371,7 +374,7 @@ class Proxy:
             server.respond(100, respond(request, 100, to_tag=None), now)
         if call is not None:
             call.note(now, True, sender.flow, data)
-        hop = rooms.routing.within_dialog(request, routes, sender, from_access)
+        hop = rooms.routing.within_dialog(request, routes, sender, from_access, _other_party(call, request, sender))
         if isinstance(hop, Refused):
             self._refuse(server, hop, now, call)
             return
@@ -417,7 +420,7 @@ class Proxy:
         call = rooms.calls.of(request)
         from_access = self._party_facts(call, request, sender, now)
         sender.authorised = sender.upstream is not None
-        hop = rooms.routing.within_dialog(request, routes, sender, from_access)
+        hop = rooms.routing.within_dialog(request, routes, sender, from_access, _other_party(call, request, sender))
         if isinstance(hop, Refused) or not isinstance(hop.next_hop, Flow | Target):
             parts.drop(DropReason.STRAY_ACK if not isinstance(hop, Hop) else DropReason.NO_ROUTE, sender.flow)
             return
@@ -494,6 +497,15 @@ class Proxy:
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:
     """Send on a flow, or over a connection still to be opened."""
     return Send(hop, data) if isinstance(hop, Flow) else Connect(hop, data, branch)
+
+
+def _other_party(call: Call | None, request: Request, sender: Sender) -> Flow | None:
+    """Where the other side of a known call is, when the request comes from where its sender was last."""
+    if call is None or call.state is not CallState.CONFIRMED:
+        return None
+    party = call.sender(request)
+    known = call.flows[party]
+    return call.flows[party.other] if known is not None and known.remote == sender.flow.remote else None
 
 
 def _server_key(request: Request, via: Via) -> Key:

@@ -248,11 +248,17 @@ class Routing:
         return Hop(routes.request_uri, next_hop, uri)
 
     def within_dialog(
-        self, request: Request, routes: RouteSet, sender: Sender, from_access_party: bool | None
+        self,
+        request: Request,
+        routes: RouteSet,
+        sender: Sender,
+        from_access_party: bool | None,
+        other_party: Flow | None = None,
     ) -> Hop | Refused:
         """Find the destination of a request inside a dialog by the tokens of its Route set (sip.md §5.4).
 
         `from_access_party` says whether its sender is a party on the access side, None when the call is not known.
+        `other_party` is where a known call's other side is: clients that lost their route set still find it.
         """
         if len(routes.tokens) >= 2:
             return self._down(routes.tokens[-1], routes)
@@ -263,6 +269,8 @@ class Routing:
                 outgoing = self._comes_from(token, sender.flow)
             if not outgoing:
                 return self._down(token, routes)
+        elif routes.popped == 0 and routes.next_route is None and other_party is not None:
+            return Hop(routes.request_uri, other_party)
         elif routes.popped == 0 and not sender.authorised and routes.next_route is None:
             return Refused(481, "R4")
         elif not routes.popped and not sender.authorised:
