@@ -63,7 +63,13 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not found, 5 refused, 6 time
 def build(words: Sequence[str] | None) -> typer.Typer:
     """Build the command tree. Only the group named first in `words` is imported; None imports every one."""
     app = typer.Typer(
-        name="nattrav", help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        name="nattrav",
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # Plain text: "[sip]" in a help text is a table of the configuration, not a style.
+        rich_markup_mode=None,
     )
     app.callback()(_root)
     chosen = None if words is None else next((word for word in words if not word.startswith("-")), "")

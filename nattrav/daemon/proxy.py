@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -17,6 +18,8 @@ from nattrav.config.control import ControlAddress
 from nattrav.config.schema import Configuration
 from nattrav.config.sip import DEFAULT_PORTS, SipSection, parse_listen
 from nattrav.control.ng.io.unix import auto_path
+from nattrav.control.socket.io.client import Client, Unreachable
+from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net import clock
@@ -28,8 +31,13 @@ from nattrav.proxy.io.relays import RelayAddress, Relays
 from nattrav.proxy.io.shell import Shell, resolve_address
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
-from nattrav.sip.transport.flow import listener_id
-from nattrav.sip.transport.io.transports import Transports
+from nattrav.sip.transport.flow import Flow, listener_id
+from nattrav.sip.transport.io.transports import StunAnswerer, Transports
+from stun.behavior import Endpoint
+from stun.responder import Answer, Policy, Responder
+
+RELAY_RECONNECT = 2.0
+"""Seconds before the relay's control socket is tried again for its notices of silent sessions."""
 
 RECEIVE_BUFFER = 4 << 20
 """Room for a registration storm after a power cut, in octets."""
@@ -127,6 +135,20 @@ def _name(address: ControlAddress) -> str:
     return str(address)
 
 
+def stun_answerer(listeners: list[Listener]) -> StunAnswerer:
+    """Answer STUN Binding requests on the SIP port (RFC 5626 §4.4.2: an edge must)."""
+    numbers = {listener.id: number for number, listener in enumerate(listeners)}
+    responder = Responder(
+        tuple(Endpoint(listener.bound, listener.bound) for listener in listeners), Policy(minimal=True)
+    )
+
+    def answer(data: bytes, flow: Flow) -> bytes | None:
+        given = responder.respond(data, numbers[flow.listener], flow.remote)
+        return given.data if isinstance(given, Answer) else None
+
+    return answer
+
+
 class CallRecords:
     """Appends call records to a file, one JSON object a line, written together once a second."""
 
@@ -200,7 +222,7 @@ async def serve(
         getattr(runtime.log, level)(event, **facts)
 
     shell = Shell(core, resolve=resolve_address, count=runtime.samples.inc, log=log, record=records.add)
-    shell.transports = Transports(shell.deliver)
+    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]))
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -215,10 +237,21 @@ async def serve(
     )
     _warn_of_open_registrar(config, runtime)
     verbs = ProxyVerbs(core, shell, runtime)
+
+    async def reap_silent_calls() -> None:
+        while True:
+            with contextlib.suppress(Unreachable, VerbError):
+                async with Client.open(runtime.directory / "relay.sock") as client:
+                    async for event in client.stream("events"):
+                        if event.get("event") == "session_closed":
+                            shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
+            await trio.sleep(RELAY_RECONNECT)
+
     async with trio.open_nursery() as nursery:
         await nursery.start(runtime.serve_control, verbs.table())
         await nursery.start(shell.run)
         nursery.start_soon(records.run)
+        nursery.start_soon(reap_silent_calls)
         task_status.started(
             [
                 runtime.listening(

@@ -123,6 +123,7 @@ class ProxyVerbs:
         found = self._find(str(args.get("aor", "")))
         for one in found:
             self._core.registrar.drop(one, "removed")
+        self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
 
     async def _calls(self, args: Args) -> list[dict[str, Any]]:

@@ -46,11 +46,13 @@ class Party(enum.Enum):
 class MediaState:
     """Offer/answer state of one call (sip.md §9). Tags are those of SIP; SDP bodies as their senders wrote them.
 
-    `stable` is (offerer's tag, offer, answerer's tag, answer) of the last completed exchange, to be restored when a
-    re-INVITE fails. `late` maps the callee's tag to its offer in a response while the answer is due in ACK or PRACK.
+    `session`: the relay holds one now, `used`: it ever did. `stable` is (offerer's tag, offer, answerer's tag, answer)
+    of the last completed exchange, to be restored when a re-INVITE fails. `late` maps the callee's tag to its offer in
+    a response while the answer is due in ACK or PRACK.
     """
 
     session: bool = False
+    used: bool = False
     stable: tuple[str, bytes, str, bytes] | None = None
     late: dict[str, bytes] = field(default_factory=dict)
     answered_acks: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
@@ -168,6 +170,10 @@ class Calls:
                 return call
         return live.get((call_id, other_tag)) if other_tag is not None else None
 
+    def with_call_id(self, call_id: str) -> list[Call]:
+        """Live calls of one Call-ID, whatever their tags."""
+        return [call for key, call in self._live.items() if key[0] == call_id]
+
     def of(self, request: Request) -> Call | None:
         """Find the call a request belongs to."""
         return self.find(request.call_id, request.from_.tag, request.to.tag)
@@ -254,7 +260,7 @@ class Calls:
             "code": call.code,
             "cause": call.cause,
             "upstream": call.upstream,
-            "relayed": call.media.session,
+            "relayed": call.media.used,
             "caller_flow": str(call.flows[Party.CALLER] or ""),
             "callee_flow": str(call.flows[Party.CALLEE] or ""),
             "caller_nat": call.nat[Party.CALLER].names,

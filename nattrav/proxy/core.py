@@ -66,12 +66,12 @@ class Proxy:
         """Take one datagram, or one message that the stream framer cut out."""
         if not _KEEPALIVE.issuperset(data[:4]):
             self._receive(flow, data, now)
-        return self._effects()
+        return self.take_effects()
 
     def malformed(self, flow: Flow, fault: MalformedMessage) -> list[Effect]:
         """What arrived on a stream is no message; the transport closes the connection."""
         self._malformed(flow, fault)
-        return self._effects()
+        return self.take_effects()
 
     def relay_reply(self, request: int, reply: object, now: float) -> list[Effect]:
         """The relay answered a question, or None: it did not."""
@@ -92,7 +92,7 @@ class Proxy:
             del self.parts.connections[key]
         for binding in list(self.rooms.bindings.on_flow(flow)):
             self.registrar.drop(binding, "removed")
-        return self._effects()
+        return self.take_effects()
 
     def unreachable(self, branch: str, now: float) -> list[Effect]:
         """The transport could not deliver what this branch sent (§16.9)."""
@@ -100,12 +100,12 @@ class Proxy:
             client = self.parts.transactions.clients.get((branch, method))
             if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
                 client.context.unreachable(client, now)
-        return self._effects()
+        return self.take_effects()
 
     def handle_timeout(self, now: float) -> list[Effect]:
         """Let what is due expire."""
         self.parts.timers.expire(now)
-        return self._effects()
+        return self.take_effects()
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`; may be early."""
@@ -113,19 +113,22 @@ class Proxy:
 
     def session_closed(self, call_id: str, reason: str, now: float) -> list[Effect]:
         """The relay ended a session by itself: its media died."""
-        for call in [one for one in self.rooms.calls if one.call_id == call_id]:
+        for call in self.rooms.calls.with_call_id(call_id):
+            if not call.media.session:
+                continue
             call.media.session = False
             self.rooms.calls.end(call, "media_timeout", now)
             self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
-        return self._effects()
+        return self.take_effects()
 
     def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
         continuation = self.parts.waiting.pop(request, None)
         if continuation is not None:
             continuation(reply, now)
-        return self._effects()
+        return self.take_effects()
 
-    def _effects(self) -> list[Effect]:
+    def take_effects(self) -> list[Effect]:
+        """Give what is to be carried out since the last call, in order."""
         out = self.parts.out
         effects = out.copy()
         out.clear()
