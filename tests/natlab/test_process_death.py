@@ -45,7 +45,7 @@ def killed_and_back(bundle: edges.NattravEdge, role: str) -> float:
                 status = json.loads(bundle.ask("status", "--json"))
             except LaboratoryFault:
                 continue
-            if all(service["answers"] for service in status["services"]):
+            if all(service["up"] for service in status["services"]):
                 return time.monotonic() - begin
         time.sleep(0.05)
     raise AssertionError(f"{role} did not come back in 10 s:\n{bundle.log()[-3000:]}")
