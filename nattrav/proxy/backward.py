@@ -157,6 +157,7 @@ class ResponseContext:
             call.access[Party.CALLEE] = hop.access
             if hop.upstream is not None:
                 call.upstream = hop.upstream.name
+            self.rooms.calls.attempted(call)
         sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
         if sdp is not None and call is not None and self._relays(call, hop):
             self._ask_for_request(branch, call, request, sdp)

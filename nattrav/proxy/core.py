@@ -265,7 +265,7 @@ class Proxy:
         if refused is not None:
             self._refuse_stateless(request, reply_flow, refused)
             return
-        server = ServerTransaction(parts.transactions, key, request, reply_flow)
+        server = ServerTransaction(parts.transactions, key, request, reply_flow, now)
         if not server.invite:
             parts.timers.set(server, now + 2 * parts.transactions.patience)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
@@ -326,7 +326,7 @@ class Proxy:
             except MalformedMessage:
                 contact = None
         sdp = sdp_of(request) if request.body else None
-        return self.parts.nat.examine(
+        verdict = self.parts.nat.examine(
             FirstHop(
                 flow.transport,
                 flow.remote,
@@ -338,6 +338,9 @@ class Proxy:
                 self._public[flow.listener],
             )
         )
+        for name in verdict.names:
+            self.parts.count("nattrav_sip_nat_detections_total", name)
+        return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
         treatment = self.parts.quirks.treatment(request.user_agent, flow.remote, None)
@@ -585,7 +588,7 @@ class Proxy:
         """Answer a CANCEL at once and cancel the branches of its INVITE (S3)."""
         parts = self.parts
         invite = parts.transactions.servers.get((*key[:-1], "INVITE"))
-        server = ServerTransaction(parts.transactions, key, request, flow)
+        server = ServerTransaction(parts.transactions, key, request, flow, now)
         tag = parts.to_tag(key[0])
         if invite is None:
             server.respond(481, respond(request, 481, to_tag=tag), now)
