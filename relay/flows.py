@@ -229,6 +229,29 @@ class FlowTable:
         sums = self.drops[: self._high].sum(axis=0).tolist()
         return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
 
+    def sums(self) -> FlowFigures:
+        """Add up the counters of all open rows."""
+        rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
+        heard = rows[self.started[rows]]
+        expected = int((self.expected_before[heard] + self.max_sequence[heard] - self.base_sequence[heard] + 1).sum())
+        received, duplicates = int(self.received[heard].sum()), int(self.duplicates[heard].sum())
+        drops = self.drops[rows].sum(axis=0).tolist()
+        return FlowFigures(
+            packets_in=int(self.packets_in[rows].sum()),
+            bytes_in=int(self.bytes_in[rows].sum()),
+            packets_out=int(self.packets_out[rows].sum()),
+            bytes_out=int(self.bytes_out[rows].sum()),
+            rtcp_in=int(self.rtcp_in[rows].sum()),
+            drops={reason: int(count) for reason, count in zip(REASONS, drops, strict=True) if count},
+            rtp=RtpFigures(
+                expected=expected,
+                received=received,
+                lost=max(0, expected - (received - duplicates)),
+                reordered=int(self.reordered[heard].sum()),
+                duplicates=duplicates,
+            ),
+        )
+
     def figures(self, slot: int, learned: Learned) -> FlowFigures:
         """Read one row."""
         row = self.drops[slot].tolist()

@@ -2,8 +2,93 @@
 
 from __future__ import annotations
 
-from nattrav.config.types import Section
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from nattrav.config.types import PortNumber, Section
+from nattrav.net.address import canonical
+
+
+def listen_address(value: str) -> str:
+    """Check `ADDRESS`, `ADDRESS!ADVERTISED` or `auto` and give its canonical spelling."""
+    if value == "auto":
+        return value
+    address, mark, advertised = value.partition("!")
+    try:
+        return canonical(address) + (mark + canonical(advertised) if mark else "")
+    except ValueError as error:
+        raise ValueError(f'{error}: write "ADDRESS", "ADDRESS!ADVERTISED" or "auto"') from None
+
+
+def prefix(value: str) -> str:
+    """Check an address prefix such as `192.0.2.0/24`."""
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(f'{value!r} is not a prefix: write "192.0.2.0/24" or "2001:db8::/32"') from None
+
+
+ListenAddress = Annotated[str, AfterValidator(listen_address)]
+Prefix = Annotated[str, AfterValidator(prefix)]
+Rate = Annotated[float, Field(ge=0)]
 
 
 class StunSection(Section):
-    """See deploy/nattrav.toml."""
+    """The STUN server: where it listens, what it answers, and how much."""
+
+    listen: list[ListenAddress] = Field(default=["auto"], min_length=1)
+    """Addresses to serve, each "ADDRESS" or "ADDRESS!ADVERTISED" when a 1:1 NAT is in front; "auto" is this host's
+    advertised address and loopback, "0.0.0.0" and "::" every address of the family."""
+    alternate: list[ListenAddress] = []
+    """Second addresses, at most one a family: the first listen address of that family and this one, on two ports each,
+    let clients find out their NAT's behaviour (RFC 5780). Without one CHANGE-REQUEST is refused."""
+    port: PortNumber = 3478
+    """UDP port."""
+    alternate_port: PortNumber = 3479
+    """The other port of a pair of addresses."""
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    """Data threads; one serves about a core's worth of requests."""
+    classic: Literal["on", "plain", "off"] = "on"
+    """Clients of RFC 3489: answered in full, without behaviour discovery, or not at all."""
+    software: Annotated[str, Field(max_length=100)] = ""
+    """SOFTWARE attribute of replies; empty leaves it out, which keeps them small."""
+    minimal: bool = False
+    """Answer with the mapped address alone; behaviour discovery is then refused."""
+    strict_change_request: bool = False
+    """Refuse CHANGE-REQUEST without flags too where there is no alternate address. RFC 5780 says so, yet common clients
+    send it always."""
+    response_port: bool = True
+    """Follow RESPONSE-PORT (RFC 5780), which clients need to measure how long a NAT keeps a binding."""
+    response_address: Literal["off", "same_ip"] = "off"
+    """Follow RESPONSE-ADDRESS (RFC 3489, TR-111) to the address the request came from, or refuse it."""
+    padding_limit: Annotated[int, Field(ge=0, le=65000)] = 1500
+    """Largest PADDING in a reply, in bytes; a reply never has more than its request brought."""
+    source_rate: Rate = 50
+    """Replies a second to one IPv4 address or IPv6 /64; 0 lifts the limit. RFC 5780 clients need at least 20."""
+    source_burst: Rate = 200
+    """Replies that one source may get at once."""
+    network_rate: Rate = 2000
+    """Replies a second to one IPv4 /24 or IPv6 /48; 0 lifts the limit."""
+    network_burst: Rate = 8000
+    """Replies that one network may get at once."""
+    error_rate: Rate = 20
+    """Error responses, and replies to a port that the request chose, a second to one source; 0 lifts the limit."""
+    error_burst: Rate = 100
+    """Error responses that one source may get at once; then it gets none for ten seconds."""
+    total_rate: Rate = 0
+    """Replies a second of the whole server; 0 sets no ceiling."""
+    exempt: list[Prefix] = ["127.0.0.0/8", "::1/128"]
+    """Prefixes that source and network limits leave alone."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> StunSection:
+        if self.alternate and self.port == self.alternate_port:
+            raise ValueError("alternate_port must differ from port, for RFC 5780 needs two ports: set another")
+        families = [":" in address for address in self.alternate]
+        if len(set(families)) < len(families):
+            raise ValueError("alternate names two addresses of one family: keep one IPv4 and one IPv6 address")
+        if "auto" in self.alternate:
+            raise ValueError('alternate cannot be "auto": name the second address')
+        return self

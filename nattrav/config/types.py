@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from nattrav.net.address import TransportAddress
 
@@ -16,7 +16,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Section(BaseModel):
     """A table of the configuration file: unknown keys are errors, docstrings become the manual."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # Defaults are validated, too, so that a default written out means the same as one left out.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
 def duration(value: Any) -> float:
@@ -31,6 +32,19 @@ def duration(value: Any) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
+def duration_text(seconds: float) -> str:
+    """Write seconds the way `duration` reads them, in the largest units that fit exactly."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds == 0:
+        return "0s"
+    text = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, milliseconds = divmod(milliseconds, size)
+        if count:
+            text += f"{count}{unit}"
+    return text
+
+
 def transport_address(value: Any) -> str:
     """Check `ADDRESS:PORT` (IPv6 in brackets) and give its canonical spelling."""
     if not isinstance(value, str):
@@ -42,6 +56,7 @@ Duration = Annotated[
     float,
     BeforeValidator(duration),
     Field(ge=0),
+    PlainSerializer(duration_text, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?\s*(ms|s|m|h|d))+$"}),
 ]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]

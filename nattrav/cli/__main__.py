@@ -1,0 +1,7 @@
+"""`python -m nattrav.cli` is `nattrav`."""
+
+from __future__ import annotations
+
+from nattrav.cli.app import main
+
+main()

@@ -1,0 +1,184 @@
+"""From documents to one checked Configuration: every error at once, each with key, value, reason and remedy.
+
+Order: defaults < files (each over the one before) < environment (`NATTRAV_RELAY__PORTS`) < flags.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from nattrav.config.checks import cross_checks
+from nattrav.config.problems import Problem
+from nattrav.config.schema import Configuration
+
+PREFIX = "NATTRAV_"
+_NOT_KEYS = frozenset({"NATTRAV_RUNTIME_DIR", "NATTRAV_STATE_DIR", "NATTRAV_CONFIG"})
+
+Table = dict[str, Any]
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` is never empty."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = list(problems)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One TOML text and where it came from."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The checked configuration and the merged tables it was made from (JSON-able, for child processes)."""
+
+    configuration: Configuration
+    tables: Table
+
+
+def load(
+    documents: Sequence[Document] = (), environment: Mapping[str, str] | None = None, flags: Table | None = None
+) -> Loaded:
+    """Merge, check, and give the configuration. Raises ConfigurationError with everything that is wrong."""
+    tables: Table = {}
+    problems: list[Problem] = []
+    origins: list[tuple[str, Table]] = []
+    for document in documents:
+        try:
+            parsed = tomllib.loads(document.text)
+        except tomllib.TOMLDecodeError as error:
+            problems.append(
+                Problem(document.source, "", str(error), "correct the TOML syntax at that place", document.source)
+            )
+            continue
+        origins.append((document.source, parsed))
+        tables = overlay(tables, parsed)
+    for source, layer in (("environment", from_environment(environment or {})), ("flags", flags or {})):
+        if layer:
+            origins.append((source, layer))
+            tables = overlay(tables, layer)
+    if problems:
+        raise ConfigurationError(problems)
+    return Loaded(validate(tables, origins), tables)
+
+
+def validate(tables: Table, origins: Sequence[tuple[str, Table]] = ()) -> Configuration:
+    """Check merged tables; `origins` say which source a key came from."""
+    try:
+        configuration = Configuration.model_validate(tables)
+    except ValidationError as error:
+        raise ConfigurationError([_problem(detail, origins) for detail in error.errors()]) from None
+    problems = list(cross_checks(configuration))
+    if problems:
+        raise ConfigurationError(problems)
+    return configuration
+
+
+def overlay(below: Table, above: Table) -> Table:
+    """Lay one tree of tables over another: tables merge key by key, everything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = overlay(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def from_environment(environment: Mapping[str, str]) -> Table:
+    """Read `NATTRAV_TABLE__KEY=value`; the value is TOML where it can be, else a string."""
+    tables: Table = {}
+    for name, text in sorted(environment.items()):
+        if not name.startswith(PREFIX) or name in _NOT_KEYS or "__" not in name:
+            continue
+        path = name.removeprefix(PREFIX).lower().split("__")
+        table = tables
+        for step in path[:-1]:
+            table = table.setdefault(step, {})
+        try:
+            table[path[-1]] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[path[-1]] = text
+    return tables
+
+
+def _problem(detail: ErrorDetails, origins: Sequence[tuple[str, Table]]) -> Problem:
+    key = ".".join(str(step) for step in detail["loc"] if not str(step).startswith(("function-", "tagged-", "list[")))
+    reason, remedy = _explain(detail)
+    given = detail["input"]
+    value = "" if detail["type"] == "missing" or isinstance(given, dict | BaseModel) else _shown(given)
+    return Problem(key or "(file)", value, reason, remedy, _origin(detail["loc"], origins))
+
+
+def _explain(detail: ErrorDetails) -> tuple[str, str]:
+    """Split what is wrong from what to do about it."""
+    kind, message = detail["type"], detail["msg"]
+    if kind == "extra_forbidden":
+        known = sorted(_keys_beside(detail["loc"]))
+        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        wanted = f"did you mean {near[0]}?" if near else f"remove it; known here: {', '.join(known)}"
+        return "there is no such key", wanted
+    if kind == "missing":
+        return "is required and missing", "add it"
+    if kind in ("value_error", "assertion_error"):
+        reason, separator, remedy = message.removeprefix("Value error, ").partition(": ")
+        if separator:
+            return reason, remedy
+        return "is not usable", reason
+    if kind == "literal_error":
+        return "is none of the choices", f"choose {detail['ctx']['expected']}"
+    return "is not usable", message[:1].lower() + message[1:]
+
+
+def _keys_beside(path: tuple[int | str, ...]) -> Iterator[str]:
+    model: Any = Configuration
+    for step in path[:-1]:
+        if isinstance(step, int):
+            continue
+        model = _inner_model(model, step)
+        if model is None:
+            return
+    yield from model.model_fields
+
+
+def _inner_model(model: type[BaseModel], step: str) -> type[BaseModel] | None:
+    field = model.model_fields.get(step)
+    if field is None:
+        return None
+    candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else "true" if value is True else "false" if value is False else None
+    text = repr(value) if text is None else text
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _origin(path: tuple[int | str, ...], origins: Sequence[tuple[str, Table]]) -> str:
+    for source, tables in reversed(origins):
+        if _holds(tables, path):
+            return source
+    return origins[-1][0] if origins else "defaults"
+
+
+def _holds(inner: Any, path: tuple[int | str, ...]) -> bool:
+    for step in path:
+        try:
+            inner = inner[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

@@ -1,0 +1,152 @@
+"""Log lines on standard error: JSON for machines, one readable line for people; levels change at run time."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import structlog
+
+from nattrav.config.log import LogSection
+from nattrav.metrics.samples import Samples
+from nattrav.net import clock
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+
+Event = MutableMapping[str, Any]
+
+_CREDENTIALS = re.compile(
+    r"""((?:response|nonce|cnonce|password|token|key|inline)\s*[=:]\s*"?)[^\s",;]+""", re.IGNORECASE
+)
+_NUMBER = re.compile(r"(?<![\w.])\+?\d{7,15}(?![\w.])")
+
+
+def mask(text: str) -> str:
+    """Hide credentials, and all but the last two digits of telephone numbers."""
+    text = _CREDENTIALS.sub(r"\1***", text)
+    return _NUMBER.sub(lambda found: "*" * (len(found[0]) - 2) + found[0][-2:], text)
+
+
+@dataclass
+class _Window:
+    started: float
+    written: int = 0
+    left_out: int = 0
+
+
+@dataclass
+class Log:
+    """One process's log. `set_level` is the verb `log.level`."""
+
+    role: str
+    settings: LogSection
+    node: str = ""
+    samples: Samples | None = None
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    now: Callable[[], float] = clock.monotonic
+
+    def __post_init__(self) -> None:
+        self._level = LEVELS[self.settings.levels.get(self.role, self.settings.level)]
+        journal = "JOURNAL_STREAM" in os.environ
+        wanted = self.settings.format
+        self._json = wanted == "json" or (wanted == "auto" and (journal or not self.stream.isatty()))
+        self._journal = journal
+        self._windows: dict[tuple[str, str], _Window] = {}
+
+    def logger(self) -> Any:
+        """Make the structlog logger of this process."""
+        structlog.configure(
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                self._leave_out,
+                structlog.processors.format_exc_info,
+                self._count,
+                self._hide,
+                self._render,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            logger_factory=structlog.PrintLoggerFactory(self.stream),
+            cache_logger_on_first_use=False,
+        )
+        return structlog.get_logger().bind(role=self.role)
+
+    def set_level(self, level: str, logger: str | None = None) -> dict[str, str]:
+        """Change the level now; an empty level only asks. ValueError for one that does not exist."""
+        if level:
+            if level not in LEVELS:
+                raise ValueError(f"no level {level!r}: choose one of {', '.join(LEVELS)}")
+            self._level = LEVELS[level]
+        return {"role": self.role, "level": next(name for name, rank in LEVELS.items() if rank == self._level)}
+
+    def _leave_out(self, _: Any, method: str, event: Event) -> Event:
+        """Drop what is below the level, and repeats of one event and source beyond the limit."""
+        level = "error" if method == "exception" else method
+        if LEVELS.get(level, 0) < self._level:
+            raise structlog.DropEvent
+        event["level"] = level
+        key = (str(event.get("event")), str(event.get("src") or event.get("reason") or ""))
+        now = self.now()
+        window = self._windows.get(key)
+        if window is None or now - window.started >= 60:
+            if window is None and len(self._windows) >= 4096:
+                self._windows.clear()
+            left_out = 0 if window is None else window.left_out
+            window = self._windows[key] = _Window(now)
+            if left_out:
+                event["repeats_left_out"] = left_out
+        if window.written >= self.settings.repeats_per_minute and level != "debug":
+            window.left_out += 1
+            raise structlog.DropEvent
+        window.written += 1
+        return event
+
+    def _count(self, _: Any, __: str, event: Event) -> Event:
+        if self.samples is not None:
+            self.samples.inc("nattrav_log_records_total", event["level"])
+        return event
+
+    def _hide(self, _: Any, __: str, event: Event) -> Event:
+        if self.settings.mask and event["level"] != "debug":
+            for key, value in event.items():
+                if isinstance(value, str) and key not in ("exception", "level", "role"):
+                    event[key] = mask(value)
+        return event
+
+    def _render(self, _: Any, __: str, event: Event) -> str:
+        level = event.pop("level")
+        if not self._json:
+            return _human(level, event)
+        stamp = _stamp()
+        head = {"time": stamp, "level": level} | ({"node": self.node} if self.node else {})
+        head |= {key: event.pop(key) for key in ("role", "event") if key in event}
+        line = str(structlog.processors.JSONRenderer(ensure_ascii=True, default=str)(None, "", head | dict(event)))
+        return f"<{_PRIORITY[level]}>{line}" if self._journal else line
+
+
+def _stamp() -> str:
+    import datetime
+
+    return datetime.datetime.fromtimestamp(clock.wall(), datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _human(level: str, event: Mapping[str, Any]) -> str:
+    fields = dict(event)
+    trace = fields.pop("exception", None)
+    text, role = fields.pop("event", ""), fields.pop("role", "")
+    rest = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+    line = f"{_stamp()[11:23]} {level:<7} {role:<10} {_printable(str(text))}" + (f"  {rest}" if rest else "")
+    return line if trace is None else f"{line}\n{trace}"
+
+
+def _quoted(value: Any) -> str:
+    text = _printable(str(value))
+    return f'"{text}"' if " " in text or not text else text
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,178 @@
+"""What can be asked of a running proxy over its control socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nattrav.control.socket.messages import VerbError, Verbs
+from nattrav.daemon.runtime import Runtime
+from nattrav.net.clock import monotonic
+from nattrav.proxy.bindings import Binding
+from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.core import Proxy
+from nattrav.proxy.io.shell import Shell
+
+Args = dict[str, Any]
+
+
+class ProxyVerbs:
+    """Handlers of the proxy's verbs; each reads or changes the core between two batches."""
+
+    def __init__(self, core: Proxy, shell: Shell, runtime: Runtime) -> None:
+        self._core = core
+        self._shell = shell
+        self._runtime = runtime
+
+    def table(self) -> Verbs:
+        """Give the verbs by name."""
+        return {
+            "status": self._status,
+            "metrics": self._metrics,
+            "registrations.list": self._registrations,
+            "registrations.show": self._registration,
+            "registrations.remove": self._remove_registration,
+            "calls.list": self._calls,
+            "calls.show": self._call,
+            "calls.missed": self._missed,
+            "upstreams.list": self._upstreams,
+            "proxy.drain": self._drain,
+            "proxy.undrain": self._undrain,
+        }
+
+    async def _status(self, args: Args) -> dict[str, Any]:
+        core = self._core
+        relays = self._shell.relays
+        return {
+            "mode": core.parts.sip.mode,
+            "draining": core.draining,
+            "calls": len(core.rooms.calls),
+            "confirmed_calls": core.rooms.calls.confirmed,
+            "registrations": len(core.rooms.bindings),
+            "transactions": len(core.parts.transactions),
+            "connections": self._shell.transports.connections,
+            "relays": relays.pool.states() if relays is not None else {},
+        }
+
+    async def _metrics(self, args: Args) -> Any:
+        core, samples = self._core, self._runtime.samples
+        calls = core.rooms.calls
+        samples.set("nattrav_sip_calls", len(calls) - calls.confirmed, "early")
+        samples.set("nattrav_sip_calls", calls.confirmed, "confirmed")
+        samples.clear("nattrav_sip_registrations")
+        by_kind: dict[tuple[str, str], int] = {}
+        for binding in core.rooms.bindings:
+            key = (binding.flow.transport, "yes" if binding.nat else "no")
+            by_kind[key] = by_kind.get(key, 0) + 1
+        for (transport, nat), number in by_kind.items():
+            samples.set("nattrav_sip_registrations", number, transport, nat)
+        servers, clients = core.parts.transactions.servers, core.parts.transactions.clients
+        for kind, table in (("server", servers), ("client", clients)):
+            invites = sum(1 for one in table.values() if one.invite)
+            samples.set("nattrav_sip_transactions", invites, kind, "invite")
+            samples.set("nattrav_sip_transactions", len(table) - invites, kind, "non_invite")
+        for (transport, reason), number in self._shell.drops.items():
+            name = "nattrav_sip_malformed_total" if reason == "malformed" else "nattrav_sip_dropped_total"
+            samples.set(name, number, transport, reason)
+        moved = core.parts.transactions.retransmissions
+        samples.set("nattrav_sip_retransmissions_total", moved["request_rx"], "rx", "request")
+        samples.set("nattrav_sip_retransmissions_total", moved["request_tx"], "tx", "request")
+        samples.set("nattrav_sip_retransmissions_total", moved["response_tx"], "tx", "response")
+        for state in core.rooms.upstreams.all:
+            samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
+        return samples.export()
+
+    def _binding(self, binding: Binding) -> dict[str, Any]:
+        now = monotonic()
+        return {
+            "aor": binding.aor,
+            "contact": binding.contact,
+            "transport": binding.flow.transport,
+            "source": str(binding.flow.remote),
+            "expires": round(binding.expires - now, 1),
+            "nat": binding.nat,
+            "tests": binding.tests,
+            "user_agent": binding.user_agent,
+            "q": binding.q,
+            "instance": binding.instance,
+            "reg_id": binding.reg_id,
+            "last_seen": round(now - binding.seen, 1),
+            "serial": binding.serial,
+        }
+
+    async def _registrations(self, args: Args) -> list[dict[str, Any]]:
+        wanted = str(args.get("search", ""))
+        limit = int(args.get("limit", 1000))
+        found = []
+        for binding in self._core.rooms.bindings:
+            if wanted in binding.aor or wanted in str(binding.flow.remote):
+                found.append(self._binding(binding))
+                if len(found) >= limit:
+                    break
+        return sorted(found, key=lambda one: str(one["aor"]))
+
+    def _find(self, aor: str) -> list[Binding]:
+        found = [one for one in self._core.rooms.bindings if one.aor == aor or one.aor.partition("@")[0] == aor]
+        if not found:
+            raise VerbError("not_found", f"no registration of {aor}")
+        return found
+
+    async def _registration(self, args: Args) -> list[dict[str, Any]]:
+        return [self._binding(one) for one in self._find(str(args.get("aor", "")))]
+
+    async def _remove_registration(self, args: Args) -> dict[str, Any]:
+        found = self._find(str(args.get("aor", "")))
+        for one in found:
+            self._core.registrar.drop(one, "removed")
+        self._shell.perform(self._core.take_effects())
+        return {"removed": len(found)}
+
+    async def _calls(self, args: Args) -> list[dict[str, Any]]:
+        limit = int(args.get("limit", 1000))
+        now = monotonic()
+        return [self._summary(call, now) for call, _ in zip(self._core.rooms.calls, range(limit), strict=False)]
+
+    def _summary(self, call: Call, now: float) -> dict[str, Any]:
+        return {
+            "call_id": call.call_id,
+            "from": call.caller,
+            "to": call.callee,
+            "state": call.state.value,
+            "age": round(now - call.created, 1),
+            "duration": None if call.answered is None else round(now - call.answered, 1),
+            "relayed": call.media.session,
+            "upstream": call.upstream,
+            "caller": str(call.flows[Party.CALLER] or ""),
+            "callee": str(call.flows[Party.CALLEE] or ""),
+        }
+
+    async def _call(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("call_id", ""))
+        calls = self._core.rooms.calls
+        for call in (*calls, *calls.history.values()):
+            if call.call_id == wanted:
+                return calls.record(call)
+        raise VerbError("not_found", f"no call {wanted}")
+
+    async def _missed(self, args: Args) -> list[dict[str, Any]]:
+        return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
+
+    async def _upstreams(self, args: Args) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": one.name,
+                "target": one.settings.target,
+                "up": one.up,
+                "usable": one.usable(monotonic()),
+                "prefixes": one.settings.prefixes,
+                "round_trip": one.round_trip,
+            }
+            for one in self._core.rooms.upstreams.all
+        ]
+
+    async def _drain(self, args: Args) -> dict[str, Any]:
+        self._core.draining = True
+        return {"draining": True, "calls": len(self._core.rooms.calls)}
+
+    async def _undrain(self, args: Args) -> dict[str, Any]:
+        self._core.draining = False
+        return {"draining": False}

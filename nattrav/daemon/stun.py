@@ -1,0 +1,186 @@
+"""The STUN service: data threads under a trio main thread that answers control verbs and copies counters."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from nattrav.config.schema import Configuration
+from nattrav.config.stun import StunSection
+from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.net.clock import monotonic
+from nattrav.net.interfaces import expand
+from stun.admission import Limits
+from stun.behavior import Endpoint, ServerAddress, lay_out
+from stun.counters import CHANGES, CODES, FAMILIES, TRANSPORTS, Counters
+from stun.io.server import UdpServer
+from stun.responder import Policy, Responder
+
+_WATCH = 0.5
+
+
+def server_addresses(section: StunSection) -> list[ServerAddress]:
+    """Turn listen and alternate addresses into what to serve; an alternate goes to the first address of its family."""
+    alternates = {":" in a: a for a in section.alternate}
+    served: dict[str, ServerAddress] = {}
+    for entry in section.listen:
+        address, _, advertised = entry.partition("!")
+        for host in expand(address):
+            if host == alternates.get(":" in host, "").partition("!")[0]:
+                continue
+            partner = alternates.pop(":" in host, "") if not host.startswith("127.") or address != "auto" else ""
+            served.setdefault(host, ServerAddress.parse(f"{host}!{advertised}" if advertised else host, partner))
+    if alternates:
+        left = ", ".join(alternates.values())
+        raise StartRefused(f"[stun] alternate {left}: no listen address of that family; add one to [stun] listen")
+    return list(served.values())
+
+
+def make_responder(section: StunSection) -> Responder:
+    """Build the responder a section describes. StartRefused when its addresses cannot work together."""
+    try:
+        endpoints = lay_out(server_addresses(section), section.port, section.alternate_port)
+    except ValueError as error:
+        raise StartRefused(f"[stun] {error}; correct listen and alternate") from None
+    policy = Policy(
+        classic=section.classic,
+        software=section.software,
+        minimal=section.minimal,
+        strict_change_request=section.strict_change_request,
+        response_port=section.response_port,
+        response_address=section.response_address,
+        padding_limit=section.padding_limit,
+    )
+    return Responder(endpoints, policy)
+
+
+def limits(section: StunSection) -> Limits:
+    """Give the section's limits in the server's terms."""
+    return Limits(
+        source_rate=section.source_rate,
+        source_burst=section.source_burst,
+        network_rate=section.network_rate,
+        network_burst=section.network_burst,
+        guarded_rate=section.error_rate,
+        guarded_burst=section.error_burst,
+        total_rate=section.total_rate,
+        exempt=tuple(section.exempt),
+    )
+
+
+def refused(what: str, error: OSError) -> StartRefused:
+    """Say in one line why an address cannot be bound, and what helps."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            remedy = "another program has it: stop that one or change [stun] port"
+        case errno.EADDRNOTAVAIL:
+            remedy = "this host does not have that address: correct [stun] listen and alternate"
+        case errno.EACCES:
+            remedy = "ports below 1024 need CAP_NET_BIND_SERVICE: change [stun] port"
+        case _:
+            remedy = "correct [stun] listen, alternate and port"
+    return StartRefused(f"cannot listen on {error.filename} ({what}): {error.strerror}; {remedy}")
+
+
+async def serve(
+    config: Configuration, *, runtime: Runtime, task_status: trio.TaskStatus[list[Listening]] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve until cancelled. StartRefused when an address cannot be bound."""
+    section = config.stun
+    responder = make_responder(section)
+    udp = UdpServer(responder, limits(section), threads=section.threads)
+    try:
+        udp.open()
+    except OSError as error:
+        raise refused("STUN over UDP", error) from None
+    try:
+        udp.start()
+        async with trio.open_nursery() as nursery:
+            service = Service(runtime, udp)
+            await nursery.start(runtime.serve_control, service.verbs())
+            task_status.started(_listening(runtime, responder.endpoints))
+            await _watch(udp)
+    finally:
+        udp.close()
+
+
+async def _watch(udp: UdpServer) -> None:
+    """End the service when a data thread ended: the supervisor starts it anew, and half a server answers nobody."""
+    while True:
+        await trio.sleep(_WATCH)
+        if (failure := udp.failure()) is not None:
+            raise RuntimeError("a STUN data thread ended") from failure
+
+
+def _listening(runtime: Runtime, endpoints: Sequence[Endpoint]) -> list[Listening]:
+    def what(endpoint: Endpoint) -> str:
+        return "STUN, RFC 5780 pair" if endpoint.changed is not None else "STUN"
+
+    return [runtime.listening(what(e), "udp", e.local, e.advertised) for e in endpoints]
+
+
+class Service:
+    """The verbs of the STUN service."""
+
+    def __init__(self, runtime: Runtime, udp: UdpServer) -> None:
+        self._runtime = runtime
+        self._udp = udp
+
+    def verbs(self) -> dict[str, Any]:
+        """What the control socket answers."""
+        return {"metrics": self.metrics, "stun.stats": self.stats}
+
+    async def metrics(self, args: dict[str, Any]) -> Any:
+        """Copy the counters into the samples and give them."""
+        copy_counters(self._udp.counters(), self._runtime)
+        samples, now = self._runtime.samples, monotonic()
+        samples.set("nattrav_stun_ratelimit_buckets", self._udp.admission.size())
+        samples.set("nattrav_stun_ratelimit_buckets_used", self._udp.admission.in_use(now))
+        for thread in self._udp.data_threads:
+            samples.set("nattrav_worker_cpu_seconds_total", thread.cpu_seconds(), "stun", str(thread.number))
+            alive = thread.failure is None
+            samples.set("nattrav_worker_up", float(alive), "stun", str(thread.number))
+        return samples.export()
+
+    async def stats(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Give the counters in words."""
+        counters = self._udp.counters()
+        requests, responses = int(counters.requests.sum()), int(counters.responses.sum())
+        sent, received = int(counters.response_bytes[0]), int(counters.request_bytes[0])
+        return {
+            "requests": requests,
+            "responses": responses,
+            "errors": responses - int(counters.responses[:, 0].sum()),
+            "dropped": {word: count for word, count in counters.drops().items() if count},
+            "change_requests": dict(zip(CHANGES, counters.changes.tolist(), strict=True)),
+            "amplification": round(sent / received, 3) if received else 0.0,
+            "receive_overflows": self._udp.overflows(),
+            "send_errors": {errno.errorcode.get(c, str(c)): n for c, n in self._udp.send_errors().items()},
+            "outside_fast_path": int(counters.slow[0]),
+            "rate_limit_buckets": self._udp.admission.size(),
+            "rate_limit_buckets_used": self._udp.admission.in_use(monotonic()),
+            "threads": [{"number": t.number, "cpu_seconds": t.cpu_seconds()} for t in self._udp.data_threads],
+        }
+
+
+def copy_counters(counters: Counters, runtime: Runtime) -> None:
+    """Put the data threads' counts under the metrics' names."""
+    samples = runtime.samples
+    for row, transport in enumerate(TRANSPORTS):
+        for column, family in enumerate(FAMILIES):
+            count = int(counters.requests[row, column])
+            samples.set("nattrav_stun_requests_total", count, transport.value, str(family), "binding")
+        for column, code in enumerate(CODES):
+            count = int(counters.responses[row, column])
+            if count or code == 0:
+                kind = "error" if code else "success"
+                samples.set("nattrav_stun_responses_total", count, transport.value, kind, str(code))
+    for reason, dropped in counters.drops().items():
+        samples.set("nattrav_stun_dropped_total", dropped, reason)
+    for change, number in zip(CHANGES, counters.changes.tolist(), strict=True):
+        samples.set("nattrav_stun_change_requests_total", number, change)
+    samples.set("nattrav_stun_request_bytes_total", int(counters.request_bytes[0]))
+    samples.set("nattrav_stun_response_bytes_total", int(counters.response_bytes[0]))

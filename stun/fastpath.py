@@ -1,0 +1,402 @@
+"""Plain Binding requests answered a batch at a time, byte for byte as the responder would.
+
+Taken here: Binding requests, modern or classic, whose attributes have no effect on the reply, or are CHANGE-REQUEST,
+or a right FINGERPRINT at the end. Sources that are never answered and wrong fingerprints are dropped here as well, so
+that a flood of them stays cheap. All else is left to the responder.
+
+Replies differ only in transaction id, addresses and fingerprint; each kind has a template which the responder itself
+writes once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_row
+from nattrav.net.batch import Batch
+from stun import classic
+from stun.attributes import MAGIC_COOKIE, AttributeType
+from stun.behavior import CHANGE_MASK, REFLECTION_PORTS
+from stun.crc import LENGTH_MAX, crc32_rows, distances
+from stun.integrity import FINGERPRINT_XOR
+from stun.message import BINDING, HEADER, MessageClass, encode
+from stun.responder import IGNORED_IN_REQUEST, Answer, DropReason, Responder
+
+Rows = NDArray[np.intp]
+
+T = AttributeType
+_ATTRIBUTES_MAX = 12
+_PLAIN = np.frombuffer(b"\x00\x01\x00\x00" + MAGIC_COOKIE, np.uint64)[0]
+_COOKIE = np.frombuffer(MAGIC_COOKIE, np.uint32)[0]
+_BINDING_REQUEST = 0x0001
+
+# What one attribute type does to a row.
+_SLOW, _IGNORED, _CHANGE, _FINGERPRINT = range(4)
+
+# A reply's kind: classic, with fingerprint, and change flags / 2.
+_CLASSIC, _WITH_FINGERPRINT = 8, 4
+_KINDS = 16
+
+# What a source port says.
+_FINE, _NEVER, _MAYBE_OURS = range(3)
+
+
+@dataclass
+class Segment:
+    """Replies `start` to `stop` of the reply batch leave from endpoint `at`."""
+
+    at: int
+    start: int
+    stop: int
+
+
+@dataclass
+class Outcome:
+    """What became of one batch."""
+
+    segments: list[Segment] = field(default_factory=list)
+    slow: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    """Rows that need the responder."""
+    answered: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    drops: list[tuple[DropReason, int]] = field(default_factory=list)
+    changes: list[tuple[int, int]] = field(default_factory=list)
+    """(flags, how many) of the CHANGE-REQUESTs that were followed."""
+    rows: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    """Answered rows and, beside them, the kinds of their replies."""
+    kinds: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+
+
+@dataclass(frozen=True)
+class _Template:
+    """One kind of reply. `tables` (varying bytes * 256,) and `constant` give its fingerprint."""
+
+    reply: NDArray[np.uint8]
+    length: int
+    at: int
+    mapped: int | None
+    xored: int | None
+    tables: NDArray[np.uint32] | None = None
+    constant: np.uint32 = field(default_factory=lambda: np.uint32(0))
+
+
+class FastPath:
+    """The vectorised answerer of one responder; it has no state but templates."""
+
+    def __init__(self, responder: Responder, reply_size: int) -> None:
+        """`reply_size`: room of one reply slot; longer replies are left to the responder."""
+        self._responder = responder
+        self._reply_size = reply_size
+        self.enabled = responder.authenticator is None
+        policy = responder.policy
+        self._classic = policy.classic != "off" and not policy.minimal
+        self._modern_effect = np.full(65536, _SLOW, np.uint8)
+        self._modern_effect[0x8000:] = _IGNORED
+        # After an integrity attribute the rest of a message counts for nothing: left to the responder.
+        harmless = IGNORED_IN_REQUEST - {T.MESSAGE_INTEGRITY, T.MESSAGE_INTEGRITY_SHA256, T.USERHASH}
+        self._modern_effect[sorted(harmless)] = _IGNORED
+        self._modern_effect[T.FINGERPRINT] = _FINGERPRINT
+        self._classic_effect = np.full(65536, _SLOW, np.uint8)
+        self._classic_effect[0x8000:] = _IGNORED
+        self._classic_effect[sorted(classic.IGNORED)] = _IGNORED
+        if not policy.minimal:
+            self._modern_effect[T.CHANGE_REQUEST] = _CHANGE
+            self._classic_effect[T.CHANGE_REQUEST] = _CHANGE
+        self._port_says = np.zeros(65536, np.uint8)
+        self._own_rows: dict[bool, NDArray[np.uint8]] = {}
+        for ipv6 in (False, True):
+            own = [a for a in sorted(responder.screen.own) if (":" in a.host) == ipv6]
+            self._port_says[[a.port for a in own]] = _MAYBE_OURS
+            raw = b"".join(to_row(a) for a in own)
+            self._own_rows[ipv6] = np.frombuffer(raw, np.uint8).reshape(len(own), SOCKADDR_ROW)
+        self._port_says[sorted(REFLECTION_PORTS)] = _NEVER
+        self._first_octet_bad = np.zeros(256, np.bool_)
+        self._first_octet_bad[0] = True
+        self._first_octet_bad[224:] = True
+        self._templates: dict[tuple[int, int], _Template | None] = {}
+
+    def answer(self, at: int, batch: Batch, out: Batch, rows: Rows | None = None) -> Outcome:
+        """Answer what can be answered of `rows` (default: the whole batch) of a batch that reached endpoint `at`.
+
+        Replies stand in `out` from slot 0, addressed and ready to send. Without room in `out` for all rows,
+        ValueError.
+        """
+        outcome = Outcome()
+        if rows is None:
+            rows = np.arange(batch.count)
+        if len(rows) > out.slots:
+            raise ValueError("the reply batch is smaller than the received one")
+        out.count = 0
+        ipv6 = ":" in self._responder.endpoints[at].local.host
+        rows = self._screen(batch, rows, ipv6, outcome)
+        if not self.enabled:
+            outcome.slow = rows
+            return outcome
+        words = batch.data.view(np.uint64)
+        plain = (batch.length[rows] == HEADER) & (words[rows, 0] == _PLAIN)
+        if plain.all():
+            kinds = np.zeros(len(rows), np.uint8)
+        else:
+            rows, kinds = self._sort(at, batch, rows, plain, ipv6, outcome)
+        self._fill(at, batch, out, rows, kinds, ipv6, outcome)
+        return outcome
+
+    def _screen(self, batch: Batch, rows: Rows, ipv6: bool, outcome: Outcome) -> Rows:
+        """Leave out the sources that are never answered (the responder's SourceScreen)."""
+        peers = batch.peer
+        says = self._port_says[peers.view(">u2")[rows, 1]]
+        if ipv6:
+            halves = peers.view(np.uint64)[rows, 1:3]
+            bad = (peers[rows, 8] == 0xFF) | ((halves[:, 0] == 0) & (halves[:, 1] == 0))
+        else:
+            bad = self._first_octet_bad[peers[rows, 4]]
+        if not says.any() and not bad.any():
+            return rows
+        bad |= says == _NEVER
+        for place in np.flatnonzero(says == _MAYBE_OURS):
+            if ipv6:
+                same = (self._own_rows[True][:, 2:4] == peers[rows[place], 2:4]).all(axis=1)
+                same &= (self._own_rows[True][:, 8:24] == peers[rows[place], 8:24]).all(axis=1)
+            else:
+                same = (self._own_rows[False][:, 2:8] == peers[rows[place], 2:8]).all(axis=1)
+            bad[place] |= same.any()
+        if bad.any():
+            outcome.drops.append((DropReason.BAD_SOURCE, int(np.count_nonzero(bad))))
+        kept: Rows = rows[~bad]
+        return kept
+
+    def _sort(
+        self, at: int, batch: Batch, rows: Rows, plain: NDArray[np.bool_], ipv6: bool, outcome: Outcome
+    ) -> tuple[Rows, NDArray[np.uint8]]:
+        """Walk the attributes of all rows in step; give the rows to answer here and the kind of each reply."""
+        kinds = np.zeros(len(rows), np.uint8)
+        halves = batch.data.view(">u2")
+        length = batch.length[rows].astype(np.intp)
+        declared = halves[rows, 1].astype(np.intp)
+        fast = plain | (
+            (halves[rows, 0] == _BINDING_REQUEST)
+            & (length == declared + HEADER)
+            & (declared & 3 == 0)
+            & ~batch.truncated[rows]
+        )
+        is_classic = batch.data.view(np.uint32)[rows, 1] != _COOKIE
+        if self._classic and not ipv6:
+            kinds[is_classic] = _CLASSIC
+        else:
+            fast &= ~is_classic
+        bad_fingerprint = np.zeros(len(rows), np.bool_)
+        self._walk(at, batch, rows, kinds, length, fast, bad_fingerprint)
+        if bad_fingerprint.any():
+            outcome.drops.append((DropReason.BAD_FINGERPRINT, int(np.count_nonzero(bad_fingerprint))))
+            fast &= ~bad_fingerprint
+        outcome.slow = rows[~(fast | bad_fingerprint)]
+        return rows[fast], kinds[fast]
+
+    def _walk(
+        self,
+        at: int,
+        batch: Batch,
+        rows: Rows,
+        kinds: NDArray[np.uint8],
+        length: Rows,
+        fast: NDArray[np.bool_],
+        bad_fingerprint: NDArray[np.bool_],
+    ) -> None:
+        """Clear `fast` where an attribute needs the responder; note flags and fingerprints in `kinds`.
+
+        Positions count 16-bit words. Each turn of the loop is one attribute further, for all rows that have one.
+        """
+        halves = batch.data.view(">u2")
+        end = length >> 1
+        position = np.full(len(rows), HEADER >> 1, np.intp)
+        changed = np.zeros(len(rows), np.bool_)
+        fingerprinted = []
+        active = np.flatnonzero(fast & (end > position))
+        for _ in range(_ATTRIBUTES_MAX):
+            if not len(active):
+                break
+            here, slots = position[active], rows[active]
+            kind = halves[slots, here]
+            size = halves[slots, here + 1].astype(np.intp)
+            following = here + 2 + ((size + 3) >> 2 << 1)
+            classic_row = kinds[active] >= _CLASSIC
+            effect = np.where(classic_row, self._classic_effect[kind], self._modern_effect[kind])
+            good = (effect != _SLOW) & (following <= end[active])
+            is_change = good & (effect == _CHANGE)
+            if is_change.any():
+                good &= ~is_change | ((size == 4) & ~changed[active])
+                places = np.flatnonzero(is_change & good)
+                flags = halves[slots[places], here[places] + 3].astype(np.uint8) & CHANGE_MASK
+                kinds[active[places]] |= flags >> 1
+                changed[active[places]] = True
+            is_fingerprint = good & (effect == _FINGERPRINT)
+            if is_fingerprint.any():
+                last = (size == 4) & (following == end[active]) & (length[active] <= LENGTH_MAX)
+                good &= ~is_fingerprint | last
+                fingerprinted.append(active[is_fingerprint & last])
+            fast[active[~good]] = False
+            position[active] = following
+            active = active[good & (following < end[active])]
+        fast[active] = False
+        self._refuse_changes(at, kinds, changed, fast)
+        if fingerprinted:
+            self._verify(batch, rows, kinds, length, np.concatenate(fingerprinted), bad_fingerprint)
+
+    def _refuse_changes(
+        self, at: int, kinds: NDArray[np.uint8], changed: NDArray[np.bool_], fast: NDArray[np.bool_]
+    ) -> None:
+        """Leave to the responder what it will refuse: CHANGE-REQUEST where there is nothing to change to."""
+        policy = self._responder.policy
+        if self._responder.endpoints[at].changed is None:
+            fast &= ~changed if policy.strict_change_request else (kinds & 3) == 0
+        elif policy.classic == "plain":
+            refused = changed if policy.strict_change_request else (kinds & 3) != 0
+            fast &= ~(refused & (kinds >= _CLASSIC))
+
+    @staticmethod
+    def _verify(
+        batch: Batch,
+        rows: Rows,
+        kinds: NDArray[np.uint8],
+        length: Rows,
+        candidates: Rows,
+        bad: NDArray[np.bool_],
+    ) -> None:
+        """Check FINGERPRINT of the candidates, one length after the other."""
+        kinds[candidates] |= _WITH_FINGERPRINT
+        sizes = length[candidates]
+        for size in np.flatnonzero(np.bincount(sizes, minlength=1)):
+            members = candidates[sizes == size]
+            slots = rows[members]
+            given = batch.data.view(">u4")[slots, (int(size) >> 2) - 1]
+            right = crc32_rows(batch.data[slots, : size - 8]) ^ np.uint32(FINGERPRINT_XOR)
+            bad[members] = given != right
+
+    def _fill(
+        self, at: int, batch: Batch, out: Batch, rows: Rows, kinds: NDArray[np.uint8], ipv6: bool, outcome: Outcome
+    ) -> None:
+        """Write the replies, one kind after the other."""
+        outcome.rows, outcome.kinds = rows, kinds
+        if not len(rows):
+            return
+        present = np.flatnonzero(np.bincount(kinds, minlength=_KINDS))
+        left_over: list[Rows] = []
+        start = 0
+        for kind in present.tolist():
+            members = rows if len(present) == 1 else rows[kinds == kind]
+            template = self._template(at, kind)
+            if template is None:
+                left_over.append(members)
+                continue
+            stop = start + len(members)
+            self._write(template, batch, out, members, start, stop, ipv6)
+            outcome.bytes_in += int(batch.length[members].sum())
+            outcome.bytes_out += template.length * len(members)
+            flags = (kind & 3) << 1
+            if flags:
+                outcome.changes.append((flags, len(members)))
+            if outcome.segments and outcome.segments[-1].at == template.at:
+                outcome.segments[-1].stop = stop
+            else:
+                outcome.segments.append(Segment(template.at, start, stop))
+            start = stop
+        out.count = outcome.answered = start
+        if left_over:
+            outcome.slow = np.concatenate((outcome.slow, *left_over))
+            fits = np.isin(rows, outcome.slow, invert=True)
+            outcome.rows, outcome.kinds = rows[fits], kinds[fits]
+
+    @staticmethod
+    def _write(template: _Template, batch: Batch, out: Batch, rows: Rows, start: int, stop: int, ipv6: bool) -> None:
+        peers = batch.peer[rows]
+        out.peer[start:stop] = peers
+        out.peer_length[start:stop] = batch.peer_length[rows]
+        out.length[start:stop] = template.length
+        reply = out.data[start:stop, : template.length]
+        reply[:] = template.reply
+        identity = batch.data[rows, 4:20]
+        reply[:, 4:20] = identity
+        if ipv6:
+            address = peers[:, [2, 3, *range(8, 24)]]
+        else:
+            address = peers[:, 2:8]
+        width = address.shape[1]
+        if template.mapped is not None:
+            reply[:, template.mapped : template.mapped + width] = address
+        if template.xored is not None:
+            xored = reply[:, template.xored : template.xored + width]
+            xored[:, :2] = address[:, :2] ^ _COOKIE_BYTES[:2]
+            xored[:, 2:6] = address[:, 2:6] ^ _COOKIE_BYTES
+            if ipv6:
+                xored[:, 6:] = address[:, 6:] ^ identity[:, 4:]
+        if template.tables is not None:
+            varying = np.concatenate((identity[:, 4:], address), axis=1)
+            gathered = template.tables.take(varying + _table_offsets(varying.shape[1]))
+            crc = np.bitwise_xor.reduce(gathered, axis=1) ^ template.constant
+            reply[:, template.length - 4 :] = crc.astype(">u4").view(np.uint8).reshape(-1, 4)
+
+    def _template(self, at: int, kind: int) -> _Template | None:
+        """The template of one kind of reply from one endpoint; None when it is too long for a slot."""
+        key = (at, kind)
+        if key not in self._templates:
+            self._templates[key] = self._make_template(at, kind)
+        return self._templates[key]
+
+    def _make_template(self, at: int, kind: int) -> _Template | None:
+        is_classic = kind >= _CLASSIC
+        ipv6 = ":" in self._responder.endpoints[at].local.host
+        nobody = TransportAddress("::" if ipv6 else "0.0.0.0", 0)
+        flags = (kind & 3) << 1
+        attributes = [(int(T.CHANGE_REQUEST), bytes([0, 0, 0, flags]))] if flags else []
+        request = encode(BINDING, MessageClass.REQUEST, bytes(16 if is_classic else 12), attributes)
+        answer = self._responder.judge(request, at, nobody)
+        if not isinstance(answer, Answer) or answer.code != 0:
+            raise ValueError(f"the responder refuses what the fast path takes: {answer}")
+        reply = answer.data
+        minimal = self._responder.policy.minimal
+        mapped = None if minimal else HEADER + 6
+        step = 24 if ipv6 else 12
+        xored = None if is_classic else HEADER + 6 + (0 if minimal else step)
+        tables, constant = None, np.uint32(0)
+        if kind & _WITH_FINGERPRINT and not is_classic:
+            counted = reply[:2] + (len(reply) - HEADER + 8).to_bytes(2, "big") + reply[4:]
+            constant = np.uint32(zlib.crc32(counted) ^ FINGERPRINT_XOR)
+            tables = _varying_tables(len(reply), mapped, xored, ipv6)
+            reply = counted + b"\x80\x28\x00\x04" + bytes(4)
+        if len(reply) > self._reply_size or len(reply) > LENGTH_MAX:
+            return None
+        row = np.frombuffer(reply, np.uint8)
+        return _Template(row, len(reply), answer.at, mapped, xored, tables, constant)
+
+
+_COOKIE_BYTES = np.frombuffer(MAGIC_COOKIE, np.uint8)
+
+
+@cache
+def _table_offsets(width: int) -> NDArray[np.int32]:
+    return (np.arange(width, dtype=np.int32) * 256).astype(np.int32)
+
+
+def _varying_tables(length: int, mapped: int | None, xored: int | None, ipv6: bool) -> NDArray[np.uint32]:
+    """One CRC table per varying byte of the request: it acts on the reply wherever the reply repeats it.
+
+    The varying bytes are the transaction id (12), then port (2) and address (4 or 16).
+    """
+    far = distances()
+    width = 18 if ipv6 else 6
+    tables = np.zeros((12 + width, 256), np.uint32)
+    for i in range(12):
+        tables[i] = far[length - 1 - (8 + i)]
+        if ipv6 and xored is not None:
+            tables[i] ^= far[length - 1 - (xored + 6 + i)]
+    for i in range(width):
+        for start in (mapped, xored):
+            if start is not None:
+                tables[12 + i] ^= far[length - 1 - (start + i)]
+    return tables.ravel()

@@ -1,0 +1,315 @@
+"""The UDP server: data threads that receive, answer and send whole batches.
+
+Every thread opens every endpoint with SO_REUSEPORT, so that the kernel spreads clients over threads and a reply to
+CHANGE-REQUEST leaves through the thread's own other socket. Python runs only on whole batches; the rest of a thread's
+time is spent in system calls, which release the GIL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import select
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from nattrav.net.address import TransportAddress
+from nattrav.net.batch import Batch
+from nattrav.net.clock import monotonic, wall
+from nattrav.net.mmsg import Datagrams, open_datagrams
+from nattrav.net.options import force_receive_buffer, open_udp
+from stun.admission import Admission, Limits
+from stun.behavior import Endpoint
+from stun.counters import Counters
+from stun.fastpath import FastPath, Outcome
+from stun.responder import Answer, DropReason, Responder, Transport
+
+# An odd number of cache lines per slot keeps the first lines of all slots from sharing a few sets of the cache.
+_REQUEST_SIZE = 27 * 64
+_REPLY_SIZE = 5 * 64
+_SLOTS = 512
+
+_COALESCE = 0.0004
+"""How long a thread lets datagrams gather; with the timer's slack it stays below half a millisecond."""
+_COALESCE_FROM = 1500.0
+"""Requests per second from which on gathering saves more than it delays."""
+_FULL_ENOUGH = 192
+"""A batch of this size has nothing to gain from waiting."""
+_RATE_WINDOW = 0.05
+_SLOW_PER_SECOND = 10_000
+"""Requests the responder may answer per thread while plain ones have the fast path: bounds a flood of odd ones."""
+_STOP_CHECK = 1.0
+_RECEIVE_BUFFER = 8 << 20
+_SO_MEMINFO = 55
+_MEMINFO_DROPS = 8
+
+
+class UdpServer:
+    """All endpoints on UDP, served by `threads` data threads."""
+
+    def __init__(
+        self, responder: Responder, limits: Limits, *, threads: int = 1, portable: bool = False, vectorised: bool = True
+    ) -> None:
+        self.responder = responder
+        self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(3)])
+        self._lock = threading.Lock()
+        self._portable = portable
+        self._vectorised = vectorised
+        self._count = threads
+        self._threads: list[DataThread] = []
+        self.endpoints: tuple[Endpoint, ...] = responder.endpoints
+
+    def open(self) -> None:
+        """Bind every endpoint once per thread. Raises OSError with `filename` naming the address that is taken."""
+        try:
+            if self._count > 1:
+                # SO_REUSEPORT would let a second server of the same user share our ports unnoticed.
+                self._refuse_company()
+            for number in range(self._count):
+                sockets = [self._open_one(e.local) for e in self.endpoints]
+                self._threads.append(
+                    DataThread(
+                        number, self.responder, sockets, self.admission, self._lock, self._portable, self._vectorised
+                    )
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_one(self, local: TransportAddress) -> socket.socket:
+        try:
+            sock = open_udp(local, send_buffer=4 << 20, reuse_port=self._count > 1)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(local)) from error
+        force_receive_buffer(sock, _RECEIVE_BUFFER)
+        return sock
+
+    def _refuse_company(self) -> None:
+        for endpoint in self.endpoints:
+            try:
+                open_udp(endpoint.local).close()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(endpoint.local)) from error
+
+    def start(self) -> None:
+        """Start the data threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop the data threads and close the sockets."""
+        for thread in self._threads:
+            thread.stop()
+        self._threads.clear()
+
+    @property
+    def data_threads(self) -> Sequence[DataThread]:
+        """The running threads, for counters and CPU times."""
+        return self._threads
+
+    def failure(self) -> BaseException | None:
+        """What ended a data thread that should be running, if any."""
+        return next((thread.failure for thread in self._threads if thread.failure is not None), None)
+
+    def counters(self) -> Counters:
+        """Sum of all threads."""
+        return Counters.total(thread.counters for thread in self._threads)
+
+    def send_errors(self) -> Counter[int]:
+        """Datagrams the kernel refused, by errno."""
+        return sum((thread.send_errors() for thread in self._threads), Counter())
+
+    def overflows(self) -> int:
+        """Datagrams the kernel dropped because nobody fetched them in time."""
+        return sum(thread.overflows() for thread in self._threads)
+
+
+class DataThread:
+    """One thread with its own socket on every endpoint."""
+
+    def __init__(
+        self,
+        number: int,
+        responder: Responder,
+        sockets: Sequence[socket.socket],
+        admission: Admission,
+        lock: threading.Lock,
+        portable: bool = False,
+        vectorised: bool = True,
+    ) -> None:
+        self.number = number
+        self.counters = Counters()
+        self._responder = responder
+        self._admission = admission
+        self._lock = lock
+        self._fast = FastPath(responder, _REPLY_SIZE)
+        self._fast.enabled &= vectorised
+        self._datagrams: list[Datagrams] = [open_datagrams(s, portable=portable) for s in sockets]
+        self._ipv6 = [s.family == socket.AF_INET6 for s in sockets]
+        self._batch = Batch(_SLOTS, _REQUEST_SIZE)
+        self._out = Batch(_SLOTS, _REPLY_SIZE)
+        self._slow_out = Batch(_SLOTS, _REQUEST_SIZE)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopping = False
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._guarded_run, name=f"stun-{number}", daemon=True)
+        self._slow_budget = float(_SLOW_PER_SECOND)
+        self._slow_stamp = 0.0
+        self._rate = 0.0
+        self._window_count = 0
+        self._window_start = 0.0
+        self._last_size = 0
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the batch in hand, then close the sockets."""
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+        if self._thread.is_alive():
+            self._thread.join()
+        for datagrams in self._datagrams:
+            datagrams.sock.close()
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+
+    def cpu_seconds(self) -> float:
+        """CPU time this thread has used; 0 before it runs."""
+        if not self._thread.is_alive() or self._thread.ident is None:
+            return 0.0
+        with contextlib.suppress(OSError):
+            return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
+        return 0.0
+
+    def send_errors(self) -> Counter[int]:
+        """Datagrams the kernel refused, by errno."""
+        return sum((d.send_errors for d in self._datagrams), Counter())
+
+    def overflows(self) -> int:
+        """Datagrams the kernel dropped at these sockets (SO_MEMINFO)."""
+        total = 0
+        for datagrams in self._datagrams:
+            with contextlib.suppress(OSError):
+                raw = datagrams.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
+                total += struct.unpack_from("=I", raw, _MEMINFO_DROPS * 4)[0] if len(raw) >= 36 else 0
+        return total
+
+    def _guarded_run(self) -> None:
+        """Keep what killed the thread, for whoever watches it."""
+        try:
+            self._run()
+        except BaseException as failure:
+            self.failure = failure
+
+    def _run(self) -> None:
+        poller = select.epoll()
+        places = {d.sock.fileno(): place for place, d in enumerate(self._datagrams)}
+        for descriptor in (*places, self._wake):
+            poller.register(descriptor, select.EPOLLIN)
+        self._window_start = monotonic()
+        while not self._stopping:
+            ready = poller.poll(_STOP_CHECK)
+            if self._rate > _COALESCE_FROM and self._last_size < _FULL_ENOUGH:
+                time.sleep(_COALESCE)
+            self._last_size = 0
+            for descriptor, _ in ready:
+                if descriptor != self._wake:
+                    self._last_size = max(self._last_size, self._serve(places[descriptor]))
+            self._measure(monotonic())
+        poller.close()
+
+    def _measure(self, now: float) -> None:
+        elapsed = now - self._window_start
+        if elapsed >= _RATE_WINDOW:
+            self._rate = self._window_count / elapsed
+            self._window_count = 0
+            self._window_start = now
+
+    def _serve(self, at: int) -> int:
+        batch = self._batch
+        try:
+            count = self._datagrams[at].receive(batch)
+        except OSError as error:
+            # A socket error that belongs to some earlier datagram: reported once, then cleared by the kernel.
+            self._datagrams[at].send_errors[error.errno or errno.EIO] += 1
+            return 0
+        if not count:
+            return 0
+        self._window_count += count
+        self.counters.count_batch(count)
+        now = monotonic()
+        ipv6 = self._ipv6[at]
+        with self._lock:
+            mask = self._admission.admit(batch.peer[:count], ipv6, now)
+        rows = None
+        if mask is not None:
+            rows = np.flatnonzero(mask)
+            self.counters.count_drop(DropReason.RATE_LIMITED, count - len(rows))
+        outcome = self._fast.answer(at, batch, self._out, rows)
+        self._send_fast(outcome, ipv6)
+        if len(outcome.slow):
+            self._answer_slowly(at, outcome, ipv6, now)
+        return count
+
+    def _send_fast(self, outcome: Outcome, ipv6: bool) -> None:
+        counters = self.counters
+        for reason, number in outcome.drops:
+            counters.count_drop(reason, number)
+        if not outcome.answered:
+            return
+        counters.count_requests(Transport.UDP, ipv6, outcome.answered)
+        counters.count_answers(Transport.UDP, 0, outcome.answered, outcome.bytes_in, outcome.bytes_out)
+        for flags, number in outcome.changes:
+            counters.count_change(flags, number)
+        for segment in outcome.segments:
+            self._datagrams[segment.at].send(self._out, np.arange(segment.start, segment.stop))
+
+    def _answer_slowly(self, at: int, outcome: Outcome, ipv6: bool, now: float) -> None:
+        batch, out = self._batch, self._slow_out
+        rows = outcome.slow.tolist()
+        if self._fast.enabled:
+            allowed = self._within_budget(len(rows), now)
+            self.counters.count_drop(DropReason.RATE_LIMITED, len(rows) - allowed)
+            rows = rows[:allowed]
+        self.counters.slow[0] += np.uint64(len(rows))
+        leaving: dict[int, list[int]] = {}
+        moment = wall()
+        for slot, row in enumerate(rows):
+            if batch.truncated[row]:
+                self.counters.count_drop(DropReason.TRUNCATED)
+                continue
+            request, source = batch.payload(row), batch.peer_address(row)
+            reply = self._responder.respond(request, at, source, Transport.UDP, wall=moment)
+            if isinstance(reply, Answer) and (reply.guarded and not self._admit_guarded(source, now)):
+                self.counters.count_requests(Transport.UDP, ipv6)
+                self.counters.count_drop(DropReason.RATE_LIMITED)
+                continue
+            self.counters.count(reply, Transport.UDP, ipv6, len(request))
+            if isinstance(reply, Answer):
+                out.put(slot, reply.data, reply.to)
+                leaving.setdefault(reply.at, []).append(slot)
+        for place, slots in leaving.items():
+            self._datagrams[place].send(out, np.array(slots, np.intp))
+
+    def _admit_guarded(self, source: TransportAddress, now: float) -> bool:
+        with self._lock:
+            return self._admission.admit_guarded(source, now)
+
+    def _within_budget(self, wanted: int, now: float) -> int:
+        grown = self._slow_budget + (now - self._slow_stamp) * _SLOW_PER_SECOND
+        self._slow_budget = min(float(_SLOW_PER_SECOND), grown)
+        self._slow_stamp = now
+        allowed = min(wanted, int(self._slow_budget))
+        self._slow_budget -= allowed
+        return allowed

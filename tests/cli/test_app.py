@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nattrav.cli import exit_codes
+from nattrav.cli.app import GROUPS, run
+from nattrav.cli.connect import call
+
+
+def test_groups_are_listed_once() -> None:
+    names = [group.name for group in GROUPS]
+    assert len(names) == len(set(names))
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == exit_codes.OK
+    assert capsys.readouterr().out == "nattrav 0.1.0\n"
+
+
+def test_a_wrong_command_or_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["nonsense"]) == exit_codes.USAGE
+    assert run(["-o", "xml", "status"]) == exit_codes.USAGE
+    assert "choose one of" in capsys.readouterr().err
+
+
+def test_a_command_without_a_daemon_tells_the_places_it_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATTRAV_RUNTIME_DIR", str(tmp_path / "a"))
+    with pytest.raises(SystemExit) as ended:
+        call("relay", "sessions.list")
+    assert ended.value.code == exit_codes.UNREACHABLE
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/a/relay.sock (NATTRAV_RUNTIME_DIR)" in told
+    assert "nattrav run" in told
+
+
+def test_start_up_imports_neither_trio_nor_numpy_nor_pydantic() -> None:
+    code = "import sys, nattrav.cli.app as a; a.run(['--help']); print([m for m in sys.modules if m in "
+    code += "('trio', 'numpy', 'pydantic', 'structlog', 'starlette')])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"

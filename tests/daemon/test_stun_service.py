@@ -1,0 +1,101 @@
+"""The STUN service under trio: it listens, answers verbs, copies counters and ends cleanly."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from nattrav.config.schema import Configuration
+from nattrav.control.socket.io.client import ask
+from nattrav.daemon import stun as service
+from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.net.address import TransportAddress
+from stun.io.client import UdpClient
+from stun.message import BINDING, MessageClass, encode
+
+
+def configuration(**stun: Any) -> Configuration:
+    return Configuration.model_validate({"stun": stun})
+
+
+def free_port() -> int:
+    """A UDP port that is free, with its neighbour, on both loopback addresses just now."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = int(sock.getsockname()[1])
+        try:
+            for host in ("127.0.0.1", "127.0.0.2"):
+                for candidate in (port, port ^ 1):
+                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                        sock.bind((host, candidate))
+        except OSError:
+            continue
+        return port
+
+
+def pair(port: int, **more: Any) -> Configuration:
+    return configuration(listen=["127.0.0.1"], alternate=["127.0.0.2"], port=port, alternate_port=port ^ 1, **more)
+
+
+async def test_the_service_answers_requests_verbs_and_metrics(tmp_path: Path) -> None:
+    runtime = Runtime("stun", tmp_path, tmp_path)
+    port = free_port()
+    async with trio.open_nursery() as nursery:
+        listening: list[Listening] = await nursery.start(partial(service.serve, pair(port), runtime=runtime))
+        assert [entry.address for entry in listening] == [
+            f"127.0.0.1:{port}",
+            f"127.0.0.1:{port ^ 1}",
+            f"127.0.0.2:{port}",
+            f"127.0.0.2:{port ^ 1}",
+        ]
+        client = await UdpClient.open(TransportAddress("127.0.0.9", 0))
+        request = encode(BINDING, MessageClass.REQUEST, bytes(12))
+        outcome = await client.ask(request, TransportAddress("127.0.0.1", port))
+        assert outcome.mapped == client.local
+        assert outcome.other == TransportAddress("127.0.0.2", port ^ 1)
+        client.close()
+        stats = await ask(runtime.control_path, "stun.stats", {})
+        assert (stats["requests"], stats["responses"], stats["amplification"]) == (1, 1, 3.4)
+        exported = await ask(runtime.control_path, "metrics", {})
+        assert [["udp", "4", "binding"], 1] in exported["nattrav_stun_requests_total"]
+        assert [["udp", "success", "0"], 1] in exported["nattrav_stun_responses_total"]
+        assert exported["nattrav_stun_ratelimit_buckets"] == [[[], 65536]]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_taken_port_is_refused_in_one_line_with_the_remedy(tmp_path: Path) -> None:
+    port = free_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", port))
+        with pytest.raises(StartRefused, match=f"127.0.0.1:{port} .*stop that one or change"):
+            await service.serve(pair(port), runtime=Runtime("stun", tmp_path, tmp_path))
+
+
+async def test_an_address_this_host_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartRefused, match="does not have that address"):
+        await service.serve(configuration(listen=["192.0.2.77"]), runtime=Runtime("stun", tmp_path, tmp_path))
+
+
+def test_an_alternate_address_needs_a_partner_of_its_family() -> None:
+    section = configuration(listen=["127.0.0.1"], alternate=["2001:db8::2"]).stun
+    with pytest.raises(StartRefused, match="2001:db8::2: no listen address of that family"):
+        service.make_responder(section)
+
+
+def test_an_alternate_address_equal_to_the_first_is_refused() -> None:
+    section = configuration(listen=["127.0.0.1"], alternate=["127.0.0.1"]).stun
+    with pytest.raises(StartRefused, match="no listen address"):
+        service.make_responder(section)
+
+
+def test_advertised_addresses_stand_in_replies_not_in_sockets() -> None:
+    section = configuration(listen=["10.0.0.1!198.51.100.1"], alternate=["10.0.0.2!198.51.100.2"]).stun
+    endpoints = service.make_responder(section).endpoints
+    assert endpoints[3].local == TransportAddress("10.0.0.2", 3479)
+    assert endpoints[3].advertised == TransportAddress("198.51.100.2", 3479)

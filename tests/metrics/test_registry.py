@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nattrav.metrics.registry import METRICS, SECTIONS, Kind, Metric
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_definitions_follow_the_conventions(metric: Metric) -> None:
+    assert re.fullmatch(r"nattrav(_[a-z0-9]+)+", metric.name)
+    assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+    assert not re.search(r"_(ms|us|percent|milliseconds|count|sum|bucket)$", metric.name)
+    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert list(metric.buckets) == sorted(set(metric.buckets))
+    assert metric.help
+    assert not metric.help.endswith(".")
+    assert not {"le", "quantile", "instance", "job"} & set(metric.labels)
+    assert metric.name.removesuffix("_total") == metric.name or metric.name.removesuffix("_total") not in METRICS
+
+
+def test_every_metric_is_defined_once() -> None:
+    assert len(METRICS) == sum(len(section) for section in SECTIONS.values())

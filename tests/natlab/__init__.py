@@ -1,0 +1,1 @@
+"""Kernel NATs in network namespaces, with real user agents behind them."""
