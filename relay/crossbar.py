@@ -141,7 +141,6 @@ class Crossbar:
         else:
             flow.latch.set(settings)
         self._apply(flow, now)
-        self._refresh_feeders(flow)
 
     def close(self, slot: int) -> None:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
