@@ -1,8 +1,8 @@
 """STUN side by side: this server and coturn, one core each, the same frames, alternating, in one run.
 
-Two namespaces joined by a cable. The generator has one core to itself and the server under test the other. Answers leave
-through a bridge without anybody on it, which counts and swallows them, so that the far end's work is not charged to the server's core; a prober
-beside the load asks politely over the cable and takes the round trips.
+Two namespaces joined by a cable. The generator has one core to itself and the server under test the other. Answers
+leave through a bridge without anybody on it, which counts and swallows them, so that the far end's work is not charged
+to the server's core; a prober beside the load asks politely over the cable and takes the round trips.
 """
 
 from __future__ import annotations
