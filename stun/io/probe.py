@@ -239,19 +239,13 @@ async def _comes_back(kept: UdpClient, asking: UdpClient, request: bytes, server
     return arrived[0] if arrived else False
 
 
-async def ask_stream(
-    server: TransportAddress, request: bytes, wrap: Callable[[trio.SocketStream], trio.abc.Stream] | None = None
-) -> Outcome | None:
-    """Run one transaction over TCP (or what `wrap` makes of it); None when no connection comes about."""
+async def ask_stream(server: TransportAddress, request: bytes) -> Outcome | None:
+    """Run one transaction over TCP; None when no connection comes about."""
     transaction = Transaction(request, server, STREAM, monotonic())
     framer = Framer()
     with trio.move_on_after(_TCP_WAIT):
         try:
-            stream: trio.abc.Stream = await trio.open_tcp_stream(server.host, server.port)
-            if wrap is not None:
-                assert isinstance(stream, trio.SocketStream)
-                stream = wrap(stream)
-            async with stream:
+            async with await trio.open_tcp_stream(server.host, server.port) as stream:
                 transaction.handle_timeout(monotonic())
                 await stream.send_all(request)
                 while transaction.outcome is None:

@@ -62,7 +62,8 @@ class UdpServer:
     ) -> None:
         self.responder = responder
         self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(2)])
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Held while `admission` is used."""
         self._portable = portable
         self._vectorised = vectorised
         self._count = threads
@@ -79,7 +80,7 @@ class UdpServer:
                 sockets = [self._open_one(e.local) for e in self.endpoints]
                 self._threads.append(
                     DataThread(
-                        number, self.responder, sockets, self.admission, self._lock, self._portable, self._vectorised
+                        number, self.responder, sockets, self.admission, self.lock, self._portable, self._vectorised
                     )
                 )
         except BaseException:
