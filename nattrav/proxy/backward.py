@@ -323,6 +323,7 @@ class ResponseContext:
                 hop = branch.hop_wanted
                 if hop.binding is not None:
                     call.nat[Party.CALLEE] = _verdict_of(hop)
+                call.accepted = response
             self.rooms.calls.answer(call, response.to.tag or "", now)
             if hop_up := branch.hop_wanted.upstream:
                 hop_up.failed_until = 0.0
