@@ -25,6 +25,7 @@ from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.admin_http import application, serve_admin
 from nattrav.daemon.child import Child, Orders
 from nattrav.daemon.drain import Drain
+from nattrav.daemon.page.routes import routes
 from nattrav.daemon.reload import Reload
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
@@ -193,12 +194,9 @@ class Supervisor:
         return [*reasons, "draining"] if self.drain.active else reasons
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:
-        await serve_admin(
-            self.loaded.configuration.admin,
-            self.runtime,
-            lambda token: application(self, token),
-            task_status=task_status,
-        )
+        admin = self.loaded.configuration.admin
+        page = routes(self, mask=admin.mask_numbers) if admin.page else ()
+        await serve_admin(admin, self.runtime, lambda token: application(self, token, page), task_status=task_status)
 
     async def _start_all(self) -> None:
         refusals: list[str] = []
