@@ -20,12 +20,15 @@ from relay.ports import NoSocket, Opener
 from relay.report import SessionReport, report_session
 from relay.selection import Selection, set_block
 from relay.session import CallKey, PartyMedia, Placement, Refusal, SideOptions
+from relay.snapshot import Record, UnreadableRecord, freeze, thaw
 from relay.statistics import Statistics, Totals
 from relay.streams import Streams
 from relay.timeouts import TimeOutWheel, verdict
 
 Effects = list[Effect]
 Parties = list[Party]
+Records = list[Record]
+Texts = list[str]
 
 UNKNOWN = "Unknown call-id"
 UNKNOWN_BLOCK = "Unknown call-ID"
@@ -226,6 +229,42 @@ class Engine:
         """When `handle_timeout` should be called again."""
         return self._due.next()
 
+    def restore(self, records: Iterable[Record], now: float) -> tuple[int, Texts]:
+        """Take up sessions that another process left: (how many, reasons why others could not be).
+
+        Their ports are bound again and their learned addresses hold; media flows without signalling.
+        """
+        restored = 0
+        lost: Texts = []
+        for record in records:
+            try:
+                session = thaw(record, self.interfaces, (self.totals.opened + 1) % self.plane.shards, self.epoch)
+                self.streams.reopen(session, now)
+            except (UnreadableRecord, Refusal, NoSocket) as error:
+                lost.append(f"{record.get('call_id')}: {error}")
+                continue
+            session.resumed = now
+            self.sessions[session.call_id] = session
+            self.totals.opened += 1
+            self.changed.add(session.call_id)
+            self._schedule(session, now)
+            restored += 1
+        return restored, lost
+
+    def take_changes(self) -> tuple[Records, Texts]:
+        """Take what a snapshot has to write: records of changed sessions, Call-IDs of those that ended."""
+        self._take_events()
+        records: Records = []
+        gone: Texts = []
+        for call_id in self.changed:
+            session = self.sessions.get(call_id)
+            if session is None:
+                gone.append(call_id)
+            else:
+                records.append(freeze(session, self.streams, self.epoch))
+        self.changed.clear()
+        return records, gone
+
     def take_effects(self) -> Effects:
         """Take what happened since the last call."""
         effects, self._effects = self._effects, []
@@ -284,4 +323,4 @@ class Engine:
         self._effects.append(SessionClosed(session.call_id, tags, reason, duration, session.condition))
 
     def _take_events(self) -> None:
-        self.streams.note_events(self.plane.events())
+        self.changed |= self.streams.note_events(self.plane.events())

@@ -148,6 +148,8 @@ class Session:
     state: SessionState = SessionState.OFFERED
     answered_at: float | None = None
     last_signal: float = 0.0
+    resumed: float = 0.0
+    """When this process took it over from another one; counts as a packet."""
     signals: int = 0
     tos: int | None = None
     metadata: str | None = None

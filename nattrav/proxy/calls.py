@@ -63,7 +63,7 @@ class Message:
 
     __slots__ = ("at", "data", "flow", "received", "rules")
 
-    def __init__(self, at: float, received: bool, flow: str, data: bytes, rules: tuple[str, ...]) -> None:
+    def __init__(self, at: float, received: bool, flow: object, data: bytes, rules: tuple[str, ...]) -> None:
         self.at, self.received, self.flow, self.data, self.rules = at, received, flow, data, rules
 
 
@@ -135,7 +135,7 @@ class Call(Timed):
     def note(self, at: float, received: bool, flow: object, data: bytes, *rules: str) -> None:
         """Keep a message for `explain`; a call keeps a bounded number."""
         if self.messages is not None and len(self.messages) < MESSAGES_KEPT:
-            self.messages.append(Message(at, received, str(flow), data, rules))
+            self.messages.append(Message(at, received, flow, data, rules))
 
     def expire(self, now: float) -> None:
         self.calls.end(self, "timeout", now)

@@ -140,10 +140,15 @@ class Proxy:
         except MalformedMessage as fault:
             self._malformed(flow, fault)
             return
-        if isinstance(message, Response):
-            self._response(flow, message, data, now)
-        else:
-            self._request(flow, message, data, now)
+        try:
+            if isinstance(message, Response):
+                self._response(flow, message, data, now)
+            else:
+                self._request(flow, message, data, now)
+        except MalformedMessage as fault:
+            # A header field that only this request's way needed turned out to be broken.
+            fault.message = message
+            self._malformed(flow, fault)
 
     def _malformed(self, flow: Flow, fault: MalformedMessage) -> None:
         """Answer a broken request when its Via can be read; never a response, never an ACK (P5)."""
@@ -187,7 +192,7 @@ class Proxy:
         upstream = self.rooms.upstreams.by_source(flow.remote) if self.rooms.upstreams.all else None
         symmetric = via.wants_rport
         verdict: NatVerdict | None = None
-        if not symmetric and upstream is None:
+        if not symmetric and upstream is None and (via.host, via.port) != flow.remote:
             verdict = self._examine(flow, request)
             symmetric = self._forces_rport(verdict, flow, request)
         request.stamp(flow.remote, force_rport=symmetric)

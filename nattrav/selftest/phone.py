@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nattrav.net.address import TransportAddress
 from nattrav.sip.ack_cancel import acknowledge
-from nattrav.sip.digest import answer_challenge
+from nattrav.sip.digest_client import answer_challenge
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted

@@ -72,7 +72,7 @@ def _read_head(text: str, body: bytes) -> tuple[Request | Response, MalformedMes
         del lines[MAX_LINES:]
     if len(text) > MAX_LINE and problem is None and max(map(len, lines), default=0) > MAX_LINE:
         problem = MalformedMessage(f"a header line of more than {MAX_LINE} octets")
-    found = [_spelling(line.partition(":")[0]) for line in lines]
+    found = [_spelling(name) if colon else None for name, colon, _ in (line.partition(":") for line in lines)]
     if None in found:
         lines, names, bad_line = _settle_names(lines, found)
         problem = bad_line or problem

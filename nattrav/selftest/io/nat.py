@@ -55,6 +55,8 @@ class SymmetricNat:
                 data, source = await sock.recvfrom(65535)
             except ConnectionRefusedError:
                 continue
+            except trio.ClosedResourceError:
+                return
             if TransportAddress(canonical(source[0]), source[1]) == destination:
                 self._inside[inside](data)
 

@@ -165,6 +165,8 @@ async def _call(
         registered = news is not None and news.news is News.REGISTERED
         mapped = agent.nat.mapped(agent.signalling, agent.server)
         detail = f"{agent.signalling} behind {mapped}" if registered else _why(news)
+        if not registered and agent.phone.password is None and any(code in detail for code in ("401", "403", "407")):
+            detail += "; this registrar wants an account: name two as USER:PASSWORD"
         if not done(f"the {name} registers through a symmetric NAT", registered, detail):
             return
         seen = agent.phone.mapped
