@@ -32,7 +32,7 @@
     mos: (t) => number(t.mos, 2),
   };
   const columns = {
-    services: [["role"], ["up", (v) => v ? ["answers", "good"] : ["down", "bad"]],
+    services: [["role"], ["up", (v) => v ? ["yes", "good"] : ["no", "bad"]],
       ["ready", (v) => v ? ["yes", "good"] : ["no", "warn"]], ["uptime", span, "n"], ["restarts", number, "n"]],
     calls: [["from", String, "long"], ["to", String, "long"], ["state"], ["duration", span, "n"],
       ["media", (v) => [v, v === "both ways" ? "good" : v === "not relayed" ? "dim" : "bad"]],
