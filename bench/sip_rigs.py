@@ -18,7 +18,7 @@ from tests.natlab.namespaces import Program, execute
 
 PASSWORD = "pw"
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PORTS = (20000, 59999)
+_PORTS = (20000, 37999)
 _FILES = ("prlimit", f"--nofile={resource.getrlimit(resource.RLIMIT_NOFILE)[1]}")
 
 
@@ -135,6 +135,7 @@ calls_per_user = 100000
 [relay]
 ports = "{_PORTS[0]}-{_PORTS[1]}"
 quarantine = "1s"
+interfaces = ["{BUNDLE}"]
 [stun]
 listen = ["{BUNDLE}"]
 [[upstream]]
