@@ -25,11 +25,18 @@ _NEVER = frozenset({AddressClass.UNSPECIFIED, AddressClass.MULTICAST, AddressCla
 
 _VALID = {
     # RTCP on the RTP port of a leg without mux is passed on and teaches nothing.
-    Content.RTP: Kind.RTP | Kind.RTCP,
-    Content.RTCP: Kind.RTCP,
-    Content.MUX: Kind.RTP | Kind.RTCP,
-    Content.DATAGRAM: Kind.ANY,
+    Content.RTP: int(Kind.RTP | Kind.RTCP),
+    Content.RTCP: int(Kind.RTCP),
+    Content.MUX: int(Kind.RTP | Kind.RTCP),
+    Content.DATAGRAM: int(Kind.ANY),
 }
+
+# Plain integers: each set-up of a call combines dozens of bits, and members of an IntFlag are slow to combine.
+_ANY, _RTCP, _DTLS = int(Kind.ANY), int(Kind.RTCP), int(Kind.DTLS)
+_ACCEPT = (_ANY & ~_RTCP, _RTCP)
+_KEPT = int(Flag.LIMITED | Flag.REPORTED)
+_OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
+_OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
 
 
 @dataclass(slots=True)
@@ -128,7 +135,6 @@ class Crossbar:
         else:
             flow.latch.set(settings)
         self._apply(flow, now)
-        self._refresh_feeders(flow)
 
     def close(self, slot: int) -> None:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
@@ -227,9 +233,9 @@ class Crossbar:
         flow.rates = dict(settings.clock_rates)
         self.table.size_limit[slot] = settings.size_limit
         self.table.rate_limit[slot] = settings.packet_rate_limit
-        valid = _VALID[settings.content] if settings.validate else Kind.ANY
+        valid = _VALID[settings.content] if settings.validate else _ANY
         if settings.secured:
-            valid |= Kind.DTLS
+            valid |= _DTLS
         self.table.valid[slot] = valid
         self._tie(flow)
         self._serial += 1
@@ -278,18 +284,18 @@ class Crossbar:
 
     def _refresh(self, flow: Flow, now: float | None = None) -> None:
         table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
-        flags = Flag(int(table.flags[slot])) & (Flag.LIMITED | Flag.REPORTED) | Flag.OPEN
+        flags = int(table.flags[slot]) & _KEPT | _OPEN
         if settings.public:
-            flags |= Flag.PUBLIC
+            flags |= _PUBLIC
         if settings.selected:
-            flags |= Flag.SELECTED
+            flags |= _SELECTED
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
         if latch.open_to_all and not unheard:
-            flags |= Flag.OPEN_TO_ALL
+            flags |= _OPEN_TO_ALL
         lenient = settings.handover or settings.continuity
         if latch.latched and settings.strict and not lenient and not unheard:
-            flags |= Flag.GUARDED
+            flags |= _GUARDED
         table.flags[slot] = flags
         known = latch.known if settings.public and settings.selected and not unheard else None
         until = latch.known_until
@@ -297,13 +303,13 @@ class Crossbar:
             known = None
         if now is not None:
             table.expect(slot, known)
-        accept = Kind(0)
+        accept = 0
         for rtcp in (False, True):
             obstacle = self._route(flow, rtcp=rtcp)
             table.hold[2 * slot + rtcp] = 0 if obstacle is None else CODE[obstacle]
             if obstacle is None:
-                accept |= Kind.RTCP if rtcp else Kind.ANY & ~Kind.RTCP
-        table.accept[slot] = accept & Kind(int(table.valid[slot]))
+                accept |= _ACCEPT[rtcp]
+        table.accept[slot] = accept & int(table.valid[slot])
 
     def _route(self, flow: Flow, *, rtcp: bool) -> DropReason | None:
         """Set one route; return what stands in its way."""

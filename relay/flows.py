@@ -203,6 +203,9 @@ class FlowTable:
 
     def connect(self, route: int, egress: int, address_length: int) -> None:
         """Make a route leave by flow `egress` to that flow's target."""
+        known = self.egress[route] == egress and self.routes["fd"][route] == self.file[egress]
+        if known and self.routes["addr_len"][route] == address_length:
+            return
         self.egress[route] = egress
         row = self.routes[route : route + 1]
         row["opcode"] = OP_SEND
