@@ -6,11 +6,12 @@ from typing import Any
 
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.runtime import Runtime
+from nattrav.location.bindings import Binding
 from nattrav.net.clock import monotonic
-from nattrav.proxy.bindings import Binding
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.io.shell import Shell
+from nattrav.proxy.registrar import behind_nat
 
 Args = dict[str, Any]
 
@@ -47,7 +48,7 @@ class ProxyVerbs:
             "draining": core.draining,
             "calls": len(core.rooms.calls),
             "confirmed_calls": core.rooms.calls.confirmed,
-            "registrations": len(core.rooms.bindings),
+            "registrations": len(core.rooms.location),
             "transactions": len(core.parts.transactions),
             "connections": self._shell.transports.connections,
             "relays": relays.pool.states() if relays is not None else {},
@@ -60,8 +61,8 @@ class ProxyVerbs:
         samples.set("nattrav_sip_calls", calls.confirmed, "confirmed")
         samples.clear("nattrav_sip_registrations")
         by_kind: dict[tuple[str, str], int] = {}
-        for binding in core.rooms.bindings:
-            key = (binding.flow.transport, "yes" if binding.nat else "no")
+        for binding in core.rooms.location:
+            key = (binding.flow.transport, "yes" if behind_nat(binding) else "no")
             by_kind[key] = by_kind.get(key, 0) + 1
         for (transport, nat), number in by_kind.items():
             samples.set("nattrav_sip_registrations", number, transport, nat)
@@ -82,20 +83,20 @@ class ProxyVerbs:
         return samples.export()
 
     def _binding(self, binding: Binding) -> dict[str, Any]:
-        now = monotonic()
+        wall = self._core.parts.wall(monotonic())
         return {
             "aor": binding.aor,
-            "contact": binding.contact,
+            "contact": binding.uri,
             "transport": binding.flow.transport,
             "source": str(binding.flow.remote),
-            "expires": round(binding.expires - now, 1),
-            "nat": binding.nat,
-            "tests": binding.tests,
+            "expires": binding.remaining(wall),
+            "nat": behind_nat(binding),
+            "tests": list(binding.tests),
             "user_agent": binding.user_agent,
             "q": binding.q,
             "instance": binding.instance,
             "reg_id": binding.reg_id,
-            "last_seen": round(now - binding.seen, 1),
+            "registered": round(wall - binding.registered_at, 1),
             "serial": binding.serial,
         }
 
@@ -103,7 +104,7 @@ class ProxyVerbs:
         wanted = str(args.get("search", ""))
         limit = int(args.get("limit", 1000))
         found = []
-        for binding in self._core.rooms.bindings:
+        for binding in self._core.rooms.location:
             if wanted in binding.aor or wanted in str(binding.flow.remote):
                 found.append(self._binding(binding))
                 if len(found) >= limit:
@@ -111,7 +112,7 @@ class ProxyVerbs:
         return sorted(found, key=lambda one: str(one["aor"]))
 
     def _find(self, aor: str) -> list[Binding]:
-        found = [one for one in self._core.rooms.bindings if one.aor == aor or one.aor.partition("@")[0] == aor]
+        found = [one for one in self._core.rooms.location if one.aor == aor or one.aor.partition("@")[0] == aor]
         if not found:
             raise VerbError("not_found", f"no registration of {aor}")
         return found
@@ -122,7 +123,7 @@ class ProxyVerbs:
     async def _remove_registration(self, args: Args) -> dict[str, Any]:
         found = self._find(str(args.get("aor", "")))
         for one in found:
-            self._core.registrar.drop(one, "removed")
+            self._core.registrar.drop([one], "removed")
         self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
 

@@ -13,6 +13,7 @@ from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.media import Side, sdp_of
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.quirks import PLAIN
+from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ClientTransaction, ServerTransaction, State
@@ -172,7 +173,7 @@ class ResponseContext:
             return False
         if policy == "always":
             return self.sender.access or hop.access
-        natted = self.sender.verdict.nat or (hop.binding is not None and hop.binding.nat)
+        natted = self.sender.verdict.nat or (hop.binding is not None and behind_nat(hop.binding))
         families = {":" in self.sender.flow.remote.host}
         if hop.next_hop is not None:
             families.add(":" in hop.next_hop.remote.host)
@@ -555,7 +556,7 @@ def _verdict_of(hop: Hop) -> NatVerdict:
     binding = hop.binding
     if binding is None:
         return NO_NAT
-    return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=binding.nat, asymmetric=False)
+    return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=behind_nat(binding), asymmetric=False)
 
 
 def _retry_after(response: Response) -> float | None:

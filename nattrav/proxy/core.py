@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from nattrav.config.sip import SipSection
+from nattrav.location.bindings import Limits
+from nattrav.location.location import Location
+from nattrav.location.memory import MemoryLocation
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.proxy import forward
+from nattrav.proxy.accounts import Accounts, configured
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
-from nattrav.proxy.bindings import Bindings
 from nattrav.proxy.calls import Call, Calls, CallState, Party
 from nattrav.proxy.effects import Connect, DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
@@ -49,16 +53,33 @@ class Proxy:
         token_secrets: list[bytes],
         randomness: Randomness,
         wall_offset: float = 0.0,
+        *,
+        location: Location | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
         parts = self.parts = Parts(settings, listeners, token_secrets, randomness, wall_offset)
-        bindings = Bindings()
+        self.accounts = accounts if accounts is not None else Accounts(configured(settings.users, settings.realm))
+        found = location if location is not None else MemoryLocation(location_limits(settings.sip))
         upstreams = Upstreams(settings.upstreams)
-        self.rooms = Rooms(parts, bindings, upstreams, Routing(parts, bindings, upstreams), Calls(parts), Media(parts))
-        self.registrar = Registrar(parts, bindings)
-        self.keepalive = Keepalive(parts, bindings, self.registrar)
-        self.authorisation = Authorisation(parts, bindings)
+        routing = Routing(parts, found, self.accounts, upstreams)
+        self.rooms = Rooms(parts, found, upstreams, routing, Calls(parts), Media(parts))
+        self.registrar = Registrar(parts, found)
+        self.keepalive = Keepalive(parts, found, self.registrar)
+        self.authorisation = Authorisation(parts, self.accounts)
         self.draining = False
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
+
+    def restore(self, now: float) -> None:
+        """Take up the bindings of before the restart: their expiry and their keepalives.
+
+        Connections did not survive it, nor do bindings of listeners that are no more.
+        """
+        listeners = self.parts.listeners.by_id
+        gone = [one for one in self.rooms.location if one.flow.reliable or one.flow.listener not in listeners]
+        self.registrar.drop(gone, "removed")
+        self.registrar.watch_expiry(now)
+        for binding in self.rooms.location:
+            self.keepalive.watch(binding, now)
 
     # ---- what arrives
 
@@ -90,8 +111,7 @@ class Proxy:
         key = (flow.listener, flow.remote.host, flow.remote.port)
         if self.parts.connections.get(key) == flow:
             del self.parts.connections[key]
-        for binding in list(self.rooms.bindings.on_flow(flow)):
-            self.registrar.drop(binding, "removed")
+        self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
         return self.take_effects()
 
     def unreachable(self, branch: str, now: float) -> list[Effect]:
@@ -316,7 +336,7 @@ class Proxy:
         if isinstance(result, Refused):
             self._refuse(server, result, now)
             return
-        for binding in result.kept:
+        for binding in result.bindings:
             self.keepalive.watch(binding, now)
         data = respond(request, 200, to_tag=self.parts.to_tag(server.key[0]), headers=result.headers)
         server.respond(200, data, now)
@@ -497,6 +517,17 @@ class Proxy:
             if context.call is not None:
                 context.call.note(now, True, flow, data)
             context.cancel(now)
+
+
+def location_limits(sip: SipSection) -> Limits:
+    """Give the registrar's limits as the location service wants them."""
+    return Limits(
+        min_expires=int(sip.registrar.min_expires),
+        default_expires=int(sip.registrar.default_expires),
+        max_expires=int(sip.registrar.max_expires),
+        per_aor=sip.limits.contacts_per_user,
+        total=sip.limits.bindings,
+    )
 
 
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:
