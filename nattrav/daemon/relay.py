@@ -83,6 +83,7 @@ class RelayService:
         self.plane = plane
         self.runtime = runtime
         self.keeper = keeper
+        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
         self.metrics = RelayMetrics(engine, plane, runtime.samples)
         self.verbs = RelayVerbs(engine, plane, self.metrics)
 
@@ -91,7 +92,7 @@ class RelayService:
         runtime = self.runtime
         control = self.config.control
         server = Server(
-            Handler(self.engine, mark=secrets.token_hex(6)),
+            self.handler,
             allow=[ip_network(text) for text in control.allow],
             key=_shared_key(control.shared_key_file),
         )
@@ -155,6 +156,7 @@ class RelayService:
         for effect in effects:
             match effect:
                 case SessionClosed(call_id, tags, reason, duration, condition):
+                    self.handler.session_closed(call_id)
                     self.verbs.publish(
                         {
                             "event": "session_closed",
