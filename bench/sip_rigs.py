@@ -71,9 +71,7 @@ class KamailioRig:
     def __enter__(self) -> KamailioRig:
         namespace, directory = self.laboratory.bundle.namespace, self.laboratory.directory / "kamailio-rig"
         prefix = ("taskset", "-c", str(self.core), *_FILES)
-        self._relay = kamailio.start_rtpengine(
-            namespace, directory, interface=BUNDLE, ports=_PORTS, prefix=prefix, more=("--delete-delay=0",)
-        )
+        self._relay = kamailio.start_rtpengine(namespace, directory, interface=BUNDLE, ports=_PORTS, prefix=prefix)
         text = kamailio.configuration(
             listen=(f"udp:{BUNDLE}:5060",),
             relay="udp:127.0.0.1:2223",

@@ -5,7 +5,6 @@ Seven calls run at a time, so that the whole takes less than a minute; the table
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -42,7 +41,7 @@ def callee_of(kind: Kind) -> str:
 
 
 @pytest.fixture(scope="module")
-def verdicts(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterator[Verdicts]:
+def verdicts(laboratory: Laboratory, capture: Capture, user_agents: None) -> Verdicts:
     """Place all the calls, in rounds in which every phone has one."""
     names = [name(kind) for kind in KINDS for name in (caller_of, callee_of)]
     edge = edges.choose(laboratory, names)
@@ -68,7 +67,7 @@ def verdicts(laboratory: Laboratory, capture: Capture, user_agents: None) -> Ite
                 pairs = [(kind, KINDS[(number + shift) % len(KINDS)]) for number, kind in enumerate(KINDS)]
                 found.update(pool.map(call, pairs))
     print("\n" + table(found))
-    yield found
+    return found
 
 
 def table(found: Verdicts) -> str:
