@@ -7,6 +7,7 @@ from typing import Any
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.runtime import Runtime
 from nattrav.location.bindings import Binding
+from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
@@ -36,6 +37,10 @@ class ProxyVerbs:
             "calls.show": self._call,
             "calls.missed": self._missed,
             "upstreams.list": self._upstreams,
+            "bans.list": self._bans,
+            "bans.add": self._ban,
+            "bans.remove": self._unban,
+            "calls.kill": self._kill,
             "proxy.drain": self._drain,
             "proxy.undrain": self._undrain,
         }
@@ -78,6 +83,7 @@ class ProxyVerbs:
         samples.set("nattrav_sip_retransmissions_total", moved["request_rx"], "rx", "request")
         samples.set("nattrav_sip_retransmissions_total", moved["request_tx"], "tx", "request")
         samples.set("nattrav_sip_retransmissions_total", moved["response_tx"], "tx", "response")
+        samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
         for state in core.rooms.upstreams.all:
             samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
         return samples.export()
@@ -169,6 +175,40 @@ class ProxyVerbs:
             }
             for one in self._core.rooms.upstreams.all
         ]
+
+    async def _bans(self, args: Args) -> list[dict[str, Any]]:
+        now = monotonic()
+        return [
+            {"source": ban.host, "reason": ban.reason, "seconds": round(ban.until - now)}
+            for ban in self._core.admission.bans(now)
+        ]
+
+    def _host(self, args: Args) -> str:
+        try:
+            return canonical(str(args.get("source", "")))
+        except ValueError as error:
+            raise VerbError("invalid", str(error)) from None
+
+    async def _ban(self, args: Args) -> dict[str, Any]:
+        seconds = args.get("seconds")
+        ban = self._core.admission.ban(
+            self._host(args), "admin", monotonic(), None if seconds is None else float(seconds)
+        )
+        return {"source": ban.host, "seconds": round(ban.until - monotonic())}
+
+    async def _unban(self, args: Args) -> dict[str, Any]:
+        host = self._host(args)
+        if not self._core.admission.unban(host):
+            raise VerbError("not_found", f"{host} is not banned")
+        return {"source": host}
+
+    async def _kill(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("call_id", ""))
+        found = self._core.rooms.calls.with_call_id(wanted)
+        if not found:
+            raise VerbError("not_found", f"no call {wanted}")
+        self._shell.perform(self._core.kill(found, monotonic()))
+        return {"killed": len(found)}
 
     async def _drain(self, args: Args) -> dict[str, Any]:
         self._core.draining = True

@@ -28,7 +28,8 @@ class Authorisation:
         self._counts = NonceCounts()
         self._open = [ipaddress.ip_network(net, strict=False) for net in settings.open_nets]
         self._from_open_net = lru_cache(maxsize=20_000)(self._in_open_net)
-        self.failures: list[tuple[str, str]] = []
+        self.rejected = False
+        """The last request carried credentials that were wrong."""
 
     @property
     def uses_digest(self) -> bool:
@@ -37,6 +38,7 @@ class Authorisation:
 
     def registration(self, request: Request, sender: Sender, now: float) -> Refused | None:
         """May this REGISTER go on? With digest a user registers only his own address-of-record."""
+        self.rejected = False
         if not self.uses_digest:
             return self._admit_source(sender)
         refused = self._check(request, sender, "authorization", 401, now)
@@ -46,6 +48,7 @@ class Authorisation:
 
     def request(self, request: Request, sender: Sender, now: float) -> Refused | None:
         """May this request outside a dialog go on? With digest nobody speaks in another user's name."""
+        self.rejected = False
         if sender.upstream is not None and sender.upstream.settings.trusted:
             sender.authorised = True
             return None
@@ -76,10 +79,10 @@ class Authorisation:
             return self._challenge(status, wall)
         state = self._nonces.check(credentials.nonce, realm, wall)
         if state is NonceState.FORGED:
-            return self._failed(sender, status, wall, "failed")
+            return self._failed(status, wall, "failed")
         secret, known = self._secret(credentials)
         if secret is None or not credentials.match(secret, request.method, request.body) or not known:
-            return self._failed(sender, status, wall, "failed" if known else "unknown_user")
+            return self._failed(status, wall, "failed" if known else "unknown_user")
         if state is NonceState.STALE or (
             credentials.nc is not None and not self._counts.accept(credentials.nonce, credentials.nc)
         ):
@@ -97,9 +100,9 @@ class Authorisation:
             return "0" * 32, False
         return account.secret(credentials.algorithm), True
 
-    def _failed(self, sender: Sender, status: int, wall: float, result: str) -> Refused:
+    def _failed(self, status: int, wall: float, result: str) -> Refused:
         self._parts.count("nattrav_sip_auth_total", result)
-        self.failures.append((sender.flow.remote.host, result))
+        self.rejected = True
         return self._challenge(status, wall)
 
     def _challenge(self, status: int, wall: float, *, stale: bool = False) -> Refused:

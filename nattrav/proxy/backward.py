@@ -144,6 +144,7 @@ class ResponseContext:
             routes=hop.routes,
             strip_authorization=self.sender.user is not None,
         )
+        self._adjust_request(edit, hop, now)
         key = (parts.branches.new(self.loop_part), self.method)
         branch = Branch(parts.transactions, key, self, hop, edit, request_uri)
         branch.hop = next_hop
@@ -161,6 +162,18 @@ class ResponseContext:
             self._ask_for_request(branch, call, request, sdp)
         else:
             self._send(branch, now)
+
+    def _adjust_request(self, edit: Edit, hop: Hop, now: float) -> None:
+        """For contexts of special requests: change what goes out."""
+
+    def _adjust_response(self, edit: Edit, response: Response, now: float) -> None:
+        """For contexts of special requests: change what goes back."""
+
+    def _unanswered_by_all(self, now: float) -> None:
+        """A request other than INVITE got no answer anywhere: say nothing, its sender has timed out too (RFC 4320)."""
+        self._ended(408, now)
+        if not self.branches:
+            self.answer_myself(503, now)
 
     def _relays(self, call: Call, hop: Hop) -> bool:
         if call.media.session:
@@ -393,9 +406,7 @@ class ResponseContext:
             if self.invite:
                 self.answer_myself(408 if self.branches else 503, now)
             else:
-                self._ended(408, now)
-                if not self.branches:
-                    self.answer_myself(503, now)
+                self._unanswered_by_all(now)
         elif chosen.status == 503:
             self.answer_myself(500, now)
         else:
@@ -477,6 +488,7 @@ class ResponseContext:
             edit.body(body)
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
+        self._adjust_response(edit, response, now)
         if self.server.flow.reliable:
             edit.framed()
         data = edit.render()

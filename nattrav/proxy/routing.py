@@ -168,7 +168,10 @@ class Routing:
                     return Refused(430, "N1")
                 return [Hop(routes.request_uri, flow, access=True)]
         if routes.next_route is not None and not sender.authorised:
-            return Refused(403, "R4")
+            onward = routes.next_route
+            # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.
+            if parts.sip.mode != "edge" or not self._upstreams.for_domain(onward.host.lower(), onward.port, now):
+                return Refused(403, "R4")
         uri = request.uri if routes.request_uri == request.request_uri else SipUri.parse(routes.request_uri)
         if not isinstance(uri, SipUri):
             number = uri.number if hasattr(uri, "number") else ""
