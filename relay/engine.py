@@ -17,15 +17,21 @@ from relay.negotiation import Negotiation
 from relay.plane import FlowFigures, Plane
 from relay.policy import Policy
 from relay.ports import NoSocket, Opener
+from relay.quality import StreamQuality
 from relay.report import SessionReport, report_session
 from relay.selection import Selection, set_block
 from relay.session import CallKey, PartyMedia, Placement, Refusal, SideOptions
+from relay.snapshot import Record, UnreadableRecord, freeze, thaw
 from relay.statistics import Statistics, Totals
 from relay.streams import Streams
+from relay.survey import Survey
 from relay.timeouts import TimeOutWheel, verdict
 
 Effects = list[Effect]
 Parties = list[Party]
+Qualities = list[StreamQuality]
+Records = list[Record]
+Texts = list[str]
 
 UNKNOWN = "Unknown call-id"
 UNKNOWN_BLOCK = "Unknown call-ID"
@@ -58,6 +64,7 @@ class Engine:
         self.streams = Streams(interfaces, plane, opener, self.policy)
         self.changed: set[str] = set()
         """Call-IDs of sessions that changed since the snapshot last took them."""
+        self.survey = Survey(self.streams, self.policy)
         self._due = TimeOutWheel()
         self._effects: Effects = []
 
@@ -222,9 +229,49 @@ class Engine:
             self._judge(session, now)
         return self.take_effects()
 
+    def look_at_quality(self, now: float, span: float) -> Qualities:
+        """Survey the share of sessions that is due when `span` seconds have passed since the last call."""
+        return self.survey.look(self.sessions, now, span)
+
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called again."""
         return self._due.next()
+
+    def restore(self, records: Iterable[Record], now: float) -> tuple[int, Texts]:
+        """Take up sessions that another process left: (how many, reasons why others could not be).
+
+        Their ports are bound again and their learned addresses hold; media flows without signalling.
+        """
+        restored = 0
+        lost: Texts = []
+        for record in records:
+            try:
+                session = thaw(record, self.interfaces, (self.totals.opened + 1) % self.plane.shards, self.epoch)
+                self.streams.reopen(session, now)
+            except (UnreadableRecord, Refusal, NoSocket) as error:
+                lost.append(f"{record.get('call_id')}: {error}")
+                continue
+            session.resumed = now
+            self.sessions[session.call_id] = session
+            self.totals.opened += 1
+            self.changed.add(session.call_id)
+            self._schedule(session, now)
+            restored += 1
+        return restored, lost
+
+    def take_changes(self) -> tuple[Records, Texts]:
+        """Take what a snapshot has to write: records of changed sessions, Call-IDs of those that ended."""
+        self._take_events()
+        records: Records = []
+        gone: Texts = []
+        for call_id in self.changed:
+            session = self.sessions.get(call_id)
+            if session is None:
+                gone.append(call_id)
+            else:
+                records.append(freeze(session, self.streams, self.epoch))
+        self.changed.clear()
+        return records, gone
 
     def take_effects(self) -> Effects:
         """Take what happened since the last call."""
@@ -278,10 +325,12 @@ class Engine:
     def _finish(self, session: Session, reason: CloseReason, now: float) -> None:
         del self.sessions[session.call_id]
         self._due.remove(session)
+        self.survey.forget(session)
         duration = now - session.created
-        self.totals.closed_session(reason, duration, session.condition)
+        ill = None if session.condition is None else session.condition.value
+        self.totals.closed_session(reason, duration, ill)
         tags = tuple(party.tag for party in session.parties if party.tag is not None)
-        self._effects.append(SessionClosed(session.call_id, tags, reason, duration, session.condition))
+        self._effects.append(SessionClosed(session.call_id, tags, reason, duration, ill))
 
     def _take_events(self) -> None:
-        self.streams.note_events(self.plane.events())
+        self.changed |= self.streams.note_events(self.plane.events())

@@ -11,7 +11,7 @@ from relay.interfaces import Interfaces, LocalAddress
 from relay.legs import NOT_OPEN, Leg, Party, Port, PortSet, Session
 from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Plane
 from relay.policy import Policy
-from relay.ports import Opener
+from relay.ports import NoSocket, Opener
 from relay.rules import flow_settings
 from relay.session import Refusal
 
@@ -71,6 +71,31 @@ class Streams:
         port.sock = None
         port.settings = settings
         self.owners[port.flow] = (session, leg, port)
+
+    def reopen(self, session: Session, now: float) -> None:
+        """Bind the ports of a session from a snapshot and make flows of them; all or none.
+
+        Refusal when a port is not to be had, NoSocket when the system gives no more sockets.
+        """
+        bound: list[tuple[LocalAddress, Port]] = []
+        try:
+            for leg in session.legs():
+                for ports in leg.sets():
+                    for port in ports.ports():
+                        port.sock = ports.local.pool.reopen(self.opener, port.number, now)
+                        if port.sock is None:
+                            raise Refusal(f"port {port.number} of {ports.local.host} is taken")
+                        bound.append((ports.local, port))
+        except (Refusal, NoSocket):
+            for local, port in bound:
+                self.put_back(local, port, now)
+            raise
+        for leg in session.legs():
+            for ports in leg.sets():
+                for port in ports.ports():
+                    self.start(session, leg, ports, port)
+        for party in session.parties:
+            self.refresh(session, party)
 
     def update(self, session: Session, leg: Leg, *, relearn: bool) -> None:
         """Bring every flow of a leg in line with its state; `relearn` opens a learning window."""

@@ -16,7 +16,7 @@ from nattrav.net.frames import Frames
 from relay.flows import Flag, FlowTable
 from relay.rtp import MAX_DROPOUT, MAX_MISORDER, Kind
 
-ROOM = 8192
+ROOM = 16384
 _RATE_CHANGES = 64
 _TRANSIT_JUMP = 2.0
 """Seconds by which two packets' transit may differ; more is a new timeline (hold, clock change), not jitter."""

@@ -14,6 +14,7 @@ from nattrav.config.schema import Configuration
 from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.io.server import CannotListen, NgService
 from nattrav.control.ng.server import Server
+from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
 from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
 from nattrav.daemon.relay_verbs import RelayVerbs
@@ -55,7 +56,13 @@ async def serve(
             epoch=clock.wall() - clock.monotonic(),
             started=clock.monotonic(),
         )
-        await RelayService(config, engine, plane, runtime).run(task_status)
+        keeper = SessionKeeper(engine, runtime.state_directory / "relay", runtime.log) if section.restore else None
+        service = RelayService(config, engine, plane, runtime, keeper)
+        try:
+            await service.run(task_status)
+        finally:
+            if keeper is not None:
+                keeper.finish()
     finally:
         plane.stop()
 
@@ -63,11 +70,20 @@ async def serve(
 class RelayService:
     """Runs an engine: requests from ng, verbs from the control socket, time from the clock."""
 
-    def __init__(self, config: Configuration, engine: Engine, plane: DataPlane, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: Configuration,
+        engine: Engine,
+        plane: DataPlane,
+        runtime: Runtime,
+        keeper: SessionKeeper | None = None,
+    ) -> None:
         self.config = config
         self.engine = engine
         self.plane = plane
         self.runtime = runtime
+        self.keeper = keeper
+        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
         self.metrics = RelayMetrics(engine, plane, runtime.samples)
         self.verbs = RelayVerbs(engine, plane, self.metrics)
 
@@ -76,7 +92,7 @@ class RelayService:
         runtime = self.runtime
         control = self.config.control
         server = Server(
-            Handler(self.engine, mark=secrets.token_hex(6)),
+            self.handler,
             allow=[ip_network(text) for text in control.allow],
             key=_shared_key(control.shared_key_file),
         )
@@ -88,6 +104,8 @@ class RelayService:
             after=self.after_requests,
             group=runtime.socket_group,
         )
+        if self.keeper is not None:
+            self.keeper.restore()
         async with trio.open_nursery() as nursery:
             try:
                 listeners = await nursery.start(service.serve)
@@ -95,6 +113,8 @@ class RelayService:
                 raise StartRefused(str(refused)) from None
             await nursery.start(runtime.serve_control, self.verbs.table())
             nursery.start_soon(self._tick)
+            if self.keeper is not None:
+                nursery.start_soon(self._keep, self.keeper)
             runtime.log.info("data plane", backend=self.plane.backend, why=self.plane.backend_reason)
             task_status.started(
                 [
@@ -125,12 +145,19 @@ class RelayService:
             await trio.sleep(TICK)
             now = clock.monotonic()
             self.metrics.note_load(now)
+            self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
+
+    async def _keep(self, keeper: SessionKeeper) -> None:
+        while True:
+            keeper.tick(clock.monotonic())
+            await trio.sleep(FLUSH_EVERY)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case SessionClosed(call_id, tags, reason, duration, condition):
+                    self.handler.session_closed(call_id)
                     self.verbs.publish(
                         {
                             "event": "session_closed",

@@ -113,7 +113,7 @@ class Acks:
         """Answer a CANCEL at once and cancel the branches of its INVITE (S3)."""
         parts = self._parts
         invite = parts.transactions.servers.get((*key[:-1], "INVITE"))
-        server = ServerTransaction(parts.transactions, key, request, flow)
+        server = ServerTransaction(parts.transactions, key, request, flow, now)
         tag = parts.to_tag(key[0])
         if invite is None:
             server.respond(481, respond(request, 481, to_tag=tag), now)

@@ -158,6 +158,7 @@ class ResponseContext:
             call.access[Party.CALLEE] = hop.access
             if hop.upstream is not None:
                 call.upstream = hop.upstream.name
+            self.rooms.calls.attempted(call)
         sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
         if sdp is not None and call is not None and self._relays(call, hop):
             self._ask_for_request(branch, call, request, sdp)
@@ -524,10 +525,12 @@ class ResponseContext:
 
     def _ended(self, status: int, now: float) -> None:
         """The request has its final answer: what does that mean for the call?"""
-        call = self.call
+        call, request = self.call, self.request
         if status >= 300 or not self.invite:
             self.request = None
         if call is None:
+            if self.method == "BYE" and request is not None and (status < 300 or status in ENDS_DIALOG):
+                self.rooms.media.delete_unknown(request.call_id, request.from_.tag or "")
             return
         rooms = self.rooms
         if self.method == "BYE":

@@ -91,7 +91,7 @@ class Requests:
         if refused is not None:
             self._refuse_stateless(request, answer_flow, refused)
             return
-        server = ServerTransaction(parts.transactions, key, request, answer_flow)
+        server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
         if not server.invite:
             parts.timers.set(server, now + 2 * parts.transactions.patience)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
@@ -152,7 +152,7 @@ class Requests:
             except MalformedMessage:
                 contact = None
         sdp = sdp_of(request) if request.body else None
-        return self._parts.nat.examine(
+        verdict = self._parts.nat.examine(
             FirstHop(
                 flow.transport,
                 flow.remote,
@@ -164,6 +164,10 @@ class Requests:
                 self._public[flow.listener],
             )
         )
+
+        for name in verdict.names:
+            self._parts.count("nattrav_sip_nat_detections_total", name)
+        return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
         treatment = self._parts.quirks.treatment(request.user_agent, flow.remote, None)
