@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_row
 from nattrav.net.uring import OP_SEND, SQE, SQE_FIXED_FILE, SQE_SKIP_SUCCESS, SQE_WORDS
-from relay.plane import DropReason, FlowFigures, Learned, RtpFigures
+from relay.plane import DropReason, FlowFigures, Learned, ReportFigures, RtpFigures
 
 REASONS = tuple(DropReason)
 CODE = {reason: index + 1 for index, reason in enumerate(REASONS)}
@@ -254,7 +254,7 @@ class FlowTable:
             ),
         )
 
-    def figures(self, slot: int, learned: Learned) -> FlowFigures:
+    def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
         """Read one row."""
         row = self.drops[slot].tolist()
         return FlowFigures(
@@ -269,6 +269,7 @@ class FlowTable:
             drops={reason: count for reason, count in zip(REASONS, row, strict=True) if count},
             learned=learned,
             rtp=self._rtp(slot),
+            reported=reported,
         )
 
     def _rtp(self, slot: int) -> RtpFigures:
