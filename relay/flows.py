@@ -256,39 +256,43 @@ class FlowTable:
 
     def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
         """Read one row."""
-        row = self.drops[slot].tolist()
+        row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
+        drops = self.drops[slot].tolist()
         return FlowFigures(
-            packets_in=int(self.packets_in[slot]),
-            bytes_in=int(self.bytes_in[slot]),
-            packets_out=int(self.packets_out[slot]),
-            bytes_out=int(self.bytes_out[slot]),
-            rtcp_in=int(self.rtcp_in[slot]),
-            first_in=float(self.first_in[slot]),
-            last_in=float(self.last_in[slot]),
-            last_accepted=float(self.last_accepted[slot]),
-            drops={reason: count for reason, count in zip(REASONS, row, strict=True) if count},
+            packets_in=row["packets_in"],
+            bytes_in=row["bytes_in"],
+            packets_out=row["packets_out"],
+            bytes_out=row["bytes_out"],
+            rtcp_in=row["rtcp_in"],
+            first_in=row["first_in"],
+            last_in=row["last_in"],
+            last_accepted=row["last_accepted"],
+            drops={reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {},
             learned=learned,
-            rtp=self._rtp(slot),
+            rtp=_rtp(row) if row["started"] else _UNHEARD,
             reported=reported,
         )
 
-    def _rtp(self, slot: int) -> RtpFigures:
-        if not self.started[slot]:
-            return RtpFigures()
-        expected = int(self.expected_before[slot] + self.max_sequence[slot] - self.base_sequence[slot]) + 1
-        received, duplicates = int(self.received[slot]), int(self.duplicates[slot])
-        return RtpFigures(
-            ssrc=int(self.ssrc[slot]),
-            payload_type=int(self.payload_type[slot]),
-            expected=expected,
-            received=received,
-            lost=max(0, expected - (received - duplicates)),
-            reordered=int(self.reordered[slot]),
-            duplicates=duplicates,
-            jitter=float(self.jitter[slot]),
-            highest_sequence=int(self.max_sequence[slot]),
-            timestamp=int(self.timestamp[slot]),
-        )
+
+_FIELDS = _ROW.names or ()
+_UNHEARD = RtpFigures()
+
+
+def _rtp(row: dict[str, Any]) -> RtpFigures:
+    expected = row["expected_before"] + row["max_sequence"] - row["base_sequence"] + 1
+    received, duplicates = row["received"], row["duplicates"]
+    return RtpFigures(
+        ssrc=row["ssrc"],
+        payload_type=row["payload_type"],
+        expected=expected,
+        received=received,
+        lost=max(0, expected - (received - duplicates)),
+        reordered=row["reordered"],
+        duplicates=duplicates,
+        jitter=row["jitter"],
+        highest_sequence=row["max_sequence"],
+        timestamp=row["timestamp"],
+    )
 
 
 def source_words(source: TransportAddress) -> tuple[int, int, int]:
