@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -83,6 +84,7 @@ class RelayService:
         self.plane = plane
         self.runtime = runtime
         self.keeper = keeper
+        self.handler = Handler(engine, mark=secrets.token_hex(6))
         self.metrics = RelayMetrics(engine, plane, runtime.samples)
         self.verbs = RelayVerbs(engine, plane, self.metrics)
 
@@ -91,7 +93,7 @@ class RelayService:
         runtime = self.runtime
         control = self.config.control
         server = Server(
-            Handler(self.engine, mark=secrets.token_hex(6)),
+            self.handler,
             allow=[ip_network(text) for text in control.allow],
             key=_shared_key(control.shared_key_file),
         )
@@ -146,6 +148,10 @@ class RelayService:
             self.metrics.note_load(now)
             self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
+            if self.verbs.leave_when_empty and self.verbs.may_leave(now):
+                self.runtime.log.info("drained", sessions=len(self.engine.sessions))
+                # The same end as on an operator's signal, with everything that belongs to it.
+                os.kill(os.getpid(), signal.SIGTERM)
 
     async def _keep(self, keeper: SessionKeeper) -> None:
         while True:
@@ -156,6 +162,7 @@ class RelayService:
         for effect in effects:
             match effect:
                 case SessionClosed(call_id, tags, reason, duration, condition):
+                    self.handler.session_closed(call_id)
                     self.verbs.publish(
                         {
                             "event": "session_closed",
