@@ -84,7 +84,7 @@ class RelayService:
         self.plane = plane
         self.runtime = runtime
         self.keeper = keeper
-        self.handler = Handler(engine, mark=secrets.token_hex(6))
+        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
         self.metrics = RelayMetrics(engine, plane, runtime.samples)
         self.verbs = RelayVerbs(engine, plane, self.metrics)
 
