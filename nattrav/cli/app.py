@@ -31,7 +31,8 @@ class Group:
 GROUPS: tuple[Group, ...] = (
     Group("run", "nattrav.cli.run", "run", "Start the whole bundle under its supervisor"),
     Group("check", "nattrav.cli.check", "check", "Check a configuration file without starting anything"),
-    Group("status", "nattrav.cli.status", "status", "One screen: services, listeners, calls, registrations, ports"),
+    Group("status", "nattrav.cli.status", "status", "Services, listeners and readiness on one screen"),
+    Group("doctor", "nattrav.cli.doctor", "doctor", "Examine this host; each finding with its remedy"),
     Group("reload", "nattrav.cli.config", "reload", "Take over a changed configuration; calls go on"),
     Group("drain", "nattrav.cli.lifecycle", "drain", "Take no new calls, let those in progress end"),
     Group("undrain", "nattrav.cli.lifecycle", "undrain", "Take new calls again"),
