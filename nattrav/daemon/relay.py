@@ -146,6 +146,8 @@ class RelayService:
             await trio.sleep(TICK)
             now = clock.monotonic()
             self.metrics.note_load(now)
+            if self.keeper is None:
+                self.engine.changed.clear()
             self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
             if self.verbs.leave_when_empty and self.verbs.may_leave(now):

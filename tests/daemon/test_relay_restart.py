@@ -142,3 +142,21 @@ def test_a_drain_ends_the_process_after_the_last_session(tmp_path: Path) -> None
         assert process.poll() is None
         ask(control, 3, command="delete", call_id="last")
         assert process.wait(timeout=10) == 0
+
+
+def test_too_few_open_files_for_the_port_range_refuse_the_start_with_the_remedy(tmp_path: Path) -> None:
+    serve = (
+        "ulimit -Sn 600; ulimit -Hn 600; exec {} -m nattrav.cli relay serve --interface x/127.0.0.1 --runtime-dir {}"
+    )
+    refused = subprocess.run(
+        ["sh", "-c", serve.format(sys.executable, tmp_path)],
+        env=os.environ | {"NATTRAV_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert refused.returncode == 1
+    assert "10000 media ports need as many open files" in refused.stderr
+    assert "LimitNOFILE=" in refused.stderr
+    assert "Traceback" not in refused.stderr
