@@ -1,4 +1,4 @@
-"""Debian's Kamailio, with its own default configuration, drives our relay: the file is unmodified but for a port.
+"""Debian's Kamailio drives our relay: with its own default configuration, unmodified but for a port, and with ours.
 
 Signalling and media are real and on loopback; both phones claim private addresses and ports that are not theirs.
 """
@@ -23,6 +23,43 @@ from tests.interop.talkers import Talker
 pytestmark = pytest.mark.interop
 
 SHIPPED = Path("/etc/kamailio/kamailio.cfg")
+SNIPPET = Path(__file__).parent.parent.parent / "deploy" / "kamailio" / "relay.cfg"
+MODULES = "kex tm tmx sl rr pv maxfwd textops siputils usrloc registrar nathelper".split()
+AROUND_SNIPPET = f"""#!KAMAILIO
+#!define NATTRAV_SOCKET "udp:127.0.0.1:2223"
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
+{"".join(f'loadmodule "{name}.so"{chr(10)}' for name in MODULES)}
+modparam("registrar|nathelper", "received_avp", "$avp(received)")
+modparam("rr", "append_fromtag", 1)
+import_file "{SNIPPET}"
+request_route {{
+    force_rport();
+    if (is_method("REGISTER")) {{ fix_nated_register(); save("location"); exit; }}
+    if (nat_uac_test("19")) {{ set_contact_alias(); }}
+    if (is_method("CANCEL")) {{ if (t_check_trans()) {{ route(NATTRAV_REQUEST); t_relay(); }} exit; }}
+    if (has_totag()) {{
+        if (loose_route()) {{
+            if ($du == "") {{ handle_ruri_alias(); }}
+            route(NATTRAV_REQUEST);
+            route(ON);
+        }} else if (is_method("ACK") && t_check_trans()) {{ t_relay(); }}
+        exit;
+    }}
+    t_check_trans();
+    record_route();
+    if (!lookup("location")) {{ sl_send_reply("404", "Not Found"); exit; }}
+    t_on_branch("X");
+    t_on_failure("X");
+    route(ON);
+}}
+route[ON] {{ t_on_reply("X"); t_relay(); }}
+branch_route[X] {{ route(NATTRAV_BRANCH); }}
+onreply_route[X] {{
+    if (nat_uac_test("1")) {{ set_contact_alias(); }}
+    route(NATTRAV_REPLY);
+}}
+failure_route[X] {{ route(NATTRAV_FAILURE); }}
+"""
 OUR_PORTS = range(16500, 16560)
 
 
@@ -48,8 +85,8 @@ class Edge:
         return False
 
 
-@pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+@pytest.fixture(scope="module", params=["Debian's configuration", "our snippet"])
+def edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     if shutil.which("kamailio") is None or not SHIPPED.exists():
         pytest.skip("needs kamailio: apt install kamailio")
     directory = tmp_path_factory.mktemp("kamailio")
@@ -66,7 +103,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     kamailio = None
     try:
         _wait(lambda: peer.ask("ping", {}) == {"result": "pong"}, directory / "relay.log")
-        text = SHIPPED.read_text()
+        text = AROUND_SNIPPET if request.param == "our snippet" else SHIPPED.read_text()
         assert "udp:127.0.0.1:2223" in text
         configuration = directory / "kamailio.cfg"
         configuration.write_text(text.replace("udp:127.0.0.1:2223", f"udp:127.0.0.1:{ng}"))

@@ -18,7 +18,9 @@ def counted(*messages: bytes) -> Counter[tuple[str, ...]]:
 
 
 def test_requests_are_counted_by_method_and_unknown_ones_as_other() -> None:
-    assert counted(b"INVITE sip:a@b SIP/2.0\r\n", b"INVITE sip:c@d SIP/2.0\r\n", b"SCAN sip:x SIP/2.0\r\n", b"junk") == {
+    assert counted(
+        b"INVITE sip:a@b SIP/2.0\r\n", b"INVITE sip:c@d SIP/2.0\r\n", b"SCAN sip:x SIP/2.0\r\n", b"junk"
+    ) == {
         ("requests", "rx", "INVITE", "udp"): 2,
         ("requests", "rx", "OTHER", "udp"): 2,
     }
