@@ -125,6 +125,8 @@ class RelayService:
 
     def after_requests(self) -> None:
         """Carry out what requests left behind."""
+        for word in self.handler.take_unknown():
+            self.runtime.log.info("ng option is not known here, ignored", word=word)
         self._carry_out(self.engine.take_effects())
 
     def _media(self) -> list[Listening]:
