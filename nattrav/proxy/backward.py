@@ -323,6 +323,7 @@ class ResponseContext:
                 hop = branch.hop_wanted
                 if hop.binding is not None:
                     call.nat[Party.CALLEE] = _verdict_of(hop)
+                call.accepted = response
             self.rooms.calls.answer(call, response.to.tag or "", now)
             if hop_up := branch.hop_wanted.upstream:
                 hop_up.failed_until = 0.0
@@ -506,10 +507,12 @@ class ResponseContext:
 
     def _ended(self, status: int, now: float) -> None:
         """The request has its final answer: what does that mean for the call?"""
-        call = self.call
+        call, request = self.call, self.request
         if status >= 300 or not self.invite:
             self.request = None
         if call is None:
+            if self.method == "BYE" and request is not None and (status < 300 or status in ENDS_DIALOG):
+                self.rooms.media.delete_unknown(request.call_id, request.from_.tag or "")
             return
         rooms = self.rooms
         if self.method == "BYE":
