@@ -15,7 +15,7 @@ from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, AddressClass, Transpo
 from relay.flows import CODE, Flag, FlowTable
 from relay.latching import CONTINUITY_SILENCE, Arrival, Latch, Verdict
 from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned
-from relay.rtp import DEFAULT_CLOCK_RATE, STATIC_CLOCK_RATES, Kind
+from relay.rtp import DEFAULT_CLOCK_RATE, HEADER, STATIC_CLOCK_RATES, Kind
 
 EVENTS_MAX = 4096
 HOPS_MAX = 8
@@ -242,6 +242,7 @@ class Crossbar:
     def _apply(self, flow: Flow, now: float) -> None:
         settings, slot = flow.settings, flow.slot
         self.table.size_limit[slot] = settings.size_limit
+        self.table.least_limit = max(HEADER, min(self.table.least_limit, settings.size_limit))
         self.table.rate_limit[slot] = settings.packet_rate_limit
         flow.valid = _VALID[settings.content] if settings.validate else int(Kind.ANY)
         if settings.secured:

@@ -167,6 +167,8 @@ class FlowTable:
         self.routes: NDArray[np.void] = self.route_words.reshape(-1).view(SQE)
         self._free: list[int] = []
         self._high = 0
+        self.least_limit = 1500
+        """The smallest size limit of any flow so far: what is not longer needs no look at its flow's own."""
         self.wide = 0
         """Open IPv6 flows: only with them are whole IPv6 addresses compared."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from ipaddress import ip_network
 
 import trio
@@ -147,8 +148,14 @@ class RelayService:
             await trio.sleep(TICK)
             now = clock.monotonic()
             self.metrics.note_load(now)
+            if self.keeper is None:
+                self.engine.changed.clear()
             self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
+            if self.verbs.leave_when_empty and self.verbs.may_leave(now):
+                self.runtime.log.info("drained", sessions=len(self.engine.sessions))
+                # The same end as on an operator's signal, with everything that belongs to it.
+                os.kill(os.getpid(), signal.SIGTERM)
 
     async def _keep(self, keeper: SessionKeeper) -> None:
         while True:
