@@ -12,8 +12,9 @@ import trio
 
 from nattrav.control.ng.client import Answered, RelayChanged, RelayChoice, RelayPool, SendControl
 from nattrav.control.ng.client import Effect as PoolEffect
+from nattrav.control.ng.seal import Way, seal, unseal
 from nattrav.net.address import TransportAddress
-from nattrav.net.clock import monotonic
+from nattrav.net.clock import monotonic, wall
 from nattrav.net.pace import Pace
 
 _DATAGRAM = 65536
@@ -34,7 +35,7 @@ class RelayAddress:
 
 
 class Relays:
-    """Asks relays and hands their answers on. `ask` never blocks."""
+    """Asks relays and hands their answers on. `ask` never blocks. `key` seals what goes over UDP."""
 
     def __init__(
         self,
@@ -44,7 +45,9 @@ class Relays:
         *,
         cookie_prefix: str,
         first_retry: float = 0.25,
+        key: bytes | None = None,
     ) -> None:
+        self._key = key
         self.pool = RelayPool(
             [RelayChoice(one.name, one.weight) for one in addresses],
             prefix=cookie_prefix,
@@ -88,6 +91,8 @@ class Relays:
             return
         address = self._addresses[name]
         destination: Any = address.path if address.path is not None else address.address
+        if self._key is not None and address.path is None:
+            payload = seal(self._key, Way.REQUEST, payload, wall())
         with contextlib.suppress(OSError):
             sock.sendto(payload, destination)
 
@@ -121,8 +126,15 @@ class Relays:
                 continue
             now = monotonic()
             for datagram in datagrams:
-                self._carry_out(self.pool.receive(name, datagram, now))
+                opened = self._opened(name, datagram)
+                if opened is not None:
+                    self._carry_out(self.pool.receive(name, opened, now))
             await pace.after_work(sock)
+
+    def _opened(self, name: str, datagram: bytes) -> bytes | None:
+        if self._key is None or self._addresses[name].path is not None:
+            return datagram
+        return unseal(self._key, Way.REPLY, datagram, wall())
 
 
 def _open(one: RelayAddress) -> socket.socket:
