@@ -48,7 +48,7 @@ demo: dev system-packages
 	$(BIN)/python -m tests.natlab.demo $(ARGS)
 
 generated: dev
-	$(BIN)/nattrav config init > deploy/nattrav.toml
+	$(BIN)/python docs/generate.py
 
 bench: dev system-packages
 	$(BIN)/python -m bench $(ARGS)

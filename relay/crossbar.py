@@ -288,7 +288,7 @@ class Crossbar:
         if latch.open_to_all and not unheard:
             flags |= Flag.OPEN_TO_ALL
         lenient = settings.handover or settings.continuity
-        if latch.latched and settings.strict and not lenient:
+        if latch.latched and settings.strict and not lenient and not unheard:
             flags |= Flag.GUARDED
         table.flags[slot] = flags
         known = latch.known if settings.public and settings.selected and not unheard else None

@@ -14,18 +14,21 @@ from relay.interfaces import Interfaces
 from relay.legs import Party, Session, SessionState
 from relay.limits import Limits
 from relay.negotiation import Negotiation
-from relay.plane import Plane
+from relay.plane import FlowFigures, Plane
 from relay.policy import Policy
 from relay.ports import NoSocket, Opener
 from relay.report import SessionReport, report_session
 from relay.selection import Selection, set_block
 from relay.session import CallKey, PartyMedia, Placement, Refusal, SideOptions
+from relay.snapshot import Record, UnreadableRecord, freeze, thaw
 from relay.statistics import Statistics, Totals
 from relay.streams import Streams
 from relay.timeouts import TimeOutWheel, verdict
 
 Effects = list[Effect]
 Parties = list[Party]
+Records = list[Record]
+Texts = list[str]
 
 UNKNOWN = "Unknown call-id"
 UNKNOWN_BLOCK = "Unknown call-ID"
@@ -205,10 +208,16 @@ class Engine:
             self.sessions.values(),
             self.interfaces,
             now=now,
+            sums=self.sums(),
             draining=self.limits.draining,
             packet_rate=self.limits.packet_rate,
             byte_rate=self.limits.byte_rate,
         )
+
+    def sums(self) -> FlowFigures:
+        """Add up the counters of every flow since the start."""
+        self._take_events()
+        return self.streams.sums()
 
     def handle_timeout(self, now: float) -> Effects:
         """Judge the sessions that are due; return everything the shell should hear of."""
@@ -219,6 +228,42 @@ class Engine:
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called again."""
         return self._due.next()
+
+    def restore(self, records: Iterable[Record], now: float) -> tuple[int, Texts]:
+        """Take up sessions that another process left: (how many, reasons why others could not be).
+
+        Their ports are bound again and their learned addresses hold; media flows without signalling.
+        """
+        restored = 0
+        lost: Texts = []
+        for record in records:
+            try:
+                session = thaw(record, self.interfaces, (self.totals.opened + 1) % self.plane.shards, self.epoch)
+                self.streams.reopen(session, now)
+            except (UnreadableRecord, Refusal, NoSocket) as error:
+                lost.append(f"{record.get('call_id')}: {error}")
+                continue
+            session.resumed = now
+            self.sessions[session.call_id] = session
+            self.totals.opened += 1
+            self.changed.add(session.call_id)
+            self._schedule(session, now)
+            restored += 1
+        return restored, lost
+
+    def take_changes(self) -> tuple[Records, Texts]:
+        """Take what a snapshot has to write: records of changed sessions, Call-IDs of those that ended."""
+        self._take_events()
+        records: Records = []
+        gone: Texts = []
+        for call_id in self.changed:
+            session = self.sessions.get(call_id)
+            if session is None:
+                gone.append(call_id)
+            else:
+                records.append(freeze(session, self.streams, self.epoch))
+        self.changed.clear()
+        return records, gone
 
     def take_effects(self) -> Effects:
         """Take what happened since the last call."""
@@ -278,4 +323,4 @@ class Engine:
         self._effects.append(SessionClosed(session.call_id, tags, reason, duration, session.condition))
 
     def _take_events(self) -> None:
-        self.streams.note_events(self.plane.events())
+        self.changed |= self.streams.note_events(self.plane.events())

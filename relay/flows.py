@@ -51,49 +51,53 @@ class Flag(enum.IntFlag):
     SELECTED = 64
 
 
-_COLUMNS: dict[str, tuple[str, int]] = {
-    # which source passes without thought, as socket address words; six = all ones for IPv6
-    "expect0": ("u8", 1),
-    "expect1": ("u8", 1),
-    "expect2": ("u8", 1),
-    "six": ("u8", 1),
-    # bits of rtp.Kind: what the flow may carry at all, and what it can pass on now
-    "valid": ("u1", 1),
-    "accept": ("u1", 1),
-    "flags": ("u1", 1),
-    "size_limit": ("i4", 1),
-    "rate_limit": ("u4", 1),
-    "rate_count": ("u4", 1),
-    "rate_second": ("i8", 1),
-    "file": ("i4", 1),
-    # per route
-    "hold": ("u1", 2),
-    "egress": ("i4", 2),
-    # counters
-    "packets_in": ("u8", 1),
-    "bytes_in": ("u8", 1),
-    "packets_out": ("u8", 1),
-    "bytes_out": ("u8", 1),
-    "rtcp_in": ("u8", 1),
-    "first_in": ("f8", 1),
-    "last_in": ("f8", 1),
-    "last_accepted": ("f8", 1),
-    # RFC 3550 state of the stream that arrives; sequence numbers are extended to 64 bits
-    "started": ("?", 1),
-    "ssrc": ("u4", 1),
-    "payload_type": ("u1", 1),
-    "clock_rate": ("f8", 1),
-    "timestamp": ("u4", 1),
-    "arrival": ("f8", 1),
-    "base_sequence": ("i8", 1),
-    "max_sequence": ("i8", 1),
-    "last_sequence": ("i8", 1),
-    "expected_before": ("i8", 1),
-    "received": ("u8", 1),
-    "reordered": ("u8", 1),
-    "duplicates": ("u8", 1),
-    "jitter": ("f8", 1),
-}
+# One row holds all of a flow side by side: the first cache line is what every packet asks, the rest what is counted.
+_ROW = np.dtype(
+    {
+        "names": [
+            # which source passes without thought, as socket address words; six = all ones for IPv6
+            *("expect0", "expect1", "expect2", "six"),
+            # bits of rtp.Kind: what the flow can pass on now, and what it may carry at all
+            *("size_limit", "accept", "valid", "flags"),
+            "file",
+            # limits
+            *("rate_limit", "rate_count", "rate_second"),
+            # counters
+            *("packets_in", "bytes_in", "packets_out", "bytes_out", "rtcp_in"),
+            *("first_in", "last_in", "last_accepted"),
+            # RFC 3550 state of the stream that arrives; sequence numbers are extended to 64 bits
+            *("ssrc", "timestamp", "arrival", "clock_rate", "jitter"),
+            *("base_sequence", "max_sequence", "last_sequence", "expected_before"),
+            *("received", "reordered", "duplicates"),
+            *("payload_type", "started"),
+        ],
+        "formats": [
+            *("u8", "u8", "u8", "u8"),
+            *("i4", "u1", "u1", "u1"),
+            "i4",
+            *("u4", "u4", "i8"),
+            *("u8", "u8", "u8", "u8", "u8"),
+            *("f8", "f8", "f8"),
+            *("u4", "u4", "f8", "f8", "f8"),
+            *("i8", "i8", "i8", "i8"),
+            *("u8", "u8", "u8"),
+            *("u1", "?"),
+        ],
+        "offsets": [
+            *(0, 8, 16, 24),
+            *(32, 36, 37, 38),
+            40,
+            *(48, 52, 56),
+            *(64, 72, 80, 88, 96),
+            *(104, 112, 120),
+            *(128, 132, 136, 144, 152),
+            *(160, 168, 176, 184),
+            *(192, 200, 208),
+            *(216, 217),
+        ],
+        "itemsize": 256,
+    }
+)
 
 
 class TableFull(Exception):
@@ -101,7 +105,11 @@ class TableFull(Exception):
 
 
 class FlowTable:
-    """Rows of flows; see `_COLUMNS`. `drops` is (capacity, reasons); `routes` holds ready-made sends per route."""
+    """Rows of flows, each field of `_ROW` as an array over all rows.
+
+    `drops` is (capacity, reasons); `hold` (a drop reason's code, 0 = free), `egress` (slot or -1) and `routes` (ready
+    made sends) are per route.
+    """
 
     expect0: NDArray[np.uint64]
     expect1: NDArray[np.uint64]
@@ -142,11 +150,11 @@ class FlowTable:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
-        self._columns: list[tuple[NDArray[Any], int]] = []
-        for name, (code, width) in _COLUMNS.items():
-            column = _reserve(capacity * width, np.dtype(code))
-            setattr(self, name, column)
-            self._columns.append((column, width))
+        self._rows: NDArray[np.void] = _reserve(capacity, _ROW)
+        for name in _ROW.names or ():
+            setattr(self, name, self._rows[name])
+        self.hold = _reserve(2 * capacity, np.dtype("u1"))
+        self.egress = _reserve(2 * capacity, np.dtype("i4"))
         self.drops: NDArray[np.uint64] = _reserve(capacity * len(REASONS), np.dtype("u8")).reshape(capacity, -1)
         self.targets: NDArray[np.uint8] = _reserve(capacity * SOCKADDR_ROW, np.dtype("u1")).reshape(capacity, -1)
         self.route_words: NDArray[np.uint64] = _reserve(2 * capacity * SQE_WORDS, np.dtype("u8")).reshape(-1, SQE_WORDS)
@@ -173,8 +181,7 @@ class FlowTable:
         heapq.heappush(self._free, slot)
 
     def _begin(self, slot: int) -> None:
-        for column, width in self._columns:
-            column[slot * width : slot * width + width] = 0
+        self._rows[slot] = np.zeros((), _ROW)
         self.drops[slot] = 0
         self.egress[2 * slot : 2 * slot + 2] = -1
         self.hold[2 * slot : 2 * slot + 2] = CODE[DropReason.NO_PEER]
@@ -214,6 +221,29 @@ class FlowTable:
         """Sum the drops of all rows; a row keeps its drops until it is taken again."""
         sums = self.drops[: self._high].sum(axis=0).tolist()
         return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
+
+    def sums(self) -> FlowFigures:
+        """Add up the counters of all open rows."""
+        rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
+        heard = rows[self.started[rows]]
+        expected = int((self.expected_before[heard] + self.max_sequence[heard] - self.base_sequence[heard] + 1).sum())
+        received, duplicates = int(self.received[heard].sum()), int(self.duplicates[heard].sum())
+        drops = self.drops[rows].sum(axis=0).tolist()
+        return FlowFigures(
+            packets_in=int(self.packets_in[rows].sum()),
+            bytes_in=int(self.bytes_in[rows].sum()),
+            packets_out=int(self.packets_out[rows].sum()),
+            bytes_out=int(self.bytes_out[rows].sum()),
+            rtcp_in=int(self.rtcp_in[rows].sum()),
+            drops={reason: int(count) for reason, count in zip(REASONS, drops, strict=True) if count},
+            rtp=RtpFigures(
+                expected=expected,
+                received=received,
+                lost=max(0, expected - (received - duplicates)),
+                reordered=int(self.reordered[heard].sum()),
+                duplicates=duplicates,
+            ),
+        )
 
     def figures(self, slot: int, learned: Learned) -> FlowFigures:
         """Read one row."""

@@ -101,6 +101,7 @@ class Latch:
         "_changed_at",
         "_kept",
         "_mode",
+        "_place",
         "_slots",
         "companion_host",
         "heard",
@@ -117,7 +118,9 @@ class Latch:
     def __init__(self, settings: FlowSettings, now: float, learned: Learned | None = None) -> None:
         self.settings = settings
         self.source: TransportAddress | None = None
-        self.target: TransportAddress | None = settings.advertised if usable(settings.advertised) else None
+        self._place: TransportAddress | None = settings.advertised if usable(settings.advertised) else None
+        """The last SDP address that named a place: a hold with a null address does not open the leg to everybody."""
+        self.target = self._place
         self.rank: Rank | None = None
         self.latched = False
         self.heard = False
@@ -148,7 +151,7 @@ class Latch:
         """The source whose packets pass and teach nothing until `known_until`: they need no thought."""
         if self.latched:
             return self.source
-        if self._kept is None and self.settings.advertised is not None and self._mode is not Learning.OFF:
+        if self._kept is None and not self.unsignalled and self._mode is not Learning.OFF:
             return self.source
         return None
 
@@ -160,13 +163,18 @@ class Latch:
     @property
     def open_to_all(self) -> bool:
         """Any source passes without teaching (rows 3 and 10): no address signalled yet, or latched and not strict."""
-        if self.settings.advertised is None:
+        if self.unsignalled:
             return True
         return self.latched and not (self.settings.strict or self.settings.handover or self.settings.continuity)
 
+    @property
+    def unsignalled(self) -> bool:
+        """No SDP of the party has come yet."""
+        return self.settings.advertised is None and self._place is None
+
     def set(self, settings: FlowSettings) -> None:
         """Take new rules that are no new signalling of this party; the mode takes effect at once."""
-        address_changed = settings.advertised != self.settings.advertised
+        address_changed = usable(settings.advertised) and settings.advertised != self._place
         mode_changed = settings.learning is not self.settings.learning
         self.settings = settings
         if address_changed:
@@ -177,9 +185,10 @@ class Latch:
 
     def signal(self, settings: FlowSettings, now: float) -> None:
         """Accepted signalling: un-latch, clear the slots, open a new window; keep what is still worth keeping."""
-        unchanged = settings.advertised == self.settings.advertised or not usable(settings.advertised)
+        # A hold with a null address names no new place: what was learned waits for the resume.
+        unchanged = settings.advertised == self._place or not usable(settings.advertised)
         best, rank = self.source, self.rank
-        was_latched = self.latched
+        proven = self.latched or self._kept is not None
         self.settings = settings
         self.latched = False
         self._slots.clear()
@@ -188,7 +197,7 @@ class Latch:
         self.window_end = now + settings.window
         if not unchanged:
             self._readdress()
-        elif was_latched and best is not None and rank is not None:
+        elif proven and best is not None and rank is not None:
             self._kept = _Kept(best, rank)
             self._slots[rank] = best
         else:
@@ -208,30 +217,28 @@ class Latch:
 
     def rank_of(self, source: TransportAddress) -> Rank:
         """Rank a source against what signalling said of this flow."""
-        advertised = self.settings.advertised
-        if advertised is None:
+        if self._place is None:
             return Rank.NEITHER
-        return rank_of(source, advertised, self.settings.signalling_host, self.companion_host)
+        return rank_of(source, self._place, self.settings.signalling_host, self.companion_host)
 
     def _choose_mode(self) -> None:
         self._mode = self.settings.learning
-        if self._mode is Learning.HEURISTIC and not usable(self.settings.advertised):
+        if self._mode is Learning.HEURISTIC and self._place is None:
             self._mode = Learning.DELAYED
-        if self._mode is Learning.OFF and usable(self.settings.advertised):
-            self.source, self.rank, self.latched, self._kept = self.settings.advertised, Rank.EXACT, True, None
-            self.target = self.settings.advertised
+        if self._mode is Learning.OFF and self._place is not None:
+            self.source, self.rank, self.latched, self._kept = self._place, Rank.EXACT, True, None
+            self.target = self._place
 
     def _readdress(self) -> None:
         """The party's SDP names a new place: what was learned about the old one is void."""
-        if usable(self.settings.advertised):
-            self.target = self.settings.advertised
-            self.source = self.rank = None
-            self.latched = False
-            self._slots.clear()
+        self.target = self._place = self.settings.advertised
+        self.source = self.rank = None
+        self.latched = False
+        self._slots.clear()
 
     def _aim(self) -> None:
-        if self.settings.asymmetric and usable(self.settings.advertised):
-            self.target = self.settings.advertised
+        if self.settings.asymmetric and self._place is not None:
+            self.target = self._place
 
     def _follow(self, source: TransportAddress, rank: Rank, now: float) -> bool:
         """Make `source` the best one seen; True when that is news."""
@@ -344,7 +351,7 @@ TABLE: tuple[Row, ...] = (
         lambda it, a, now: not it.settings.public,
         _drop(2, DropReason.NOT_ANSWERED),
     ),
-    Row(3, "no SDP of the party yet: early media", lambda it, a, now: it.settings.advertised is None, _pass(3)),
+    Row(3, "no SDP of the party yet: early media", lambda it, a, now: it.unsignalled, _pass(3)),
     Row(
         4,
         "not latched, and nothing to learn from: RTCP on the RTP port, unknown payload type, DTLS",
@@ -384,7 +391,7 @@ TABLE: tuple[Row, ...] = (
         "heuristic, the exact address, or the source that was latched before the last signalling",
         lambda it, a, now: (
             it._mode is Learning.HEURISTIC
-            and (a.source == it.settings.advertised or (it._kept is not None and a.source == it._kept.source))
+            and (a.source == it._place or (it._kept is not None and a.source == it._kept.source))
         ),
         _latch_now(12),
     ),

@@ -148,6 +148,8 @@ class Session:
     state: SessionState = SessionState.OFFERED
     answered_at: float | None = None
     last_signal: float = 0.0
+    resumed: float = 0.0
+    """When this process took it over from another one; counts as a packet."""
     signals: int = 0
     tos: int | None = None
     metadata: str | None = None
@@ -171,6 +173,14 @@ class Session:
     def partners_of(self, party: Party) -> list[Party]:
         """The parties whose media goes to `party`, and the one its own goes to."""
         return [other for other in self.parties if other.partner is party or party.partner is other]
+
+    def media(self, index: int) -> str:
+        """The media type of stream number `index`, from 0."""
+        for party in self.parties:
+            leg = party.leg(index)
+            if leg is not None and leg.media is not None:
+                return leg.media.media
+        return "other"
 
     def legs(self) -> list[Leg]:
         """Every leg of every party."""

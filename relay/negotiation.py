@@ -312,7 +312,8 @@ class Negotiation:
             for leg in party.legs:
                 if leg not in fresh:
                     self.streams.update(session, leg, relearn=True)
-                elif party.public:
+                elif party.public and party is self.match.sender:
+                    # Its way out may lead to a port that was opened after its own.
                     self.streams.update(session, leg, relearn=False)
 
     def _placement(self, row: _Row) -> Placement:

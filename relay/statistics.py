@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from relay.effects import CloseReason
 from relay.interfaces import Interfaces
 from relay.legs import Session, SessionState
+from relay.plane import FlowFigures
 from relay.report import SessionReport
 
 
@@ -57,7 +58,7 @@ class Statistics:
 
 @dataclass(slots=True)
 class Totals:
-    """Counters of sessions that have ended. `packets`, `bytes` and `errors` are of received datagrams."""
+    """Counters of sessions."""
 
     started: float
     opened: int = 0
@@ -65,9 +66,6 @@ class Totals:
     closed: Counter[CloseReason] = field(default_factory=Counter)
     conditions: Counter[str] = field(default_factory=Counter)
     duration: float = 0.0
-    packets: int = 0
-    bytes: int = 0
-    errors: int = 0
     silent_streams: int = 0
 
     def closed_session(self, reason: CloseReason, duration: float, condition: str | None) -> None:
@@ -78,14 +76,9 @@ class Totals:
             self.conditions[condition] += 1
 
     def closed_flows(self, report: SessionReport) -> None:
-        """Count the media of legs that ended."""
+        """Count streams that ended without having heard anything."""
         for component in report.components():
-            figures = component.figures
-            self.packets += figures.packets_in
-            self.bytes += figures.bytes_in
-            if figures.drops:
-                self.errors += sum(figures.drops.values())
-            if not component.rtcp and not figures.packets_in:
+            if not component.rtcp and not component.figures.packets_in:
                 self.silent_streams += 1
 
     def statistics(
@@ -94,6 +87,7 @@ class Totals:
         interfaces: Interfaces,
         *,
         now: float,
+        sums: FlowFigures,
         draining: bool,
         packet_rate: float,
         byte_rate: float,
@@ -113,9 +107,9 @@ class Totals:
             closed=dict(self.closed),
             closed_one_way=self.conditions["one_way"],
             closed_no_media=self.conditions["no_media"],
-            packets=self.packets,
-            bytes=self.bytes,
-            errors=self.errors,
+            packets=sums.packets_in,
+            bytes=sums.bytes_in,
+            errors=sum(sums.drops.values()),
             zero_way_streams=self.silent_streams,
             average_duration=self.duration / ended if ended else 0.0,
             duration_total=self.duration,

@@ -59,11 +59,7 @@ class Steer:
         kinds = KINDS[starts]
         if lengths.min() < HEADER:
             _mark_short(kinds, lengths)
-        passes = source.source0[frames] == table.expect0[slots]
-        if table.wide:
-            six = table.six[slots]
-            passes &= ((source.source1[frames] ^ table.expect1[slots]) & six) == 0
-            passes &= ((source.source2[frames] ^ table.expect2[slots]) & six) == 0
+        passes = self._expected(slots, frames)
         passes &= (table.accept[slots] & kinds) != 0
         passes &= lengths <= table.size_limit[slots]
         if self.tally.limited:
@@ -87,17 +83,23 @@ class Steer:
         if self.tally.limited:
             self.tally.ease(now)
 
+    def _expected(self, slots: Rows, frames: Rows) -> NDArray[np.bool_]:
+        """Which datagrams come from the source their flow expects."""
+        table, source = self._table, self._frames
+        same: NDArray[np.bool_] = source.source0[frames] == table.expect0[slots]
+        if table.wide:
+            six = table.six[slots]
+            same &= ((source.source1[frames] ^ table.expect1[slots]) & six) == 0
+            same &= ((source.source2[frames] ^ table.expect2[slots]) & six) == 0
+        return same
+
     def _beside(
         self, slots: Rows, frames: Rows, lengths: Lengths, kinds: NDArray[np.uint8], routes: Rows, now: float
     ) -> Rows:
         """Sort out what is not on the main road; give the indices of those that pass all the same."""
         table, source = self._table, self._frames
         flags = table.flags[slots]
-        known = source.source0[frames] == table.expect0[slots]
-        if table.wide:
-            six = table.six[slots]
-            known &= ((source.source1[frames] ^ table.expect1[slots]) & six) == 0
-            known &= ((source.source2[frames] ^ table.expect2[slots]) & six) == 0
+        known = self._expected(slots, frames)
         hold = table.hold[routes]
         # Later lines take precedence over earlier ones.
         code = np.full(len(slots), _THINK, np.uint8)
@@ -114,7 +116,7 @@ class Steer:
         code[(flags & Flag.OPEN) == 0] = _LATE
         thought = np.flatnonzero(code == _THINK)
         if len(thought):
-            self._think(thought, slots, frames, lengths, kinds, hold, code, now)
+            self._think(thought, slots, frames, lengths, kinds, code, now)
         return self._book(code, slots, frames, lengths, kinds, routes, now)
 
     def _book(
@@ -160,13 +162,11 @@ class Steer:
         frames: Rows,
         lengths: Lengths,
         kinds: NDArray[np.uint8],
-        hold: NDArray[np.uint8],
         code: NDArray[np.uint8],
         now: float,
     ) -> None:
         """Take the bounded rest through the latches, and write what came of it into `code`."""
         chosen = _first_of_each(slots[thought], THOUGHTS_PER_FLOW)[:THOUGHTS_MAX]
-        code[thought] = CODE[DropReason.QUEUE_FULL]
         table, crossbar = self._table, self._crossbar
         for index in thought[chosen].tolist():
             slot, frame, kind = int(slots[index]), int(frames[index]), Kind(int(kinds[index]))
@@ -177,6 +177,16 @@ class Steer:
                 continue
             obstacle = int(table.hold[2 * slot + (kind is Kind.RTCP)])
             code[index] = obstacle or _PASS
+        if len(chosen) < len(thought):
+            rest = np.delete(thought, chosen)
+            flows = slots[rest]
+            # What was learned a moment ago may have settled the matter for the others of a burst.
+            fate = np.full(len(rest), CODE[DropReason.QUEUE_FULL], np.uint8)
+            fate[(table.flags[flows] & Flag.GUARDED) != 0] = CODE[DropReason.SOURCE_MISMATCH]
+            hold = table.hold[2 * flows + (kinds[rest] == Kind.RTCP)]
+            known = self._expected(flows, frames[rest])
+            fate[known] = np.where(hold[known] == 0, _PASS, hold[known])
+            code[rest] = fate
 
     def _arrival(self, slot: int, frame: int, length: int, kind: Kind, now: float) -> Arrival:
         crossbar = self._crossbar

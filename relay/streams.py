@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from nattrav.net.address import TransportAddress
 from relay.figures import add_figures
 from relay.interfaces import Interfaces, LocalAddress
 from relay.legs import NOT_OPEN, Leg, Party, Port, PortSet, Session
-from relay.plane import FlowEvent, FlowFigures, Plane
+from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Plane
 from relay.policy import Policy
-from relay.ports import Opener
+from relay.ports import NoSocket, Opener
 from relay.rules import flow_settings
 from relay.session import Refusal
 
@@ -30,6 +31,9 @@ class Streams:
         self.owners: dict[int, tuple[Session, Leg, Port]] = {}
         """Who each open flow belongs to."""
         self.opener = opener
+        self.ended = FlowFigures()
+        """Counters of all flows that were closed, together."""
+        self.events_seen: Counter[FlowEventKind] = Counter()
 
     def take(self, local: LocalAddress, now: float, *, pair: bool) -> PortSet:
         """Bind an even/odd pair, or a single port; Refusal when the pool is exhausted."""
@@ -68,6 +72,31 @@ class Streams:
         port.settings = settings
         self.owners[port.flow] = (session, leg, port)
 
+    def reopen(self, session: Session, now: float) -> None:
+        """Bind the ports of a session from a snapshot and make flows of them; all or none.
+
+        Refusal when a port is not to be had, NoSocket when the system gives no more sockets.
+        """
+        bound: list[tuple[LocalAddress, Port]] = []
+        try:
+            for leg in session.legs():
+                for ports in leg.sets():
+                    for port in ports.ports():
+                        port.sock = ports.local.pool.reopen(self.opener, port.number, now)
+                        if port.sock is None:
+                            raise Refusal(f"port {port.number} of {ports.local.host} is taken")
+                        bound.append((ports.local, port))
+        except (Refusal, NoSocket):
+            for local, port in bound:
+                self.put_back(local, port, now)
+            raise
+        for leg in session.legs():
+            for ports in leg.sets():
+                for port in ports.ports():
+                    self.start(session, leg, ports, port)
+        for party in session.parties:
+            self.refresh(session, party)
+
     def update(self, session: Session, leg: Leg, *, relearn: bool) -> None:
         """Bring every flow of a leg in line with its state; `relearn` opens a learning window."""
         for ports in leg.sets():
@@ -87,10 +116,19 @@ class Streams:
         if port.flow != NOT_OPEN:
             del self.owners[port.flow]
             port.last = self.plane.close(port.flow)
+            self._count(port.last)
             port.flow = NOT_OPEN
             local.pool.release(port.number, now)
         elif port.sock is not None:
             self.put_back(local, port, now)
+
+    def _count(self, figures: FlowFigures) -> None:
+        if figures.packets_in or figures.packets_out or figures.drops:
+            self.ended = add_figures(self.ended, figures)
+
+    def sums(self) -> FlowFigures:
+        """Counters of all flows there ever were."""
+        return add_figures(self.ended, self.plane.sums())
 
     def stop_rtcp(self, leg: Leg, now: float) -> None:
         """Close the RTCP ports of a leg that shares its RTP port or carries none."""
@@ -117,6 +155,7 @@ class Streams:
         """File learning events with their legs; give the Call-IDs concerned."""
         concerned = set()
         for event in events:
+            self.events_seen[event.kind] += 1
             owner = self.owners.get(event.flow)
             if owner is None:
                 continue

@@ -16,7 +16,7 @@ from nattrav.net.frames import Frames
 from relay.flows import Flag, FlowTable
 from relay.rtp import MAX_DROPOUT, MAX_MISORDER, Kind
 
-ROOM = 8192
+ROOM = 16384
 _RATE_CHANGES = 64
 _TRANSIT_JUMP = 2.0
 """Seconds by which two packets' transit may differ; more is a new timeline (hold, clock change), not jitter."""
@@ -65,12 +65,10 @@ class Tally:
             self.settle()
             if count > self._room:
                 half = self._room
-                self.note(
-                    routes[half:], frames[half:], lengths[half:], kinds[half:], starts[half:], now, forwarded=forwarded
-                )
-                self.note(
-                    routes[:half], frames[:half], lengths[:half], kinds[:half], starts[:half], now, forwarded=forwarded
-                )
+                for part in (slice(half), slice(half, None)):
+                    self.note(
+                        routes[part], frames[part], lengths[part], kinds[part], starts[part], now, forwarded=forwarded
+                    )
                 return
             begin, end = self.noted, self.noted + count
         source = self._frames

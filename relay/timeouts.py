@@ -89,7 +89,7 @@ def verdict(session: Session, plane: Plane | None, limits: TimeOuts, now: float)
     limit = limits.media if expected else limits.silent
     if limit:
         heard = 0.0 if plane is None else plane.last_accepted(expected or held)
-        end = max(heard, session.last_signal) + limit
+        end = max(heard, session.last_signal, session.resumed) + limit
         if end <= now:
             return CloseReason.TIMEOUT if expected else CloseReason.SILENT_TIMEOUT
         due = min(due, end)

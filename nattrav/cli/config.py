@@ -58,12 +58,13 @@ def diff(config: File = None) -> None:
 def reload(
     config: File = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change and what it touches.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Restart the services that need it.")] = False,
 ) -> None:
     """Read the file again and take over what changed; calls go on. On any error nothing changes.
 
     Examples: nattrav config reload --dry-run;  nattrav config reload
     """
-    _print_changes(_reload(config, dry_run=dry_run))
+    _print_changes(_reload(config, dry_run=dry_run, restart=restart))
 
 
 @app.command()
@@ -91,9 +92,11 @@ def clean_lines(text: str) -> str:
     return "".join(f"{clean(line)}\n" for line in text.splitlines())
 
 
-def _reload(config: Path | None, *, dry_run: bool) -> dict[str, Any]:
+def _reload(config: Path | None, *, dry_run: bool, restart: bool = False) -> dict[str, Any]:
     path = None if config is None else str(config.resolve())
-    found: dict[str, Any] = call("supervisor", "config.reload", limit=60, file=path, dry_run=dry_run)
+    found: dict[str, Any] = call(
+        "supervisor", "config.reload", answer_within=60, file=path, dry_run=dry_run, restart=restart
+    )
     if found["problems"]:
         for problem in found["problems"]:
             print(f"nattrav: {clean(problem)}", file=sys.stderr)

@@ -90,7 +90,7 @@ NetworkText = Annotated[str, AfterValidator(_private_network)]
 class RelaySection(Section):
     """The RTP relay: its addresses and ports, whom it believes, when a session ends, how much it takes on."""
 
-    interfaces: list[InterfaceText] = Field(default=["auto"], min_length=1)
+    interfaces: list[InterfaceText] = Field(default=["default/auto"], min_length=1)
     """Media addresses: `NAME/ADDRESS` or `NAME/ADDRESS!ADVERTISED`; `auto` = this host's. The first is the default."""
     aliases: dict[str, str] = {}
     """Further names for interfaces, as drivers may use them: `{ external = "public" }`."""

@@ -123,6 +123,7 @@ class Log:
             return _human(level, event)
         stamp = _stamp()
         head = {"time": stamp, "level": level} | ({"node": self.node} if self.node else {})
+        head |= {key: event.pop(key) for key in ("role", "event") if key in event}
         line = str(structlog.processors.JSONRenderer(ensure_ascii=True, default=str)(None, "", head | dict(event)))
         return f"<{_PRIORITY[level]}>{line}" if self._journal else line
 

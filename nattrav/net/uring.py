@@ -34,6 +34,7 @@ FEATURE_MIN_TIMEOUT = 1 << 15
 _ENTER_GETEVENTS = 1 << 0
 _ENTER_EXT_ARG = 1 << 3
 
+_UNREGISTER_FILES = 3
 _REGISTER_PROBE = 8
 _REGISTER_FILES_UPDATE = 6
 _REGISTER_FILES2 = 13
@@ -50,6 +51,8 @@ SQE_BUFFER_SELECT = 1 << 5
 SQE_SKIP_SUCCESS = 1 << 6
 RECV_MULTISHOT = 1 << 1
 POLL_MULTI = 1 << 0
+CANCEL_ALL = 1 << 0
+CANCEL_ANY = 1 << 2
 
 CQE_BUFFER = 1 << 0
 CQE_MORE = 1 << 1
@@ -276,8 +279,16 @@ class Ring:
             code = ctypes.get_errno()
             raise Unavailable(code, f"io_uring {what}: {os.strerror(code)}")
 
+    def cancel_all(self) -> None:
+        """Cancel every request and let go of all registered files, so that closing a socket closes it at once."""
+        entry = self.entry()
+        entry["opcode"] = OP_ASYNC_CANCEL
+        entry["op_flags"] = CANCEL_ALL | CANCEL_ANY
+        self.enter()
+        _register_call(_REGISTER, self.fd, _UNREGISTER_FILES, 0, 0)
+
     def close(self) -> None:
-        """Close the ring; requests in flight are cancelled by the kernel."""
+        """Close the ring; requests in flight are cancelled by the kernel some time later."""
         os.close(self.fd)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nattrav.proxy.effects import Record
+from nattrav.proxy.meter import LOCAL, code_label
 from nattrav.proxy.nat import NO_NAT, NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.timers import Timed
@@ -46,11 +47,13 @@ class Party(enum.Enum):
 class MediaState:
     """Offer/answer state of one call (sip.md §9). Tags are those of SIP; SDP bodies as their senders wrote them.
 
-    `stable` is (offerer's tag, offer, answerer's tag, answer) of the last completed exchange, to be restored when a
-    re-INVITE fails. `late` maps the callee's tag to its offer in a response while the answer is due in ACK or PRACK.
+    `session`: the relay holds one now, `used`: it ever did. `stable` is (offerer's tag, offer, answerer's tag, answer)
+    of the last completed exchange, to be restored when a re-INVITE fails. `late` maps the callee's tag to its offer in
+    a response while the answer is due in ACK or PRACK.
     """
 
     session: bool = False
+    used: bool = False
     stable: tuple[str, bytes, str, bytes] | None = None
     late: dict[str, bytes] = field(default_factory=dict)
     answered_acks: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class Message:
 
     __slots__ = ("at", "data", "flow", "received", "rules")
 
-    def __init__(self, at: float, received: bool, flow: str, data: bytes, rules: tuple[str, ...]) -> None:
+    def __init__(self, at: float, received: bool, flow: object, data: bytes, rules: tuple[str, ...]) -> None:
         self.at, self.received, self.flow, self.data, self.rules = at, received, flow, data, rules
 
 
@@ -71,6 +74,7 @@ class Call(Timed):
     __slots__ = (
         "access",
         "answered",
+        "attempted",
         "callee",
         "callee_tags",
         "caller",
@@ -105,6 +109,7 @@ class Call(Timed):
         self.user_agents: dict[Party, str] = {}
         self.state = CallState.EARLY
         self.created = now
+        self.attempted = False
         self.ringing: float | None = None
         self.answered: float | None = None
         self.ended: float | None = None
@@ -133,7 +138,7 @@ class Call(Timed):
     def note(self, at: float, received: bool, flow: object, data: bytes, *rules: str) -> None:
         """Keep a message for `explain`; a call keeps a bounded number."""
         if self.messages is not None and len(self.messages) < MESSAGES_KEPT:
-            self.messages.append(Message(at, received, str(flow), data, rules))
+            self.messages.append(Message(at, received, flow, data, rules))
 
     def expire(self, now: float) -> None:
         self.calls.end(self, "timeout", now)
@@ -168,6 +173,10 @@ class Calls:
                 return call
         return live.get((call_id, other_tag)) if other_tag is not None else None
 
+    def with_call_id(self, call_id: str) -> list[Call]:
+        """Live calls of one Call-ID, whatever their tags."""
+        return [call for key, call in self._live.items() if key[0] == call_id]
+
     def of(self, request: Request) -> Call | None:
         """Find the call a request belongs to."""
         return self.find(request.call_id, request.from_.tag, request.to.tag)
@@ -192,10 +201,17 @@ class Calls:
             call.user = user
             self._per_user[user] = self._per_user.get(user, 0) + 1
 
+    def attempted(self, call: Call) -> None:
+        """The call's next hop is chosen, or it ends without one: count the attempt, once."""
+        if not call.attempted:
+            call.attempted = True
+            self._parts.count("nattrav_sip_call_attempts_total", call.upstream or LOCAL)
+
     def ring(self, call: Call, now: float) -> None:
         """The first 18x."""
         if call.ringing is None:
             call.ringing = now
+            self._parts.observe("nattrav_sip_post_dial_delay_seconds", now - call.created)
 
     def answer(self, call: Call, tag: str, now: float) -> None:
         """A 2xx to the first INVITE."""
@@ -206,6 +222,8 @@ class Calls:
             call.code = 200
             self.confirmed += 1
             self._parts.timers.set(call, now + self.LONGEST)
+            self._parts.count("nattrav_sip_call_results_total", call.upstream or LOCAL, "200")
+            self._parts.observe("nattrav_sip_call_setup_seconds", now - call.created)
 
     def end(self, call: Call, cause: str, now: float, code: int = 0) -> None:
         """Close the record: cause is bye, cancel, rejected, timeout, session_timer, media_timeout or admin."""
@@ -226,6 +244,7 @@ class Calls:
                 self._per_user[call.user] = left
             else:
                 self._per_user.pop(call.user, None)
+        self._meter(call, now)
         record = self.record(call)
         self._parts.out.append(Record(record))
         if call.answered is None and cause != "admin":
@@ -235,6 +254,15 @@ class Calls:
             self.history.move_to_end(call.key)
             while len(self.history) > self._parts.sip.history:
                 self.history.popitem(last=False)
+
+    def _meter(self, call: Call, now: float) -> None:
+        parts, upstream = self._parts, call.upstream or LOCAL
+        self.attempted(call)
+        if call.answered is None:
+            parts.count("nattrav_sip_call_results_total", upstream, code_label(call.code, call.cause))
+        else:
+            parts.observe("nattrav_sip_call_duration_seconds", now - call.answered)
+        parts.count("nattrav_sip_calls_ended_total", upstream, call.cause)
 
     def record(self, call: Call) -> dict[str, Any]:
         """The call record (CDR) as JSON-able data; times are seconds since the epoch, durations seconds."""
@@ -254,7 +282,7 @@ class Calls:
             "code": call.code,
             "cause": call.cause,
             "upstream": call.upstream,
-            "relayed": call.media.session,
+            "relayed": call.media.used,
             "caller_flow": str(call.flows[Party.CALLER] or ""),
             "callee_flow": str(call.flows[Party.CALLEE] or ""),
             "caller_nat": call.nat[Party.CALLER].names,

@@ -71,7 +71,7 @@ class Media:
         branch: str | None = None,
     ) -> None:
         """The SDP is an offer of the party with `from_tag`."""
-        call.media.session = True
+        call.media.session = call.media.used = True
         arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
         self._ask("offer", call, arguments, resume)
 

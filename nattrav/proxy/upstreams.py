@@ -50,6 +50,8 @@ class Upstreams:
             (ipaddress.ip_network(net, strict=False), state) for state in self.all for net in state.settings.sources
         ]
         self._by_source: dict[str, UpstreamState | None] = {}
+        self.hosts = frozenset(host for state in self.all for host in state.addresses)
+        """Literal addresses of all of them."""
 
     def resolved(self, name: str, addresses: Sequence[str]) -> None:
         """Remember what an upstream's name resolved to, so that its requests are recognised."""
@@ -57,19 +59,26 @@ class Upstreams:
             if state.name == name:
                 state.addresses = frozenset(addresses)
         self._by_source.clear()
+        self.hosts = frozenset(host for state in self.all for host in state.addresses)
 
     def by_source(self, source: TransportAddress) -> UpstreamState | None:
-        """Find the upstream a request came from, by address."""
+        """Find the upstream a request came from, by address; on loopback, which programs share, by port as well."""
         host = source.host
-        if host in self._by_source:
-            return self._by_source[host]
-        found = next((state for state in self.all if host in state.addresses), None)
+        loopback = host.startswith("127.") or host == "::1"
+        key = str(source) if loopback else host
+        if key in self._by_source:
+            return self._by_source[key]
+        found = None
+        for state in self.all:
+            if host in state.addresses and (not loopback or (state.uri.port or 5060) == source.port):
+                found = state
+                break
         if found is None and self._networks:
             address = ipaddress.ip_address(host)
             found = next((state for net, state in self._networks if address in net), None)
         if len(self._by_source) >= 20_000:
             self._by_source.clear()
-        self._by_source[host] = found
+        self._by_source[key] = found
         return found
 
     def for_number(self, user: str, now: float, exclude: UpstreamState | None = None) -> list[UpstreamState]:

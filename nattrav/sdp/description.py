@@ -107,7 +107,7 @@ class Section(Part):
         self.port = int(port)
         self.port_count = int(count) if slash else 1
         self.protocol = fields[2]
-        self.formats = fields[3:]
+        self.formats = list(dict.fromkeys(fields[3:]))
         if self.port > 65535 or not 0 < self.port_count <= 65535:
             raise MalformedMessage(f"media port is out of range: {line[:80]!r}")
 

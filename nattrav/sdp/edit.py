@@ -6,6 +6,7 @@ what a proxy does to a body by itself; what a relay shows through ng is written 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from nattrav.net.address import TransportAddress
@@ -13,6 +14,7 @@ from nattrav.sdp.description import Description, Section
 from nattrav.sdp.media import is_null_hold
 from nattrav.sdp.rewrite import Place
 
+_MEDIA_PORT = re.compile(r"^(m=\s*\S+\s+)\d+")
 _ICE = ("a=ice-", "a=candidate:", "a=remote-candidates:", "a=end-of-candidates")
 
 
@@ -78,9 +80,7 @@ def _placed(
 
 def _with_port(line: str, port: int) -> str:
     """Change the port of an `m=` line; a port count stays, spacing too."""
-    media, space, rest = line.partition(" ")
-    old = rest.split(" ", 1)[0]
-    return f"{media}{space}{port}{rest[len(old.split('/')[0]) :]}"
+    return _MEDIA_PORT.sub(rf"\g<1>{port}", line, count=1)
 
 
 def _connection(address: TransportAddress, *, null: bool) -> str:

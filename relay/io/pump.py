@@ -11,6 +11,7 @@ from nattrav.net import uring
 from nattrav.net.address import TransportAddress
 from nattrav.net.options import Socket, set_tos
 from relay.crossbar import Crossbar
+from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
 from relay.io.backend import Backend
 from relay.io.portable import PortableBackend
@@ -132,6 +133,14 @@ class DataPlane:
         return max(
             (float(self._shards[flow % count].table.last_accepted[flow // count]) for flow in flows), default=0.0
         )
+
+    def sums(self) -> FlowFigures:
+        """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""
+        total = FlowFigures()
+        for shard in self._shards:
+            with shard.lock:
+                total = add_figures(total, shard.table.sums())
+        return total
 
     def events(self) -> list[FlowEvent]:
         """See `Plane`."""

@@ -20,10 +20,10 @@ from relay.plane import DropReason, FlowSettings, Learned
 from relay.rtp import PIERCE
 from relay.steer import Departures, Steer
 
-SETTLE_EVERY = 0.05
+SETTLE_EVERY = 0.2
 """Seconds by which counters may lag behind the packets."""
 
-SETTLE_AT = 2048
+SETTLE_AT = 8192
 """Packets noted after which counting does not wait."""
 
 

@@ -35,6 +35,10 @@ from relay.io.backend import NOTHING, Arrivals
 from relay.steer import Departures, Rows
 
 _RECEIVED_MAX = 1 << 32
+# A datagram's completion: user_data is a slot, the result is not negative, and the receive stays armed.
+_UNUSUAL = np.array([~(_RECEIVED_MAX - 1) & (1 << 64) - 1, 1 << 31 | CQE_MORE << 32], np.uint64)
+_USUAL = np.array([0, CQE_MORE << 32], np.uint64)
+_FRAME_SHIFT = np.uint64(32 + CQE_BUFFER_SHIFT)
 _WAKE = 1 << 41
 _CANCELLED = 1 << 42
 _POLLIN = 1
@@ -123,6 +127,7 @@ class UringBackend:
 
     def close(self) -> None:
         """See `Backend`."""
+        self._ring.cancel_all()
         self._ring.close()
 
     def _enter(self, timeout: float | None) -> None:
@@ -161,32 +166,24 @@ class UringBackend:
         self._spent = NOTHING.frames
         if count == 0:
             return NOTHING
-        data = completed[:, 0]
-        halves = completed.view(np.int32)
-        results, flags = halves[:, 2], halves[:, 3]
-        usual = (data < _RECEIVED_MAX) & (results >= 0) & (flags & CQE_MORE != 0)
-        if np.count_nonzero(usual) < count:
-            usual = self._exceptions(data, results, flags, usual)
-            data, results, flags = data[usual], results[usual], flags[usual]
-        slots = data.astype(np.intp)
-        frames = (flags >> CQE_BUFFER_SHIFT & 0xFFFF).astype(np.intp)
-        lengths = results - np.int32(PAYLOAD)
+        # Row: user_data, then result (low half) and flags (high half).
+        usual = (completed & _UNUSUAL) == _USUAL
+        if np.count_nonzero(usual) < 2 * count:
+            completed = completed[self._exceptions(completed, usual.all(axis=1))]
+        slots = completed[:, 0].astype(np.intp)
+        frames = (completed[:, 1] >> _FRAME_SHIFT).astype(np.intp)
+        lengths = completed.view(np.int32)[:, 2] - np.int32(PAYLOAD)
         ring.seen(count)
         self._spent = frames
         return Arrivals(slots, frames, lengths) if len(slots) else NOTHING
 
-    def _exceptions(
-        self,
-        data: NDArray[np.uint64],
-        results: NDArray[np.int32],
-        flags: NDArray[np.int32],
-        usual: NDArray[np.bool_],
-    ) -> NDArray[np.bool_]:
+    def _exceptions(self, completed: NDArray[np.uint64], usual: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Deal with completions that are no plain datagram; give the mask of those that carry one."""
         carrying = usual.copy()
         again: list[int] = []
         for index in np.flatnonzero(~usual).tolist():
-            tag, result, flag = int(data[index]), int(results[index]), int(flags[index])
+            tag, word = completed[index].tolist()
+            result, flag = (word & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), word >> 32
             if tag < _RECEIVED_MAX:
                 if result >= 0 and flag & CQE_BUFFER:
                     carrying[index] = True

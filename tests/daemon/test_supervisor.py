@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import trio
 
 from nattrav.control.socket.io.client import Unreachable, ask
+from nattrav.control.socket.messages import VerbError
 
 ROOT = Path(__file__).parents[2]
 ROLES = dict.fromkeys(("stun", "relay", "proxy"), "tests.daemon.roles.serving")
@@ -40,7 +42,7 @@ class Bundle:
             [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
 
-    def ask(self, role: str, verb: str = "status", **args: Any) -> Any:
+    def ask(self, role: str, verb: str = "status", /, **args: Any) -> Any:
         return trio.run(ask, self.directory / "run" / f"{role}.sock", verb, args)
 
     def wait_ready(self, *, within: float = 15) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def test_a_killed_service_is_started_again_and_counted(bundle: Bundle) -> None:
     while time.monotonic() < deadline:
         status = bundle.ask("supervisor")
         after = {service["role"]: service for service in status["services"]}
-        if status["ready"] and after["relay"]["pid"] != before["relay"]:
+        if status["ready"] and after["relay"]["up"] and after["relay"]["pid"] != before["relay"]:
             break
         time.sleep(0.05)
     assert after["relay"]["up"]
@@ -199,3 +201,65 @@ def test_a_service_that_breaks_at_start_fails_the_start(tmp_path: Path) -> None:
     told = failed.process.communicate(timeout=15)[1]
     assert failed.process.returncode == 1
     assert "nattrav: the stun ended while it started (exit code 1); its own messages above say why" in told
+
+
+def wait_for(found: Callable[[], Any], within: float = 10) -> Any:
+    deadline = time.monotonic() + within
+    while not (value := found()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return value
+
+
+def test_a_changed_file_is_taken_over_and_a_wrong_one_refused(bundle: Bundle) -> None:
+    before = bundle.pids()
+    file = bundle.directory / "n.toml"
+    good = file.read_text()
+    file.write_text(good + '\n[log]\nlevel = "loud"\n')
+    told = bundle.ask("supervisor", "config.reload")
+    assert not told["accepted"]
+    assert "log.level" in told["problems"][0]
+    file.write_text(good.replace("edge-1", "edge-2") + '\n[log]\nlevel = "debug"\n')
+    told = bundle.ask("supervisor", "config.reload", dry_run=True)
+    assert [(one["key"], one["effect"]) for one in told["changes"]] == [
+        ("node.name", "after a restart of the bundle"),
+        ("log.level", "at once"),
+    ]
+    assert bundle.ask("stun", "log.level")["level"] == "info"
+    bundle.process.send_signal(signal.SIGHUP)
+    assert wait_for(lambda: bundle.ask("stun", "log.level")["level"] == "debug")
+    assert bundle.pids() == before
+    assert bundle.ask("supervisor", "config.show")["log"]["level"] == "debug"
+    metrics = bundle.ask("supervisor", "metrics")
+    assert metrics["nattrav_config_last_reload_successful"] == [[[], 1]]
+
+
+def test_a_service_restarted_on_purpose_gets_the_new_configuration_and_is_no_crash(bundle: Bundle) -> None:
+    before = bundle.pids()
+    file = bundle.directory / "n.toml"
+    file.write_text(file.read_text().replace("edge-1", "edge-2"))
+    assert bundle.ask("supervisor", "config.reload")["accepted"]
+    after = bundle.ask("supervisor", "service.restart", role="relay")
+    assert after["pid"] != before["relay"]
+    assert (bundle.directory / "state" / "relay").read_text() == "edge-2"
+    assert (bundle.directory / "state" / "stun").read_text() == "edge-1"
+    assert all(service["restarts"] == 0 for service in bundle.wait_ready()["services"])
+    with pytest.raises(VerbError, match="choose one of relay"):
+        bundle.ask("supervisor", "service.restart", role="turn")
+
+
+def test_draining_turns_readiness_red_reaches_the_services_and_survives_their_restart(bundle: Bundle) -> None:
+    status = bundle.wait_ready()
+    (admin,) = [one for one in status["listening"] if one["role"] == "supervisor"]
+    state = bundle.ask("supervisor", "drain")
+    assert state == {"draining": True, "calls": 0, "sessions": 0, "not_told": []}
+    assert bundle.ask("relay", "told") == ["relay.drain"]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://{admin['address']}/readyz")
+    assert (refused.value.code, refused.value.read()) == (503, b"draining\n")
+    refused.value.close()
+    with urllib.request.urlopen(f"http://{admin['address']}/healthz") as answer:
+        assert answer.status == 200
+    bundle.ask("supervisor", "service.restart", role="relay")
+    assert bundle.ask("relay", "told") == ["relay.drain"]
+    assert bundle.ask("supervisor", "undrain")["draining"] is False
+    assert bundle.ask("proxy", "told") == ["proxy.drain", "proxy.undrain"]

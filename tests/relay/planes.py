@@ -10,6 +10,7 @@ from typing import cast
 from nattrav.net.address import TransportAddress
 from nattrav.net.options import Socket
 from relay.engine import Engine
+from relay.figures import add_figures
 from relay.interfaces import Interfaces, LocalAddress
 from relay.plane import FlowEvent, FlowFigures, FlowSettings, Learned
 from relay.policy import Policy
@@ -94,6 +95,12 @@ class MemoryPlane:
 
     def last_accepted(self, flows: Sequence[int]) -> float:
         return max((self.counted[flow].last_accepted for flow in flows), default=0.0)
+
+    def sums(self) -> FlowFigures:
+        total = FlowFigures()
+        for figures in self.counted.values():
+            total = add_figures(total, figures)
+        return total
 
     def events(self) -> list[FlowEvent]:
         taken, self.waiting = self.waiting, []

@@ -63,3 +63,7 @@ def test_origin_is_replaced_only_when_asked() -> None:
 
 def test_a_port_count_stays() -> None:
     assert edited(*PHONE[:5], "m=audio 4000/2 RTP/AVP 0")[5] == "m=audio 30120/2 RTP/AVP 0"
+
+
+def test_spacing_in_the_media_line_stays() -> None:
+    assert edited(*PHONE[:5], "m=audio\t4000  RTP/AVP 0")[5] == "m=audio\t30120  RTP/AVP 0"

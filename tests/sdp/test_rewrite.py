@@ -230,6 +230,12 @@ def test_maps_of_payload_types_that_are_not_offered_go() -> None:
     assert "a=rtpmap:97 x/8000" not in rewritten(*PHONE, "a=rtpmap:97 x/8000", "a=fmtp:97 y")
 
 
+def test_a_payload_type_that_is_listed_twice_is_written_once() -> None:
+    out = rewritten(*PHONE[:5], "m=audio 4000 RTP/AVP 0 8 0")
+    assert out[4] == "m=audio 30120 RTP/AVP 0 8"
+    assert out.count("a=rtpmap:0 PCMU/8000") == 1
+
+
 def test_an_answer_is_limited_to_what_was_offered() -> None:
     out = rewritten(*PHONE, wording=Wording(allowed={0: {"0"}}))
     assert out[4] == "m=audio 30120 RTP/AVP 0"

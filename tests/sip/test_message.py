@@ -284,9 +284,10 @@ def messages(draw: st.DrawFn, *, odd: bool = True) -> str:
     method = draw(st.sampled_from(["INVITE", "OPTIONS", "FOO"]))
     user = draw(st.text("abc019-_.!~*'()", min_size=1, max_size=6))
     params = "".join(f";{name}" + ("" if value is None else f"={value}") for name, value in draw(PARAMS))
+    branch = draw(TOKENS if odd else URI_WORDS)
     display = draw(QUOTABLE).replace("\\", "\\\\").replace('"', '\\"')
     headers = [
-        f"Via: SIP/2.0/UDP {draw(HOSTS)}{draw(st.sampled_from(['', ':5070']))};branch=z9hG4bK{draw(TOKENS if odd else URI_WORDS)}",
+        f"Via: SIP/2.0/UDP {draw(HOSTS)}{draw(st.sampled_from(['', ':5070']))};branch=z9hG4bK{branch}",
         f'{draw(st.sampled_from(["From", "f", "FROM"]))}:{draw(blank)}"{display}" <sip:{user}@{draw(HOSTS)}>;tag=1',
         f"{draw(st.sampled_from(['To', 't']))}{draw(before_colon)}: <sip:{user}@{draw(HOSTS)}{params}>",
         f"Call-ID: {draw(TOKENS)}@{draw(TOKENS)}",

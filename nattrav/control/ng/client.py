@@ -26,6 +26,8 @@ TOTAL = 4.0
 PING_UP = 10.0
 PING_DOWN = 2.0
 CALL_LIMIT = 262144
+UNREAD = "unread"
+"""Key of a reply to `delete` that holds its octets; `read` decodes them."""
 FAIL_OVER_REASONS = frozenset(
     {
         "Parallel session limit reached",
@@ -167,6 +169,12 @@ class RelayPool:
         pending = self._pending.get(cookie)
         if pending is None or pending.relay != relay:
             return []
+        if pending.command == "delete" and payload[:1] == b"d" and b"6:result2:ok" in payload:
+            # Its statistics are most of what a relay ever says; whoever wants them decodes them with `read`.
+            del self._pending[cookie]
+            unread: Reply = {"result": "ok", UNREAD: payload}
+            self._settle(pending, unread)
+            return [*self._seen(relay, now), Answered(pending.request_id, unread, relay)]
         try:
             raw = codec_bencode.decode(payload)
         except MalformedMessage:
@@ -322,6 +330,18 @@ class _Request:
     call_id: str | None
     first: bool
     started: float
+
+
+def read(reply: Reply) -> Reply:
+    """Decode a reply that was left unread; any other is given back as it is. Empty when it cannot be decoded."""
+    if UNREAD not in reply:
+        return reply
+    try:
+        raw = codec_bencode.decode(reply[UNREAD])
+    except MalformedMessage:
+        return {}
+    decoded: Reply = plain(raw) if isinstance(raw, dict) else {}
+    return decoded
 
 
 def plain(value: Value) -> Any:

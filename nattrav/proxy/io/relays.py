@@ -14,8 +14,10 @@ from nattrav.control.ng.client import Answered, RelayChanged, RelayChoice, Relay
 from nattrav.control.ng.client import Effect as PoolEffect
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
+from nattrav.net.pace import Pace
 
 _DATAGRAM = 65536
+_BATCH = 64
 
 OnAnswer = Callable[[int, dict[str, Any] | None], None]
 """Called with the core's number of a question and the relay's reply, or None when no relay answered."""
@@ -104,17 +106,23 @@ class Relays:
             self._sockets.clear()
 
     async def _receive(self, name: str, sock: socket.socket) -> None:
+        pace = Pace()
         while True:
-            await trio.lowlevel.wait_readable(sock)
-            now = monotonic()
-            for _ in range(64):
+            datagrams: list[bytes] = []
+            while len(datagrams) < _BATCH:
                 try:
-                    datagram = sock.recv(_DATAGRAM)
+                    datagrams.append(sock.recv(_DATAGRAM))
                 except BlockingIOError:
                     break
                 except OSError:
                     continue
+            if not datagrams:
+                await trio.lowlevel.wait_readable(sock)
+                continue
+            now = monotonic()
+            for datagram in datagrams:
                 self._carry_out(self.pool.receive(name, datagram, now))
+            await pace.after_work(sock)
 
 
 def _open(one: RelayAddress) -> socket.socket:

@@ -12,6 +12,7 @@ import trio
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
+from nattrav.net.pace import Pace
 from nattrav.sip.transport.codec import Codec, StreamCodec
 from nattrav.sip.transport.flow import (
     SECURE,
@@ -190,11 +191,14 @@ class Transports:
         return True
 
     async def _serve_udp(self, listener: UdpListener) -> None:
+        pace = Pace()
         while True:
-            await trio.lowlevel.wait_readable(listener.sock)
             batch = self._sift(listener.receive())
             if batch:
                 self._hand_over(batch)
+                await pace.after_work(listener.sock)
+            else:
+                await trio.lowlevel.wait_readable(listener.sock)
 
     def _sift(self, received: list[tuple[Flow, bytes]]) -> list[Incoming]:
         batch: list[Incoming] = []
