@@ -12,6 +12,7 @@ from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
+from nattrav.proxy.explain import explain, matches
 from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
@@ -49,6 +50,7 @@ class ProxyVerbs:
             "calls.list": self._calls,
             "calls.show": self._call,
             "calls.missed": self._missed,
+            "explain": self._explain,
             "upstreams.list": self._upstreams,
             "bans.list": self._bans,
             "bans.add": self._ban,
@@ -182,6 +184,25 @@ class ProxyVerbs:
 
     async def _missed(self, args: Args) -> list[dict[str, Any]]:
         return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
+
+    async def _explain(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("what", ""))
+        core = self._core
+        found = core.rooms.calls.search(lambda call: matches(call, wanted))
+        bindings = [
+            self._binding(one)
+            for one in core.rooms.location
+            if one.aor == wanted or one.aor.partition("@")[0] == wanted or one.flow.remote.host == wanted
+        ]
+        bans = [ban for ban in await self._bans({}) if ban["source"] == wanted]
+        if not found and not bindings and not bans:
+            raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
+        return {
+            "calls": [explain(call, core.parts) for call in found[: int(args.get("limit", 1))]],
+            "more_calls": max(0, len(found) - int(args.get("limit", 1))),
+            "registrations": bindings,
+            "bans": bans,
+        }
 
     async def _upstreams(self, args: Args) -> list[dict[str, Any]]:
         return [

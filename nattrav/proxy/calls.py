@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from nattrav.proxy.meter import LOCAL, code_label
 from nattrav.proxy.nat import NO_NAT, NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.timers import Timed
-from nattrav.sip.message import Request
+from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow
 
 MESSAGES_KEPT = 60
@@ -72,6 +72,7 @@ class Call(Timed):
     """One call, from its first INVITE to its end."""
 
     __slots__ = (
+        "accepted",
         "access",
         "answered",
         "attempted",
@@ -81,6 +82,7 @@ class Call(Timed):
         "calls",
         "cause",
         "code",
+        "contact",
         "created",
         "ended",
         "flows",
@@ -119,7 +121,9 @@ class Call(Timed):
         self.user: str | None = None
         self.media = MediaState()
         self.quality: dict[str, Any] | None = None
-        self.messages: list[Message] | None = [] if calls.keeps_messages else None
+        self.contact: str | None = None
+        self.accepted: Response | None = None
+        self.messages: list[Message] | None = calls.room_for_messages(self)
 
     @property
     def call_id(self) -> str:
@@ -153,10 +157,20 @@ class Calls:
         self._parts = parts
         self._live: dict[tuple[str, str], Call] = {}
         self._per_user: dict[str, int] = {}
-        self.keeps_messages = parts.sip.history > 0
+        self._with_messages: deque[Call] = deque()
         self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
         self.missed: deque[dict[str, Any]] = deque(maxlen=1000)
         self.confirmed = 0
+
+    def room_for_messages(self, call: Call) -> list[Message] | None:
+        """Let a new call keep its messages; the oldest call that does forgets them when there are too many."""
+        limit = self._parts.sip.history
+        if not limit:
+            return None
+        if len(self._with_messages) >= limit:
+            self._with_messages.popleft().messages = None
+        self._with_messages.append(call)
+        return []
 
     def __len__(self) -> int:
         return len(self._live)
@@ -176,6 +190,11 @@ class Calls:
     def with_call_id(self, call_id: str) -> list[Call]:
         """Live calls of one Call-ID, whatever their tags."""
         return [call for key, call in self._live.items() if key[0] == call_id]
+
+    def search(self, matches: Callable[[Call], bool]) -> list[Call]:
+        """Live and ended calls that match, newest first."""
+        found = [call for call in (*self.history.values(), *self._live.values()) if matches(call)]
+        return sorted(found, key=lambda call: -call.created)
 
     def of(self, request: Request) -> Call | None:
         """Find the call a request belongs to."""
@@ -247,9 +266,11 @@ class Calls:
         self._meter(call, now)
         record = self.record(call)
         self._parts.out.append(Record(record))
+        if self._parts.hooks.has("on_call_end"):
+            self._parts.hooks.call("on_call_end", record)
         if call.answered is None and cause != "admin":
             self.missed.append(record)
-        if self.keeps_messages:
+        if self._parts.sip.history:
             self.history[call.key] = call
             self.history.move_to_end(call.key)
             while len(self.history) > self._parts.sip.history:

@@ -23,6 +23,9 @@ from nattrav.proxy.calls import Call, Calls, CallState, Party
 from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import Connect, DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
+from nattrav.proxy.hang_up import bye, dialog_of
+from nattrav.proxy.hook_views import register_view, request_view
+from nattrav.proxy.hooks import Refuse, Route
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media, Side, media_hosts, sdp_of
@@ -32,7 +35,7 @@ from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Routing, Sender
-from nattrav.proxy.transactions import Key, ServerTransaction, State
+from nattrav.proxy.transactions import ClientTransaction, Key, ServerTransaction, State
 from nattrav.proxy.upstreams import Upstreams
 from nattrav.proxy.validate import Refused, is_loop, refusal
 from nattrav.sip.errors import MalformedMessage
@@ -150,6 +153,7 @@ class Proxy:
             if not call.media.session:
                 continue
             call.media.session = False
+            self._hang_up(call, "no media", now)
             self.rooms.calls.end(call, "media_timeout", now)
             self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
         return self.take_effects()
@@ -157,9 +161,30 @@ class Proxy:
     def kill(self, calls: Sequence[Call], now: float) -> list[Effect]:
         """An operator ends calls: their relay sessions go, and their records are written."""
         for call in calls:
+            self._hang_up(call, "ended by the operator", now)
             self.rooms.media.delete(call, delay=0)
             self.rooms.calls.end(call, "admin", now)
         return self.take_effects()
+
+    def _hang_up(self, call: Call, reason: str, now: float) -> None:
+        """Send a BYE to both sides when the dialog is known."""
+        parts = self.parts
+        if call.accepted is None or call.state is not CallState.CONFIRMED:
+            return
+        dialog = dialog_of(call.accepted, call.contact, parts.is_ours)
+        if dialog is None:
+            return
+        for party in Party:
+            flow = call.flows[party]
+            listener = parts.listeners.of(flow) if flow is not None else None
+            if flow is None or listener is None:
+                continue
+            branch = f"z9hG4bK{parts.unique()}"
+            rport = ";rport" if listener.transport == "udp" else ""
+            via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
+            data = bye(dialog, to_caller=party is Party.CALLER, via=via, reason=reason)
+            call.note(now, False, flow, data, "reaped")
+            ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
 
     def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
         continuation = self.parts.waiting.pop(request, None)
@@ -378,6 +403,11 @@ class Proxy:
         if not self.parts.is_ours(uri.host, uri.port, uri.transport) or uri.user is None:
             self._refuse(server, Refused(404, "8.1"), now)
             return
+        if self.parts.hooks.has("on_register"):
+            decision = self.parts.hooks.call("on_register", register_view(request, sender))
+            if isinstance(decision, Refuse):
+                self._refuse(server, Refused(decision.status, "hook", reason=decision.reason), now)
+                return
         result = self.registrar.register(request, self.rooms.routing.aor(uri), sender, now)
         if isinstance(result, Refused):
             self._refuse(server, result, now)
@@ -443,9 +473,9 @@ class Proxy:
             call.nat[Party.CALLER] = sender.verdict
             if sender.user is not None:
                 rooms.calls.set_user(call, sender.user)
+            call.contact = _contact_of(request)
             call.note(now, True, sender.flow, data, *sender.verdict.names)
-        found = self._behind_contact_token(request, sender, now)
-        hops = [found] if found is not None else rooms.routing.initial(request, routes, sender, now)
+        hops = self._destinations(request, routes, sender, now)
         if isinstance(hops, Refused):
             if hops.status in (403, 404) and sender.access:
                 self._fault(sender.flow, "refused_target", now)
@@ -453,7 +483,30 @@ class Proxy:
             if call is not None and call.state is CallState.EARLY:
                 rooms.calls.end(call, "rejected", now, hops.status)
             return
+        if parts.sip.mode == "redirect" and sender.upstream is None:
+            self._redirect(server, hops, call, now)
+            return
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start(hops, now)
+
+    def _destinations(self, request: Request, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
+        """Ask the operator's hook first, then the routing."""
+        parts = self.parts
+        if parts.hooks.has("on_request"):
+            decision = parts.hooks.call("on_request", request_view(request, sender, parts, now))
+            if isinstance(decision, Refuse):
+                return Refused(decision.status, "hook", reason=decision.reason)
+            if isinstance(decision, Route):
+                return self.rooms.routing.chosen(request, routes, sender, decision, now)
+        found = self._behind_contact_token(request, sender, now)
+        return [found] if found is not None else self.rooms.routing.initial(request, routes, sender, now)
+
+    def _redirect(self, server: ServerTransaction, hops: Sequence[Hop], call: Call | None, now: float) -> None:
+        """Answer with the destinations instead of going there (§8.3)."""
+        every = [one for hop in hops for one in (hop, *hop.alternatives)]
+        contacts = [("Contact", f"<{one.request_uri}>;q={one.q:g}") for one in every]
+        self._refuse(server, Refused(302, "redirect", tuple(contacts)), now, call)
+        if call is not None:
+            self.rooms.calls.end(call, "rejected", now, 302)
 
     def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
         """In edge mode: the phone behind a Contact of ours, for cores that ignore Path."""
@@ -625,6 +678,14 @@ def location_limits(sip: SipSection) -> Limits:
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:
     """Send on a flow, or over a connection still to be opened."""
     return Send(hop, data) if isinstance(hop, Flow) else Connect(hop, data, branch)
+
+
+def _contact_of(request: Request) -> str | None:
+    try:
+        contacts = request.contacts
+    except MalformedMessage:
+        return None
+    return contacts[0].uri if contacts and contacts != "*" else None
 
 
 def _other_party(call: Call | None, request: Request, sender: Sender) -> Flow | None:
