@@ -206,15 +206,17 @@ class Proxy:
         if not isinstance(message, Request) or message.method == "ACK":
             parts.drop(DropReason.MALFORMED, flow)
             return
+        to = flow
         try:
             via = message.via
             message.stamp(flow.remote)
+            to = reply_flow(flow, via, symmetric=via.wants_rport)
         except MalformedMessage:
-            parts.drop(DropReason.MALFORMED, flow)
-            return
-        to_tag = parts.to_tag(via.branch or message.start_line)
-        data = respond(message, fault.status, to_tag=to_tag)
-        parts.out.append(Send(reply_flow(flow, via, symmetric=via.wants_rport), data))
+            if not (message.first("via") or "").startswith("SIP/2.0/"):
+                parts.drop(DropReason.MALFORMED, flow)
+                return
+        data = respond(message, fault.status, to_tag=parts.to_tag(message.start_line))
+        parts.out.append(Send(to, data))
 
     # ---- responses
 
