@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nattrav.net.address import TransportAddress
 from stun.discovery import Dependence, Discovery, Findings, Question
+from stun.observation import write_run
 from stun.responder import Answer, Responder
 from stun.transaction import INTERACTIVE, Outcome, Transaction
 
@@ -55,7 +56,7 @@ class Nat:
 
 def ask(nat: Nat, server: Responder, local: TransportAddress, question: Question, number: int) -> Outcome:
     """One question through the NAT to the responder and back."""
-    request = question.request(number.to_bytes(12, "big"), bytes(8))
+    request = question.request(number.to_bytes(12, "big"), write_run(b"run-0001", local))
     transaction = Transaction(request, question.to, INTERACTIVE, 0.0, expect_from=question.expect_from)
     while (due := transaction.next_timeout()) is not None:
         for send in transaction.handle_timeout(due):
