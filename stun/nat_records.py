@@ -4,7 +4,7 @@ Only a client knows which replies arrived. The server sees endpoints, sources, t
 
     mapping    the ports of one client at A1P1, A2P1, A2P2: the same port at both addresses is endpoint-independent
                mapping; ports that agree between the ports of A2 only are address-dependent; none agree: both
-    filtering  a CHANGE-REQUEST sent again with the same transaction id got no reply through; sent once, it did
+    filtering  a CHANGE-REQUEST that a port keeps sending got no reply through; sent once, it did
     lifetime   the same source after a silence: the binding lived at least so long
     local      what this project's probe reports of its own address: NAT or not, port preservation
 
@@ -27,7 +27,11 @@ from stun.observation import Observation
 
 _WINDOW = 10.0
 _SETTLED = 3.0
-"""Seconds after which a request that was not repeated counts as answered."""
+"""Seconds after which a request that is no longer repeated counts as answered."""
+_SETTLED_LONG = 8.0
+"""The same for clients that never repeat, and wait seconds before they ask for less."""
+_REPEATED_FOR = 0.9
+"""Seconds over which a request is repeated when no reply comes; copies in quick succession are impatience."""
 _PORTS_MAX = 64
 _SESSIONS_MAX = 4
 _REQUESTS_MAX = 32
@@ -62,10 +66,14 @@ class Sent:
     """One CHANGE-REQUEST: how often it came and when last."""
 
     flags: int
-    port: int
     count: int = 0
     first: float = 0.0
     last: float = 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Whether no reply came through."""
+        return self.count > 1 and self.last - self.first >= _REPEATED_FOR
 
 
 @dataclass
@@ -79,7 +87,8 @@ class Session:
     ports: dict[int, set[int]] = field(default_factory=dict)
     """Mapped ports by the endpoint's place in its set (bit 1: address, bit 0: port)."""
     order: list[int] = field(default_factory=list)
-    changes: OrderedDict[bytes, Sent] = field(default_factory=OrderedDict)
+    changes: OrderedDict[tuple[int, int], Sent] = field(default_factory=OrderedDict)
+    """CHANGE-REQUESTs by flags and port; some clients take a new transaction id for every repetition."""
 
 
 @dataclass
@@ -128,7 +137,7 @@ class NatRecords:
         self._capacity = capacity
         self._retention = retention
         self._records: OrderedDict[str, Record] = OrderedDict()
-        self._pending: OrderedDict[str, float] = OrderedDict()
+        self._pending: OrderedDict[str, Observation] = OrderedDict()
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -136,12 +145,22 @@ class NatRecords:
 
     def receive(self, observation: Observation) -> None:
         """Take one request. The first datagram of an address makes no record: spoofed ones do not come twice."""
-        now, host = observation.time, observation.source.host
-        record = self._records.get(host)
-        if record is None:
-            record = self._admit(host, now, observation.run is not None)
-            if record is None:
+        host = observation.source.host
+        if host not in self._records:
+            first = self._pending.pop(host, None)
+            if first is None and observation.run is None:
+                self._pending[host] = observation
+                if len(self._pending) > _PENDING_MAX:
+                    self._pending.popitem(last=False)
                 return
+            self._admit(first or observation)
+            if first is not None:
+                self._take(first)
+        self._take(observation)
+
+    def _take(self, observation: Observation) -> None:
+        now, host = observation.time, observation.source.host
+        record = self._records[host]
         self._records.move_to_end(host)
         record.last_seen = now
         record.requests += 1
@@ -165,7 +184,7 @@ class NatRecords:
             record.sessions = [s for s in record.sessions if now - s.last < 2 * _WINDOW]
         while self._records and now - next(iter(self._records.values())).last_seen > self._retention:
             self._records.popitem(last=False)
-        while self._pending and now - next(iter(self._pending.values())) > _CROWD_WINDOW:
+        while self._pending and now - next(iter(self._pending.values())).time > _CROWD_WINDOW:
             self._pending.popitem(last=False)
 
     def _recent(self, since: float) -> Iterator[Record]:
@@ -199,18 +218,12 @@ class NatRecords:
         """Erase one record; False when there is none."""
         return self._records.pop(host, None) is not None
 
-    def _admit(self, host: str, now: float, at_once: bool) -> Record | None:
-        seen = self._pending.pop(host, None)
-        if seen is None and not at_once:
-            self._pending[host] = now
-            if len(self._pending) > _PENDING_MAX:
-                self._pending.popitem(last=False)
-            return None
-        record = self._records[host] = Record(host, now if seen is None else seen, now)
+    def _admit(self, first: Observation) -> None:
+        host = first.source.host
+        self._records[host] = Record(host, first.time, first.time)
         if len(self._records) > self._capacity:
             self._records.popitem(last=False)
             self.evicted += 1
-        return record
 
     @staticmethod
     def _note_port(record: Record, observation: Observation) -> None:
@@ -231,6 +244,7 @@ class NatRecords:
         for session in reversed(record.sessions):
             if session.run == observation.run and (observation.run or now - session.last < _WINDOW):
                 session.last = now
+                session.classic |= observation.classic
                 return session
         session = Session(now, now, observation.run, observation.classic)
         record.sessions = [*record.sessions[-_SESSIONS_MAX + 1 :], session]
@@ -247,10 +261,10 @@ def _places(endpoints: Sequence[Endpoint]) -> dict[int, int]:
 
 
 def _note_change(session: Session, observation: Observation) -> None:
-    sent = session.changes.get(observation.transaction)
+    key = (observation.flags, observation.source.port)
+    sent = session.changes.get(key)
     if sent is None:
-        sent = session.changes[observation.transaction] = Sent(observation.flags, observation.source.port)
-        sent.first = observation.time
+        sent = session.changes[key] = Sent(observation.flags, first=observation.time)
         if len(session.changes) > _REQUESTS_MAX:
             session.changes.popitem(last=False)
     sent.count += 1
@@ -293,12 +307,11 @@ def _learn_filtering(record: Record, session: Session, now: float) -> None:
     settled = [sent for sent in session.changes.values() if now - sent.last > _SETTLED]
     if not settled or len(settled) < len(session.changes):
         return
-    if all(sent.count == 1 for sent in settled) and session.run is None and not session.classic:
+    if session.run is None and not session.classic and all(sent.count == 1 for sent in settled):
         _learn_from_order(record, settled, now)
         return
-    passed = {flags: any(s.count == 1 for s in settled if s.flags == flags) for flags in {s.flags for s in settled}}
-    tries = min((s.count for s in settled if s.count > 1), default=1)
-    confidence = 0.6 if tries >= 2 else 0.3
+    passed = {flags: not all(s.lost for s in settled if s.flags == flags) for flags in {s.flags for s in settled}}
+    confidence = 0.6 if any(sent.lost for sent in settled) or session.run is not None else 0.3
     if passed.get(6) or (6 not in passed and passed.get(4)):
         # Debian's client changes the address alone for the test that others do with both.
         found = Dependence.INDEPENDENT
@@ -315,8 +328,7 @@ def _learn_filtering(record: Record, session: Session, now: float) -> None:
 
 def _learn_from_order(record: Record, settled: list[Sent], now: float) -> None:
     """A client that never repeats: asking for less means that more did not come through."""
-    flags = [sent.flags for sent in sorted(settled, key=lambda sent: sent.first)]
-    if flags == [6]:
+    if len(settled) == 1 and settled[0].flags == 6 and now - settled[0].last > _SETTLED_LONG:
         record.learn("filtering", Dependence.INDEPENDENT, "inferred", 0.3, now)
 
 
