@@ -22,7 +22,7 @@ from typing import Any
 
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from stun.behavior import Endpoint
-from stun.discovery import Dependence, label_of, needs_relay
+from stun.discovery import Dependence, Label, label_of, needs_relay
 from stun.observation import Observation
 
 _WINDOW = 10.0
@@ -375,7 +375,7 @@ def describe(record: Record, now: float) -> dict[str, Any]:
         "requests": record.requests,
         "mapping": _word(mapping),
         "filtering": _word(filtering),
-        "classic_name": label_of(nat, mapping, filtering).value,
+        "classic_name": _name(label_of(nat, mapping, filtering), nat),
         "needs_relay": True if relay is None else relay,
         "keepalive_seconds": keepalive,
         "carrier_grade": bool(record.value("carrier_grade")),
@@ -383,6 +383,15 @@ def describe(record: Record, now: float) -> dict[str, Any]:
         "epochs": record.epochs,
         "fields": {name: known.shown(now) for name, known in sorted(record.fields.items())},
     }
+
+
+def _name(label: Label, nat: bool | None) -> str:
+    """The classic name; requests alone do not tell whether addresses are translated at all."""
+    if nat is None and label is Label.FULL_CONE:
+        return f"{label.value} or {Label.OPEN.value}"
+    if nat is None and label in (Label.RESTRICTED_CONE, Label.PORT_RESTRICTED_CONE):
+        return f"{label.value} or {Label.SYMMETRIC_FIREWALL.value}"
+    return label.value
 
 
 def _word(value: Dependence | None) -> str:

@@ -15,6 +15,7 @@ from nattrav.net.clock import monotonic
 from stun.attributes import AttributeType, MalformedMessage
 from stun.discovery import ADVICE, Discovery, Findings, Label, Question
 from stun.framing import Framer
+from stun.gateway import Cascade, GatewayReport
 from stun.io.client import UdpClient, local_address_towards, new_transaction_id
 from stun.lifetime import LifetimeSearch
 from stun.message import BINDING, MessageClass, encode
@@ -45,6 +46,7 @@ class Report:
     tcp_mapped: TransportAddress | None = None
     tcp_tried: bool = False
     ipv6_mapped: TransportAddress | None = None
+    gateway: GatewayReport | None = None
     lifetime: LifetimeSearch | None = None
     lifetime_refused: str | None = None
     steps: tuple[tuple[str, Question, Outcome], ...] = field(default=())
@@ -53,6 +55,14 @@ class Report:
     def label(self) -> Label:
         """The classic name; UDP is blocked when the server answers on TCP alone."""
         return Label.UDP_BLOCKED if not self.findings.udp and self.tcp_mapped else self.findings.label
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """How many NATs router and server show together; None when the router was not asked."""
+        if self.gateway is None:
+            return None
+        local, mapped = self.findings.local, self.findings.mapped
+        return self.gateway.cascade(None if local is None else local.host, None if mapped is None else mapped.host)
 
     @property
     def advice(self) -> str:

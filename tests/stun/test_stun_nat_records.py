@@ -111,6 +111,13 @@ def test_repeated_change_requests_of_classic_clients_were_not_answered(
     assert fed(full_set, seen).value("filtering") is verdict
 
 
+def test_without_a_report_of_the_client_a_cone_may_be_no_nat_at_all(full_set: tuple[Endpoint, ...]) -> None:
+    seen = [plain(0, 0, 5000), plain(0.1, 0, 5000), plain(0.2, 2, 5000), change(1, 6, 5000, 1, classic=True)]
+    assert describe(fed(full_set, seen), 20.0)["classic_name"] == "full cone or open"
+    seen += [change(1 + 0.2 * n, 6, 5000, 1, classic=True) for n in range(9)] + [change(4, 2, 5000, 2, classic=True)]
+    assert describe(fed(full_set, seen), 20.0)["classic_name"] == "restricted cone or symmetric firewall"
+
+
 def test_impatient_copies_are_not_taken_for_loss(full_set: tuple[Endpoint, ...]) -> None:
     seen = [plain(0, 0, 5000), plain(0.1, 0, 5000)]
     seen += [change(1 + 0.01 * n, 4, 5000, 1, classic=True) for n in range(3)]
