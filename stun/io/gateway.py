@@ -114,4 +114,5 @@ def _upnp_blocking(local: str) -> str:
         # The library raises bare Exception with its own words for everything a device may get wrong.
         if type(error) is not Exception:
             raise
-        raise GatewayRefused(str(error)) from None
+        # "Success" is what it says when nobody answered its search.
+        raise GatewayRefused(_SILENT if str(error) == "Success" else str(error)) from None
