@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,23 @@ import trio
 
 from nattrav.config.control import ControlAddress
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import DEFAULT_PORTS, SipSection, parse_listen
+from nattrav.config.sip import DEFAULT_PORTS, SipSection, User, parse_listen
 from nattrav.control.ng.io.unix import auto_path
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.location.io.sqlite import SqliteJournal, StoreUnusable
+from nattrav.location.memory import MemoryLocation
 from nattrav.net import clock
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
-from nattrav.proxy.core import Proxy
+from nattrav.proxy.accounts import configured
+from nattrav.proxy.core import Proxy, location_limits
 from nattrav.proxy.io.relays import RelayAddress, Relays
 from nattrav.proxy.io.shell import Shell, resolve_address
+from nattrav.proxy.io.users import UserFile, UsersUnusable
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
 from nattrav.sip.transport.flow import Flow, listener_id
@@ -38,6 +42,9 @@ from stun.responder import Answer, Policy, Responder
 
 RELAY_RECONNECT = 2.0
 """Seconds before the relay's control socket is tried again for its notices of silent sessions."""
+
+USERS_INTERVAL = 2.0
+"""Seconds between two looks at the file of users."""
 
 RECEIVE_BUFFER = 4 << 20
 """Room for a registration storm after a power cut, in octets."""
@@ -182,13 +189,68 @@ class CallRecords:
             self.flush()
 
 
-def _warn_of_open_registrar(config: Configuration, runtime: Runtime) -> None:
+def with_passwords(users: Iterable[User]) -> list[User]:
+    """Read the password files of [[user]] tables."""
+    found = []
+    for user in users:
+        if user.password_file is not None:
+            try:
+                password = Path(user.password_file).read_text().strip()
+            except OSError as error:
+                raise StartRefused(
+                    f"[[user]] {user.name}: cannot read {user.password_file}: {error.strerror}; make it readable"
+                ) from None
+            user = user.model_copy(update={"password": password})
+        found.append(user)
+    return found
+
+
+def open_journal(config: Configuration, state: Path) -> SqliteJournal | None:
+    """Open the file that keeps bindings over a restart, if the configuration wants one."""
+    if config.location.backend == "memory":
+        return None
+    path = Path(config.location.file) if config.location.file else state / "bindings.sqlite"
+    try:
+        return SqliteJournal(path)
+    except StoreUnusable as unusable:
+        raise StartRefused(str(unusable)) from None
+
+
+@contextlib.asynccontextmanager
+async def closing_journal(journal: SqliteJournal | None) -> AsyncIterator[None]:
+    """Write what is queued when the proxy ends."""
+    try:
+        yield
+    finally:
+        if journal is not None:
+            journal.close()
+
+
+def location_service(sip: SipSection, journal: SqliteJournal | None) -> MemoryLocation:
+    """Make the location service, with the bindings of before the restart."""
+    wall = clock.wall()
+    known = journal.load(wall) if journal is not None else []
+    return MemoryLocation(location_limits(sip), known=known, journal=journal, first_serial=int(wall))
+
+
+def load_accounts(core: Proxy, users: UserFile) -> None:
+    """Give the core the users of the file and of the configuration; the latter win."""
+    settings = core.parts.settings
+    try:
+        stored = users.load(settings.realm)
+    except UsersUnusable as unusable:
+        raise StartRefused(str(unusable)) from None
+    users.changed()
+    core.accounts.replace([*configured(settings.users, settings.realm), *stored])
+
+
+def _warn_of_open_registrar(config: Configuration, runtime: Runtime, users: int) -> None:
     registrar = config.sip.registrar
     if config.sip.mode == "edge":
         return
     if registrar.authentication == "none":
         runtime.log.warning("anyone may register and call: [sip.registrar] authentication is none")
-    elif registrar.authentication == "auto" and not config.user:
+    elif registrar.authentication == "auto" and not users:
         runtime.log.warning(
             "no users are configured: only phones on private and loopback addresses may register and call; "
             "add [[user]] tables or `nattrav users add`"
@@ -206,13 +268,19 @@ async def serve(
     state = runtime.state_directory
     secret = token_secret(Path(sip.token_key_file) if sip.token_key_file else state / "flow-token.key")
     bound = open_listeners(sip)
+    settings = Settings(sip, config.upstream, with_passwords(config.user), config.quirk)
+    users = UserFile(Path(sip.registrar.users_file) if sip.registrar.users_file else state / "users.sqlite")
+    journal = open_journal(config, state)
     core = Proxy(
-        Settings(sip, config.upstream, config.user, config.quirk),
+        settings,
         [one.listener for one in bound],
         [secret],
         secrets.token_bytes,
         wall_offset=clock.wall() - clock.monotonic(),
+        location=location_service(sip, journal),
     )
+    load_accounts(core, users)
+    core.restore(clock.monotonic())
     records = CallRecords(
         Path(sip.cdr_file) if sip.cdr_file else state / "cdr.jsonl",
         lambda problem: runtime.log.error("call records not written", problem=problem),
@@ -221,7 +289,14 @@ async def serve(
     def log(level: str, event: str, facts: dict[str, Any]) -> None:
         getattr(runtime.log, level)(event, **facts)
 
-    shell = Shell(core, resolve=resolve_address, count=runtime.samples.inc, log=log, record=records.add)
+    shell = Shell(
+        core,
+        resolve=resolve_address,
+        count=runtime.samples.inc,
+        observe=runtime.samples.observe,
+        log=log,
+        record=records.add,
+    )
     shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]))
     for one in bound:
         if one.listener.transport == "udp":
@@ -235,8 +310,15 @@ async def serve(
         cookie_prefix=secrets.token_hex(6),
         first_retry=config.control.first_retry,
     )
-    _warn_of_open_registrar(config, runtime)
+    _warn_of_open_registrar(config, runtime, len(core.accounts))
     verbs = ProxyVerbs(core, shell, runtime)
+
+    async def watch_users() -> None:
+        while True:
+            await trio.sleep(USERS_INTERVAL)
+            if users.changed():
+                load_accounts(core, users)
+                runtime.log.info("users read again", users=len(core.accounts))
 
     async def reap_silent_calls() -> None:
         while True:
@@ -247,11 +329,12 @@ async def serve(
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
 
-    async with trio.open_nursery() as nursery:
+    async with closing_journal(journal), trio.open_nursery() as nursery:
         await nursery.start(runtime.serve_control, verbs.table())
         await nursery.start(shell.run)
         nursery.start_soon(records.run)
         nursery.start_soon(reap_silent_calls)
+        nursery.start_soon(watch_users)
         task_status.started(
             [
                 runtime.listening(

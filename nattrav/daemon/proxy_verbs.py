@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.runtime import Runtime
+from nattrav.location.bindings import Binding
+from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
-from nattrav.proxy.bindings import Binding
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
+from nattrav.proxy.explain import explain, matches
 from nattrav.proxy.io.shell import Shell
+from nattrav.proxy.nat import NatTest
+from nattrav.proxy.registrar import behind_nat
 
 Args = dict[str, Any]
+
+_FROM_THE_START = (
+    ("nattrav_sip_auth_total", ("ok", "failed", "stale", "unknown_user")),
+    ("nattrav_sip_rate_limited_total", ("source", "user")),
+    ("nattrav_sip_nat_detections_total", [test.value for test in NatTest]),
+    ("nattrav_sip_registration_events_total", ("added", "refreshed", "removed", "expired", "rejected")),
+)
 
 
 class ProxyVerbs:
@@ -22,6 +34,10 @@ class ProxyVerbs:
         self._core = core
         self._shell = shell
         self._runtime = runtime
+        # Series that exist from the start make the first increment visible to rate().
+        for name, labels in _FROM_THE_START:
+            for label in labels:
+                runtime.samples.inc(name, label, by=0)
 
     def table(self) -> Verbs:
         """Give the verbs by name."""
@@ -34,7 +50,12 @@ class ProxyVerbs:
             "calls.list": self._calls,
             "calls.show": self._call,
             "calls.missed": self._missed,
+            "explain": self._explain,
             "upstreams.list": self._upstreams,
+            "bans.list": self._bans,
+            "bans.add": self._ban,
+            "bans.remove": self._unban,
+            "calls.kill": self._kill,
             "proxy.drain": self._drain,
             "proxy.undrain": self._undrain,
         }
@@ -47,7 +68,7 @@ class ProxyVerbs:
             "draining": core.draining,
             "calls": len(core.rooms.calls),
             "confirmed_calls": core.rooms.calls.confirmed,
-            "registrations": len(core.rooms.bindings),
+            "registrations": len(core.rooms.location),
             "transactions": len(core.parts.transactions),
             "connections": self._shell.transports.connections,
             "relays": relays.pool.states() if relays is not None else {},
@@ -60,8 +81,8 @@ class ProxyVerbs:
         samples.set("nattrav_sip_calls", calls.confirmed, "confirmed")
         samples.clear("nattrav_sip_registrations")
         by_kind: dict[tuple[str, str], int] = {}
-        for binding in core.rooms.bindings:
-            key = (binding.flow.transport, "yes" if binding.nat else "no")
+        for binding in core.rooms.location:
+            key = (binding.flow.transport, "yes" if behind_nat(binding) else "no")
             by_kind[key] = by_kind.get(key, 0) + 1
         for (transport, nat), number in by_kind.items():
             samples.set("nattrav_sip_registrations", number, transport, nat)
@@ -77,25 +98,33 @@ class ProxyVerbs:
         samples.set("nattrav_sip_retransmissions_total", moved["request_rx"], "rx", "request")
         samples.set("nattrav_sip_retransmissions_total", moved["request_tx"], "tx", "request")
         samples.set("nattrav_sip_retransmissions_total", moved["response_tx"], "tx", "response")
+        flows = Counter(flow.transport for flow in {binding.flow for binding in core.rooms.location})
+        connections = Counter(flow.transport for flow in core.parts.connections.values())
+        for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
+            samples.set("nattrav_sip_flows", flows[transport], transport)
+            samples.set("nattrav_sip_connections", connections[transport], transport)
+        samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
         for state in core.rooms.upstreams.all:
             samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
+            if state.round_trip is not None:
+                samples.set("nattrav_sip_upstream_rtt_seconds", state.round_trip, state.name)
         return samples.export()
 
     def _binding(self, binding: Binding) -> dict[str, Any]:
-        now = monotonic()
+        wall = self._core.parts.wall(monotonic())
         return {
             "aor": binding.aor,
-            "contact": binding.contact,
+            "contact": binding.uri,
             "transport": binding.flow.transport,
             "source": str(binding.flow.remote),
-            "expires": round(binding.expires - now, 1),
-            "nat": binding.nat,
-            "tests": binding.tests,
+            "expires": binding.remaining(wall),
+            "nat": behind_nat(binding),
+            "tests": list(binding.tests),
             "user_agent": binding.user_agent,
             "q": binding.q,
             "instance": binding.instance,
             "reg_id": binding.reg_id,
-            "last_seen": round(now - binding.seen, 1),
+            "registered": round(wall - binding.registered_at, 1),
             "serial": binding.serial,
         }
 
@@ -103,7 +132,7 @@ class ProxyVerbs:
         wanted = str(args.get("search", ""))
         limit = int(args.get("limit", 1000))
         found = []
-        for binding in self._core.rooms.bindings:
+        for binding in self._core.rooms.location:
             if wanted in binding.aor or wanted in str(binding.flow.remote):
                 found.append(self._binding(binding))
                 if len(found) >= limit:
@@ -111,7 +140,7 @@ class ProxyVerbs:
         return sorted(found, key=lambda one: str(one["aor"]))
 
     def _find(self, aor: str) -> list[Binding]:
-        found = [one for one in self._core.rooms.bindings if one.aor == aor or one.aor.partition("@")[0] == aor]
+        found = [one for one in self._core.rooms.location if one.aor == aor or one.aor.partition("@")[0] == aor]
         if not found:
             raise VerbError("not_found", f"no registration of {aor}")
         return found
@@ -122,7 +151,7 @@ class ProxyVerbs:
     async def _remove_registration(self, args: Args) -> dict[str, Any]:
         found = self._find(str(args.get("aor", "")))
         for one in found:
-            self._core.registrar.drop(one, "removed")
+            self._core.registrar.drop([one], "removed")
         self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
 
@@ -156,6 +185,25 @@ class ProxyVerbs:
     async def _missed(self, args: Args) -> list[dict[str, Any]]:
         return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
 
+    async def _explain(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("what", ""))
+        core = self._core
+        found = core.rooms.calls.search(lambda call: matches(call, wanted))
+        bindings = [
+            self._binding(one)
+            for one in core.rooms.location
+            if one.aor == wanted or one.aor.partition("@")[0] == wanted or one.flow.remote.host == wanted
+        ]
+        bans = [ban for ban in await self._bans({}) if ban["source"] == wanted]
+        if not found and not bindings and not bans:
+            raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
+        return {
+            "calls": [explain(call, core.parts) for call in found[: int(args.get("limit", 1))]],
+            "more_calls": max(0, len(found) - int(args.get("limit", 1))),
+            "registrations": bindings,
+            "bans": bans,
+        }
+
     async def _upstreams(self, args: Args) -> list[dict[str, Any]]:
         return [
             {
@@ -168,6 +216,40 @@ class ProxyVerbs:
             }
             for one in self._core.rooms.upstreams.all
         ]
+
+    async def _bans(self, args: Args) -> list[dict[str, Any]]:
+        now = monotonic()
+        return [
+            {"source": ban.host, "reason": ban.reason, "seconds": round(ban.until - now)}
+            for ban in self._core.admission.bans(now)
+        ]
+
+    def _host(self, args: Args) -> str:
+        try:
+            return canonical(str(args.get("source", "")))
+        except ValueError as error:
+            raise VerbError("invalid", str(error)) from None
+
+    async def _ban(self, args: Args) -> dict[str, Any]:
+        seconds = args.get("seconds")
+        ban = self._core.admission.ban(
+            self._host(args), "admin", monotonic(), None if seconds is None else float(seconds)
+        )
+        return {"source": ban.host, "seconds": round(ban.until - monotonic())}
+
+    async def _unban(self, args: Args) -> dict[str, Any]:
+        host = self._host(args)
+        if not self._core.admission.unban(host):
+            raise VerbError("not_found", f"{host} is not banned")
+        return {"source": host}
+
+    async def _kill(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("call_id", ""))
+        found = self._core.rooms.calls.with_call_id(wanted)
+        if not found:
+            raise VerbError("not_found", f"no call {wanted}")
+        self._shell.perform(self._core.kill(found, monotonic()))
+        return {"killed": len(found)}
 
     async def _drain(self, args: Args) -> dict[str, Any]:
         self._core.draining = True

@@ -83,6 +83,7 @@ class RelayService:
         self.plane = plane
         self.runtime = runtime
         self.keeper = keeper
+        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
         self.metrics = RelayMetrics(engine, plane, runtime.samples)
         self.verbs = RelayVerbs(engine, plane, self.metrics)
 
@@ -91,7 +92,7 @@ class RelayService:
         runtime = self.runtime
         control = self.config.control
         server = Server(
-            Handler(self.engine, mark=secrets.token_hex(6)),
+            self.handler,
             allow=[ip_network(text) for text in control.allow],
             key=_shared_key(control.shared_key_file),
         )
@@ -144,6 +145,7 @@ class RelayService:
             await trio.sleep(TICK)
             now = clock.monotonic()
             self.metrics.note_load(now)
+            self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
 
     async def _keep(self, keeper: SessionKeeper) -> None:
@@ -155,6 +157,7 @@ class RelayService:
         for effect in effects:
             match effect:
                 case SessionClosed(call_id, tags, reason, duration, condition):
+                    self.handler.session_closed(call_id)
                     self.verbs.publish(
                         {
                             "event": "session_closed",

@@ -13,6 +13,7 @@ from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.media import Side, sdp_of
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.quirks import PLAIN
+from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ClientTransaction, ServerTransaction, State
@@ -143,6 +144,7 @@ class ResponseContext:
             routes=hop.routes,
             strip_authorization=self.sender.user is not None,
         )
+        self._adjust_request(edit, hop, now)
         key = (parts.branches.new(self.loop_part), self.method)
         branch = Branch(parts.transactions, key, self, hop, edit, request_uri)
         branch.hop = next_hop
@@ -155,11 +157,24 @@ class ResponseContext:
             call.access[Party.CALLEE] = hop.access
             if hop.upstream is not None:
                 call.upstream = hop.upstream.name
+            self.rooms.calls.attempted(call)
         sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
         if sdp is not None and call is not None and self._relays(call, hop):
             self._ask_for_request(branch, call, request, sdp)
         else:
             self._send(branch, now)
+
+    def _adjust_request(self, edit: Edit, hop: Hop, now: float) -> None:
+        """For contexts of special requests: change what goes out."""
+
+    def _adjust_response(self, edit: Edit, response: Response, now: float) -> None:
+        """For contexts of special requests: change what goes back."""
+
+    def _unanswered_by_all(self, now: float) -> None:
+        """A request other than INVITE got no answer anywhere: say nothing, its sender has timed out too (RFC 4320)."""
+        self._ended(408, now)
+        if not self.branches:
+            self.answer_myself(503, now)
 
     def _relays(self, call: Call, hop: Hop) -> bool:
         if call.media.session:
@@ -172,7 +187,7 @@ class ResponseContext:
             return False
         if policy == "always":
             return self.sender.access or hop.access
-        natted = self.sender.verdict.nat or (hop.binding is not None and hop.binding.nat)
+        natted = self.sender.verdict.nat or (hop.binding is not None and behind_nat(hop.binding))
         families = {":" in self.sender.flow.remote.host}
         if hop.next_hop is not None:
             families.add(":" in hop.next_hop.remote.host)
@@ -308,6 +323,7 @@ class ResponseContext:
                 hop = branch.hop_wanted
                 if hop.binding is not None:
                     call.nat[Party.CALLEE] = _verdict_of(hop)
+                call.accepted = response
             self.rooms.calls.answer(call, response.to.tag or "", now)
             if hop_up := branch.hop_wanted.upstream:
                 hop_up.failed_until = 0.0
@@ -392,9 +408,7 @@ class ResponseContext:
             if self.invite:
                 self.answer_myself(408 if self.branches else 503, now)
             else:
-                self._ended(408, now)
-                if not self.branches:
-                    self.answer_myself(503, now)
+                self._unanswered_by_all(now)
         elif chosen.status == 503:
             self.answer_myself(500, now)
         else:
@@ -476,6 +490,7 @@ class ResponseContext:
             edit.body(body)
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
+        self._adjust_response(edit, response, now)
         if self.server.flow.reliable:
             edit.framed()
         data = edit.render()
@@ -492,10 +507,12 @@ class ResponseContext:
 
     def _ended(self, status: int, now: float) -> None:
         """The request has its final answer: what does that mean for the call?"""
-        call = self.call
+        call, request = self.call, self.request
         if status >= 300 or not self.invite:
             self.request = None
         if call is None:
+            if self.method == "BYE" and request is not None and (status < 300 or status in ENDS_DIALOG):
+                self.rooms.media.delete_unknown(request.call_id, request.from_.tag or "")
             return
         rooms = self.rooms
         if self.method == "BYE":
@@ -553,7 +570,7 @@ def _verdict_of(hop: Hop) -> NatVerdict:
     binding = hop.binding
     if binding is None:
         return NO_NAT
-    return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=binding.nat, asymmetric=False)
+    return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=behind_nat(binding), asymmetric=False)
 
 
 def _retry_after(response: Response) -> float | None:

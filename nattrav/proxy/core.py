@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from nattrav.config.sip import SipSection
+from nattrav.location.bindings import Limits
+from nattrav.location.location import Location
+from nattrav.location.memory import MemoryLocation
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.proxy import forward
+from nattrav.proxy.accounts import Accounts, configured
+from nattrav.proxy.admission import Admission
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
-from nattrav.proxy.bindings import Bindings
 from nattrav.proxy.calls import Call, Calls, CallState, Party
+from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import Connect, DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
+from nattrav.proxy.hang_up import bye, dialog_of
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media, Side, media_hosts, sdp_of
@@ -26,7 +33,7 @@ from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Routing, Sender
-from nattrav.proxy.transactions import Key, ServerTransaction, State
+from nattrav.proxy.transactions import ClientTransaction, Key, ServerTransaction, State
 from nattrav.proxy.upstreams import Upstreams
 from nattrav.proxy.validate import Refused, is_loop, refusal
 from nattrav.sip.errors import MalformedMessage
@@ -34,6 +41,7 @@ from nattrav.sip.message import Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.response import respond
 from nattrav.sip.transport.flow import Flow, Target
+from nattrav.sip.uri import SipUri
 from nattrav.sip.via import Via
 
 _KEEPALIVE = frozenset(b"\r\n\0")
@@ -49,23 +57,50 @@ class Proxy:
         token_secrets: list[bytes],
         randomness: Randomness,
         wall_offset: float = 0.0,
+        *,
+        location: Location | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
         parts = self.parts = Parts(settings, listeners, token_secrets, randomness, wall_offset)
-        bindings = Bindings()
+        self.accounts = accounts if accounts is not None else Accounts(configured(settings.users, settings.realm))
+        found = location if location is not None else MemoryLocation(location_limits(settings.sip))
         upstreams = Upstreams(settings.upstreams)
-        self.rooms = Rooms(parts, bindings, upstreams, Routing(parts, bindings, upstreams), Calls(parts), Media(parts))
-        self.registrar = Registrar(parts, bindings)
-        self.keepalive = Keepalive(parts, bindings, self.registrar)
-        self.authorisation = Authorisation(parts, bindings)
+        routing = Routing(parts, found, self.accounts, upstreams)
+        self.rooms = Rooms(parts, found, upstreams, routing, Calls(parts), Media(parts))
+        self.registrar = Registrar(parts, found)
+        self.keepalive = Keepalive(parts, found, self.registrar)
+        self.edge = Edge(self.rooms, self.registrar, self.keepalive)
+        self.authorisation = Authorisation(parts, self.accounts)
+        self.admission = Admission(settings.sip.limits)
         self.draining = False
+        self._unlimited = Unlimited(upstreams)
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
+
+    def restore(self, now: float) -> None:
+        """Take up the bindings of before the restart: their expiry and their keepalives.
+
+        Connections did not survive it, nor do bindings of listeners that are no more.
+        """
+        listeners = self.parts.listeners.by_id
+        gone = [one for one in self.rooms.location if one.flow.reliable or one.flow.listener not in listeners]
+        self.registrar.drop(gone, "removed")
+        self.registrar.watch_expiry(now)
+        for binding in self.rooms.location:
+            self.keepalive.watch(binding, now)
 
     # ---- what arrives
 
     def receive(self, flow: Flow, data: bytes, now: float) -> list[Effect]:
         """Take one datagram, or one message that the stream framer cut out."""
         if not _KEEPALIVE.issuperset(data[:4]):
-            self._receive(flow, data, now)
+            host = flow.remote.host
+            refused = self.admission.refuses(host, now) if host not in self._unlimited else None
+            if refused is None:
+                self._receive(flow, data, now)
+            else:
+                self.parts.drop(refused, flow)
+                if refused is DropReason.RATE_LIMITED:
+                    self.parts.count("nattrav_sip_rate_limited_total", "source")
         return self.take_effects()
 
     def malformed(self, flow: Flow, fault: MalformedMessage) -> list[Effect]:
@@ -90,8 +125,7 @@ class Proxy:
         key = (flow.listener, flow.remote.host, flow.remote.port)
         if self.parts.connections.get(key) == flow:
             del self.parts.connections[key]
-        for binding in list(self.rooms.bindings.on_flow(flow)):
-            self.registrar.drop(binding, "removed")
+        self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
         return self.take_effects()
 
     def unreachable(self, branch: str, now: float) -> list[Effect]:
@@ -117,9 +151,38 @@ class Proxy:
             if not call.media.session:
                 continue
             call.media.session = False
+            self._hang_up(call, "no media", now)
             self.rooms.calls.end(call, "media_timeout", now)
             self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
         return self.take_effects()
+
+    def kill(self, calls: Sequence[Call], now: float) -> list[Effect]:
+        """An operator ends calls: their relay sessions go, and their records are written."""
+        for call in calls:
+            self._hang_up(call, "ended by the operator", now)
+            self.rooms.media.delete(call, delay=0)
+            self.rooms.calls.end(call, "admin", now)
+        return self.take_effects()
+
+    def _hang_up(self, call: Call, reason: str, now: float) -> None:
+        """Send a BYE to both sides when the dialog is known."""
+        parts = self.parts
+        if call.accepted is None or call.state is not CallState.CONFIRMED:
+            return
+        dialog = dialog_of(call.accepted, call.contact, parts.is_ours)
+        if dialog is None:
+            return
+        for party in Party:
+            flow = call.flows[party]
+            listener = parts.listeners.of(flow) if flow is not None else None
+            if flow is None or listener is None:
+                continue
+            branch = f"z9hG4bK{parts.unique()}"
+            rport = ";rport" if listener.transport == "udp" else ""
+            via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
+            data = bye(dialog, to_caller=party is Party.CALLER, via=via, reason=reason)
+            call.note(now, False, flow, data, "reaped")
+            ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
 
     def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
         continuation = self.parts.waiting.pop(request, None)
@@ -209,6 +272,10 @@ class Proxy:
             self._ack(sender, request, data, now)
             return
         reply_flow = self._reply_flow(flow, via, symmetric=symmetric)
+        if upstream is None and self.admission.is_scanner(request.user_agent):
+            self._ban(flow, "scanner", now)
+            parts.drop(DropReason.SCANNER, flow)
+            return
         if method == "CANCEL":
             self._cancel(key, reply_flow, request, data, now)
             return
@@ -221,7 +288,7 @@ class Proxy:
         if refused is not None:
             self._refuse_stateless(request, reply_flow, refused)
             return
-        server = ServerTransaction(parts.transactions, key, request, reply_flow)
+        server = ServerTransaction(parts.transactions, key, request, reply_flow, now)
         if not server.invite:
             parts.timers.set(server, now + 2 * parts.transactions.patience)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
@@ -232,19 +299,36 @@ class Proxy:
             )
         routes = self.rooms.routing.route_set(request)
         if isinstance(routes, Refused):
+            if routes.status == 403:
+                self._fault(flow, "forged_token", now)
             self._refuse(server, routes, now)
             return
         loop_part = parts.branches.loop_part(request)
         if is_loop(request, parts.listeners, loop_part):
             self._refuse(server, Refused(482, "R7"), now)
             return
-        if method == "REGISTER" and parts.sip.mode != "edge":
-            self._register(server, request, sender, now)
+        if method == "REGISTER" and upstream is None:
+            if parts.sip.mode == "edge":
+                self._register_at_core(server, request, routes, sender, loop_part, now)
+            else:
+                self._register(server, request, sender, now)
             return
         if request.to.tag is not None:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
+
+    def _ban(self, flow: Flow, reason: str, now: float) -> None:
+        ban = self.admission.ban(flow.remote.host, reason, now)
+        self.parts.log("warning", "source_banned", source=ban.host, reason=reason, seconds=round(ban.until - now))
+
+    def _fault(self, flow: Flow, reason: str, now: float) -> None:
+        """Something a decent client does not do; too much of it and the source is not heard for a while."""
+        if flow.remote.host in self._unlimited:
+            return
+        ban = self.admission.fault(flow.remote.host, reason, now)
+        if ban is not None:
+            self.parts.log("warning", "source_banned", source=ban.host, reason=reason, seconds=round(ban.until - now))
 
     def _is_for_me(self, request: Request) -> bool:
         uri = request.uri
@@ -265,7 +349,7 @@ class Proxy:
             except MalformedMessage:
                 contact = None
         sdp = sdp_of(request) if request.body else None
-        return self.parts.nat.examine(
+        verdict = self.parts.nat.examine(
             FirstHop(
                 flow.transport,
                 flow.remote,
@@ -277,6 +361,9 @@ class Proxy:
                 self._public[flow.listener],
             )
         )
+        for name in verdict.names:
+            self.parts.count("nattrav_sip_nat_detections_total", name)
+        return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
         treatment = self.parts.quirks.treatment(request.user_agent, flow.remote, None)
@@ -305,6 +392,8 @@ class Proxy:
 
     def _register(self, server: ServerTransaction, request: Request, sender: Sender, now: float) -> None:
         refused = self.authorisation.registration(request, sender, now)
+        if self.authorisation.rejected:
+            self._fault(sender.flow, "authentication", now)
         if refused is not None:
             self._refuse(server, refused, now)
             return
@@ -316,10 +405,29 @@ class Proxy:
         if isinstance(result, Refused):
             self._refuse(server, result, now)
             return
-        for binding in result.kept:
+        for binding in result.bindings:
             self.keepalive.watch(binding, now)
         data = respond(request, 200, to_tag=self.parts.to_tag(server.key[0]), headers=result.headers)
         server.respond(200, data, now)
+
+    def _register_at_core(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        routes: RouteSet,
+        sender: Sender,
+        loop_part: str,
+        now: float,
+    ) -> None:
+        data = self.edge.absorb(request, sender, now)
+        if data is not None:
+            server.respond(200, data, now)
+            return
+        hops = self.rooms.routing.initial(request, routes, sender, now)
+        if isinstance(hops, Refused):
+            self._refuse(server, hops, now)
+            return
+        RegisterContext(self.edge, server, request, routes, sender, loop_part).start(hops, now)
 
     def _initial(
         self,
@@ -336,6 +444,12 @@ class Proxy:
             self._answer_options(server, request, now)
             return
         refused = self.authorisation.request(request, sender, now)
+        if self.authorisation.rejected:
+            self._fault(sender.flow, "authentication", now)
+        user = sender.user
+        if refused is None and server.invite and user and rooms.calls.of_user(user) >= parts.sip.limits.calls_per_user:
+            parts.count("nattrav_sip_rate_limited_total", "user")
+            refused = Refused(403, "limits", reason="Too many calls")
         if refused is not None:
             self._refuse(server, refused, now)
             return
@@ -352,14 +466,25 @@ class Proxy:
             call.nat[Party.CALLER] = sender.verdict
             if sender.user is not None:
                 rooms.calls.set_user(call, sender.user)
+            call.contact = _contact_of(request)
             call.note(now, True, sender.flow, data, *sender.verdict.names)
-        hops = rooms.routing.initial(request, routes, sender, now)
+        found = self._behind_contact_token(request, sender, now)
+        hops = [found] if found is not None else rooms.routing.initial(request, routes, sender, now)
         if isinstance(hops, Refused):
+            if hops.status in (403, 404) and sender.access:
+                self._fault(sender.flow, "refused_target", now)
             self._refuse(server, hops, now, call)
             if call is not None and call.state is CallState.EARLY:
                 rooms.calls.end(call, "rejected", now, hops.status)
             return
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start(hops, now)
+
+    def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
+        """In edge mode: the phone behind a Contact of ours, for cores that ignore Path."""
+        if sender.upstream is None or not self.edge.ignores_path:
+            return None
+        uri = request.uri
+        return self.edge.by_contact_token(uri, now) if isinstance(uri, SipUri) else None
 
     def _within_dialog(
         self,
@@ -421,6 +546,7 @@ class Proxy:
         routes = rooms.routing.route_set(request)
         if isinstance(routes, Refused):
             parts.drop(DropReason.FORGERY, sender.flow)
+            self._fault(sender.flow, "forged_token", now)
             return
         call = rooms.calls.of(request)
         from_access = self._party_facts(call, request, sender, now)
@@ -486,7 +612,7 @@ class Proxy:
         """Answer a CANCEL at once and cancel the branches of its INVITE (S3)."""
         parts = self.parts
         invite = parts.transactions.servers.get((*key[:-1], "INVITE"))
-        server = ServerTransaction(parts.transactions, key, request, flow)
+        server = ServerTransaction(parts.transactions, key, request, flow, now)
         tag = parts.to_tag(key[0])
         if invite is None:
             server.respond(481, respond(request, 481, to_tag=tag), now)
@@ -499,9 +625,38 @@ class Proxy:
             context.cancel(now)
 
 
+class Unlimited:
+    """The hosts that no limit applies to: upstreams. Asked for every datagram, so it only looks up."""
+
+    def __init__(self, upstreams: Upstreams) -> None:
+        self._upstreams = upstreams
+
+    def __contains__(self, host: str) -> bool:
+        return host in self._upstreams.hosts
+
+
+def location_limits(sip: SipSection) -> Limits:
+    """Give the registrar's limits as the location service wants them."""
+    return Limits(
+        min_expires=int(sip.registrar.min_expires),
+        default_expires=int(sip.registrar.default_expires),
+        max_expires=int(sip.registrar.max_expires),
+        per_aor=sip.limits.contacts_per_user,
+        total=sip.limits.bindings,
+    )
+
+
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:
     """Send on a flow, or over a connection still to be opened."""
     return Send(hop, data) if isinstance(hop, Flow) else Connect(hop, data, branch)
+
+
+def _contact_of(request: Request) -> str | None:
+    try:
+        contacts = request.contacts
+    except MalformedMessage:
+        return None
+    return contacts[0].uri if contacts and contacts != "*" else None
 
 
 def _other_party(call: Call | None, request: Request, sender: Sender) -> Flow | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 
-from nattrav.proxy.bindings import Binding, Bindings
+from nattrav.location.bindings import Binding
+from nattrav.location.location import Location
 from nattrav.proxy.effects import Send
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Parts
-from nattrav.proxy.registrar import Registrar
+from nattrav.proxy.registrar import Registrar, behind_nat
 from nattrav.proxy.timers import Timed
 from nattrav.sip.transport.flow import Flow
 
@@ -20,13 +21,14 @@ _BRANCH = "z9hG4bKka"
 class FlowKeepalive(Timed):
     """The keepalive of one flow. `waiting` is the Call-ID of an OPTIONS whose answer is due."""
 
-    __slots__ = ("flow", "keepalive", "losses", "sequence", "waiting")
+    __slots__ = ("flow", "keepalive", "losses", "seen", "sequence", "waiting")
 
     def __init__(self, keepalive: Keepalive, flow: Flow) -> None:
         super().__init__()
         self.keepalive = keepalive
         self.flow = flow
         self.losses = 0
+        self.seen = 0.0
         self.sequence = 0
         self.waiting = False
 
@@ -37,9 +39,9 @@ class FlowKeepalive(Timed):
 class Keepalive:
     """Pings every NATed flow that has a binding; any final answer to OPTIONS proves it alive."""
 
-    def __init__(self, parts: Parts, bindings: Bindings, registrar: Registrar) -> None:
+    def __init__(self, parts: Parts, location: Location, registrar: Registrar) -> None:
         self._parts = parts
-        self._bindings = bindings
+        self._location = location
         self._registrar = registrar
         self._flows: dict[tuple[int, object], FlowKeepalive] = {}
         self._waiting: dict[str, FlowKeepalive] = {}
@@ -63,7 +65,7 @@ class Keepalive:
     def watch(self, binding: Binding, now: float) -> None:
         """A binding was made or refreshed: keep its flow alive when a NAT is in the way."""
         settings = self._parts.sip.keepalive
-        if not binding.nat or settings.method == "none":
+        if not behind_nat(binding) or settings.method == "none":
             return
         flow = binding.flow
         key = (flow.listener, flow.remote)
@@ -82,8 +84,8 @@ class Keepalive:
             one.waiting = False
             one.losses += 1
             parts.count("nattrav_sip_keepalives_total", "options", "timeout")
-        bindings = self._bindings.on_flow(one.flow)
-        if not any(binding.expires > now for binding in bindings):
+        bindings = self._location.by_flow(one.flow)
+        if not bindings:
             self._forget(one)
             return
         if one.losses >= settings.losses:
@@ -125,8 +127,7 @@ class Keepalive:
                 one.waiting = False
                 self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
             self._parts.timers.set(one, now + self._parts.sip.keepalive.interval)
-            for binding in self._bindings.on_flow(one.flow):
-                binding.seen = now
+            one.seen = now
         return True
 
     def _give_up(self, one: FlowKeepalive, bindings: list[Binding]) -> None:
@@ -134,8 +135,7 @@ class Keepalive:
         self.dead += 1
         self._parts.log("info", "flow_dead", flow=str(one.flow), bindings=len(bindings))
         if self._parts.sip.keepalive.remove_dead:
-            for binding in list(bindings):
-                self._registrar.drop(binding, "expired")
+            self._registrar.drop(bindings, "expired")
 
     def _forget(self, one: FlowKeepalive) -> None:
         self._flows.pop((one.flow.listener, one.flow.remote), None)

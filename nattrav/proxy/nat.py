@@ -80,6 +80,14 @@ class NatVerdict:
 NO_NAT = NatVerdict(frozenset(), nat=False, asymmetric=False)
 
 
+_SIGNS = frozenset(test.value for test in BY_ADDRESS | BY_PORT)
+
+
+def is_nat(names: Iterable[str]) -> bool:
+    """The tests with these names, kept with a binding, mean a NAT."""
+    return not _SIGNS.isdisjoint(names)
+
+
 class NatTests:
     """Runs the tests; `local_nets` are subnets reached without a NAT."""
 

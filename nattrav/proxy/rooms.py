@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nattrav.proxy.bindings import Bindings
+from nattrav.location.location import Location
 from nattrav.proxy.calls import Calls
 from nattrav.proxy.media import Media
 from nattrav.proxy.parts import Parts
@@ -17,7 +17,7 @@ class Rooms:
     """One of each."""
 
     parts: Parts
-    bindings: Bindings
+    location: Location
     upstreams: Upstreams
     routing: Routing
     calls: Calls

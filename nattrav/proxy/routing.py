@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nattrav.location.bindings import Binding
+from nattrav.location.location import Location
 from nattrav.net.address import TransportAddress, canonical, is_literal
-from nattrav.proxy.bindings import Binding, Bindings
+from nattrav.proxy.accounts import Accounts
 from nattrav.proxy.flow_token import FlowToken, ForgedToken, TokenKind
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.nat import NO_NAT, NatVerdict
@@ -68,9 +70,10 @@ class RouteSet:
 class Routing:
     """Decides; keeps nothing of its own."""
 
-    def __init__(self, parts: Parts, bindings: Bindings, upstreams: Upstreams) -> None:
+    def __init__(self, parts: Parts, location: Location, accounts: Accounts, upstreams: Upstreams) -> None:
         self._parts = parts
-        self._bindings = bindings
+        self._location = location
+        self._accounts = accounts
         self._upstreams = upstreams
 
     def route_set(self, request: Request) -> RouteSet | Refused:
@@ -109,7 +112,7 @@ class Routing:
             return None
         remote = token.remote
         if token.serial:
-            binding = self._bindings.by_serial(token.serial)
+            binding = self._location.by_serial(token.serial)
             if binding is not None and binding.flow.listener == listener.id:
                 remote = binding.flow.remote
         if listener.transport == "udp":
@@ -119,7 +122,7 @@ class Routing:
     def token_for(self, flow: Flow, now: float, *, kind: TokenKind = TokenKind.DIALOG, base32: bool = False) -> str:
         """Sign a token for a flow."""
         parts = self._parts
-        on_flow = self._bindings.on_flow(flow)
+        on_flow = self._location.by_flow(flow)
         token = FlowToken(
             kind=kind,
             listener=flow.listener,
@@ -165,7 +168,10 @@ class Routing:
                     return Refused(430, "N1")
                 return [Hop(routes.request_uri, flow, access=True)]
         if routes.next_route is not None and not sender.authorised:
-            return Refused(403, "R4")
+            onward = routes.next_route
+            # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.
+            if parts.sip.mode != "edge" or not self._upstreams.for_domain(onward.host.lower(), onward.port, now):
+                return Refused(403, "R4")
         uri = request.uri if routes.request_uri == request.request_uri else SipUri.parse(routes.request_uri)
         if not isinstance(uri, SipUri):
             number = uri.number if hasattr(uri, "number") else ""
@@ -190,13 +196,13 @@ class Routing:
         if uri.user is None:
             return Refused(404, "R3")
         aor = self.aor(uri)
-        bound = self._bindings.of(aor, now)
+        bound = self._location.lookup(aor, self._parts.wall(now))
         if bound:
             hops = [self._to_binding(one) for one in bound]
             gone = [hop for hop in hops if hop.next_hop is None]
             hops = [hop for hop in hops if hop.next_hop is not None]
             return hops or Refused(430 if gone else 480, "N1")
-        if self._bindings.knows(aor) or self._is_user(aor):
+        if self._is_user(aor):
             return Refused(480, "R3")
         found = self._upstreams.for_number(uri.user, now, exclude=sender.upstream)
         if found and sender.upstream is None:
@@ -204,14 +210,14 @@ class Routing:
         return Refused(404, "R3")
 
     def _is_user(self, aor: str) -> bool:
-        name, _, domain = aor.partition("@")
-        return any(u.name == name and u.domain in (None, domain) for u in self._parts.settings.users)
+        name, _, domain = aor.rpartition("@")
+        return self._accounts.find(name, None if domain == "*" else domain) is not None
 
     def _to_binding(self, binding: Binding) -> Hop:
         flow: Flow | None = binding.flow
         if flow is not None and flow.reliable:
             flow = self._parts.connections.get((flow.listener, flow.remote.host, flow.remote.port))
-        return Hop(binding.contact, flow, routes=binding.path, q=binding.q, access=True, binding=binding)
+        return Hop(binding.uri, flow, routes=binding.path, q=binding.q, access=True, binding=binding)
 
     def _to_upstreams(self, found: list[UpstreamState], routes: RouteSet, sender: Sender) -> list[Hop] | Refused:
         if not found:
@@ -291,7 +297,7 @@ class Routing:
         if token.remote == flow.remote or (token.asymmetric and token.remote.host == flow.remote.host):
             return True
         if token.serial:
-            binding = self._bindings.by_serial(token.serial)
+            binding = self._location.by_serial(token.serial)
             return binding is not None and binding.flow.remote == flow.remote
         return False
 

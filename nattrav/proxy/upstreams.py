@@ -50,6 +50,8 @@ class Upstreams:
             (ipaddress.ip_network(net, strict=False), state) for state in self.all for net in state.settings.sources
         ]
         self._by_source: dict[str, UpstreamState | None] = {}
+        self.hosts = frozenset(host for state in self.all for host in state.addresses)
+        """Literal addresses of all of them."""
 
     def resolved(self, name: str, addresses: Sequence[str]) -> None:
         """Remember what an upstream's name resolved to, so that its requests are recognised."""
@@ -57,6 +59,7 @@ class Upstreams:
             if state.name == name:
                 state.addresses = frozenset(addresses)
         self._by_source.clear()
+        self.hosts = frozenset(host for state in self.all for host in state.addresses)
 
     def by_source(self, source: TransportAddress) -> UpstreamState | None:
         """Find the upstream a request came from, by address; on loopback, which programs share, by port as well."""

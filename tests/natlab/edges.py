@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tests.natlab.kamailio import KamailioEdge
+from tests.natlab.kamailio import KamailioEdge, start_rtpengine
 from tests.natlab.laboratory import BUNDLE, BUNDLE_SECOND, GATEWAY, Laboratory
-from tests.natlab.namespaces import Program, execute
+from tests.natlab.namespaces import LaboratoryFault, Program, execute, within
 
 PASSWORD = "pw"
 MEDIA_PORTS = range(30000, 40000)
@@ -103,9 +105,12 @@ probe = false
         self.program = self.laboratory.bundle.namespace.start(
             command(), "run", "--config", self.file, name="nattrav", environment=self.environment
         )
-        self.program.wait_listening("udp", 5060, STARTING_SECONDS)
-        self.program.wait_listening("udp", 3478, STARTING_SECONDS)
         self.program.wait_listening("tcp", 8080, STARTING_SECONDS)
+        deadline = time.monotonic() + STARTING_SECONDS
+        while not within(self.laboratory.bundle.namespace.name, _ready):
+            if time.monotonic() > deadline:
+                raise LaboratoryFault(f"nattrav run is not ready after {STARTING_SECONDS} s:\n{self.log()}")
+            time.sleep(0.05)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -136,6 +141,36 @@ probe = false
     @property
     def media_ports(self) -> range:
         return MEDIA_PORTS
+
+
+@dataclass
+class NattravProxyEdge(NattravEdge):
+    """Our proxy with Debian's rtpengine as its relay."""
+
+    name: str = "nattrav proxy + rtpengine"
+    more: str = '[node]\nservices = ["stun", "proxy"]\n[control]\nrelays = ["udp:127.0.0.1:2223"]\n'
+
+    def __enter__(self) -> NattravProxyEdge:
+        self.relay_program = start_rtpengine(
+            self.laboratory.bundle.namespace, self.laboratory.directory / "rtpengine", interface=BUNDLE
+        )
+        super().__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.relay_program.stop()
+
+
+def _ready() -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=2.0)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def choose(laboratory: Laboratory, users: Iterable[str] = ()) -> Edge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nattrav.net.address import TransportAddress
 from nattrav.proxy.effects import DropReason
+from nattrav.proxy.registrar import behind_nat
 from tests.proxy.playbook import (
     GATEWAY,
     OTHER,
@@ -61,9 +62,9 @@ def test_registration_through_a_nat_is_answered_at_the_mapped_address_and_rememb
     assert ok.line == "SIP/2.0 200 OK"
     assert ";received=198.51.100.7;rport=40001" in ok.text
     assert "Contact: <sip:alice@10.0.0.5:5060>;expires=300" in ok.text
-    (binding,) = stage.proxy.rooms.bindings
+    (binding,) = stage.proxy.rooms.location
     assert binding.flow.remote == PHONE
-    assert binding.nat
+    assert behind_nat(binding)
     assert "contact_nonpublic" in binding.tests
 
 
@@ -350,7 +351,7 @@ def test_keepalives_go_to_the_natted_phone_until_it_answers_no_more() -> None:
     stage.send(PHONE, response(ping, 404))
     lost = [a for a in stage.wait(60) if a.line.startswith("OPTIONS")]
     assert len(lost) == 3
-    assert len(stage.proxy.rooms.bindings) == 0
+    assert len(stage.proxy.rooms.location) == 0
     assert stage.wait(100) == []
 
 

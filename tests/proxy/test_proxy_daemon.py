@@ -217,3 +217,16 @@ async def test_the_token_key_is_made_once_and_readable_by_its_owner_only(tmp_pat
     async with running(tmp_path):
         assert (tmp_path / "flow-token.key").read_bytes() == key
     assert (tmp_path / "flow-token.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_restart_loses_no_binding(tmp_path: Path) -> None:
+    port = 18777
+    listen = {"listen": [f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{port}"]}
+    async with running(tmp_path, **listen) as proxy:
+        phone = await Party().bind()
+        text = request("REGISTER", f"sip:{proxy.sip}", to=f"<sip:alice@{proxy.sip}>", headers="Expires: 60\r\n")
+        await phone.send(proxy.sip, text)
+        assert (await phone.receive()).status == 200
+    async with running(tmp_path, **listen) as proxy:
+        (binding,) = await proxy.ask("registrations.list")
+        assert binding["aor"] == "alice@*"

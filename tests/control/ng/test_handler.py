@@ -137,7 +137,7 @@ def test_forks_have_ports_of_their_own_and_are_deleted_alone() -> None:
         ("offer", True, True),
         ("require", True, False),
         ("demux", False, True),
-        ("reject", False, True),
+        ("reject", True, True),
     ],
 )
 def test_rtcp_mux_is_offered_as_wished(wish: str | None, offered: bool, fallback: bool) -> None:
