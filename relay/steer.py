@@ -21,7 +21,7 @@ from relay.plane import Content, DropReason
 from relay.rtp import HEADER, KINDS, RTCP_HEADER, Kind
 from relay.tally import Tally
 
-THOUGHTS_MAX = 256
+THOUGHTS_MAX = 1024
 """Datagrams of one batch that are looked at one by one."""
 
 THOUGHTS_PER_FLOW = 8

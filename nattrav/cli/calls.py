@@ -59,6 +59,17 @@ def list_calls(limit: Annotated[int, typer.Option(help="Show at most so many.")]
 
 
 @app.command()
+def kill(
+    call_id: Annotated[str, typer.Argument(help="Call-ID.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """End a call: both sides get a BYE, the relay session goes."""
+    if not yes:
+        typer.confirm(f"end the call {call_id}?", abort=True)
+    emit(call("proxy", "calls.kill", call_id=call_id))
+
+
+@app.command()
 def show(call_id: Annotated[str, typer.Argument(help="Call-ID.")]) -> None:
     """The record of one call."""
     emit(call("proxy", "calls.show", call_id=call_id))

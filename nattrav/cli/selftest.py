@@ -44,9 +44,8 @@ def selftest(
             print(clean(f"{mark}  {step.name}" + (f"  ({step.detail})" if step.detail else "")), flush=True)
 
     accounts = [Account(user, password or None) for user, _, password in (caller.partition(":"), callee.partition(":"))]
-    report = trio.run(
-        partial(selftest, address, domain or address.host, accounts[0], accounts[1], seconds=seconds, tell=tell)
-    )
+    where = domain or (address.host if address.port == 5060 else str(address))
+    report = trio.run(partial(selftest, address, where, accounts[0], accounts[1], seconds=seconds, tell=tell))
     if human:
         print(f"verdict: {report.verdict}", file=sys.stdout)
     else:

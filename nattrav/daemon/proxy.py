@@ -289,7 +289,14 @@ async def serve(
     def log(level: str, event: str, facts: dict[str, Any]) -> None:
         getattr(runtime.log, level)(event, **facts)
 
-    shell = Shell(core, resolve=resolve_address, count=runtime.samples.inc, log=log, record=records.add)
+    shell = Shell(
+        core,
+        resolve=resolve_address,
+        count=runtime.samples.inc,
+        observe=runtime.samples.observe,
+        log=log,
+        record=records.add,
+    )
     shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]))
     for one in bound:
         if one.listener.transport == "udp":

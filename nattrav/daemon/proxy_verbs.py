@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from nattrav.control.socket.messages import VerbError, Verbs
@@ -11,10 +12,19 @@ from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
+from nattrav.proxy.explain import explain, matches
 from nattrav.proxy.io.shell import Shell
+from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
 
 Args = dict[str, Any]
+
+_FROM_THE_START = (
+    ("nattrav_sip_auth_total", ("ok", "failed", "stale", "unknown_user")),
+    ("nattrav_sip_rate_limited_total", ("source", "user")),
+    ("nattrav_sip_nat_detections_total", [test.value for test in NatTest]),
+    ("nattrav_sip_registration_events_total", ("added", "refreshed", "removed", "expired", "rejected")),
+)
 
 
 class ProxyVerbs:
@@ -24,6 +34,10 @@ class ProxyVerbs:
         self._core = core
         self._shell = shell
         self._runtime = runtime
+        # Series that exist from the start make the first increment visible to rate().
+        for name, labels in _FROM_THE_START:
+            for label in labels:
+                runtime.samples.inc(name, label, by=0)
 
     def table(self) -> Verbs:
         """Give the verbs by name."""
@@ -36,6 +50,7 @@ class ProxyVerbs:
             "calls.list": self._calls,
             "calls.show": self._call,
             "calls.missed": self._missed,
+            "explain": self._explain,
             "upstreams.list": self._upstreams,
             "bans.list": self._bans,
             "bans.add": self._ban,
@@ -83,9 +98,16 @@ class ProxyVerbs:
         samples.set("nattrav_sip_retransmissions_total", moved["request_rx"], "rx", "request")
         samples.set("nattrav_sip_retransmissions_total", moved["request_tx"], "tx", "request")
         samples.set("nattrav_sip_retransmissions_total", moved["response_tx"], "tx", "response")
+        flows = Counter(flow.transport for flow in {binding.flow for binding in core.rooms.location})
+        connections = Counter(flow.transport for flow in core.parts.connections.values())
+        for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
+            samples.set("nattrav_sip_flows", flows[transport], transport)
+            samples.set("nattrav_sip_connections", connections[transport], transport)
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
         for state in core.rooms.upstreams.all:
             samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
+            if state.round_trip is not None:
+                samples.set("nattrav_sip_upstream_rtt_seconds", state.round_trip, state.name)
         return samples.export()
 
     def _binding(self, binding: Binding) -> dict[str, Any]:
@@ -162,6 +184,25 @@ class ProxyVerbs:
 
     async def _missed(self, args: Args) -> list[dict[str, Any]]:
         return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
+
+    async def _explain(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("what", ""))
+        core = self._core
+        found = core.rooms.calls.search(lambda call: matches(call, wanted))
+        bindings = [
+            self._binding(one)
+            for one in core.rooms.location
+            if one.aor == wanted or one.aor.partition("@")[0] == wanted or one.flow.remote.host == wanted
+        ]
+        bans = [ban for ban in await self._bans({}) if ban["source"] == wanted]
+        if not found and not bindings and not bans:
+            raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
+        return {
+            "calls": [explain(call, core.parts) for call in found[: int(args.get("limit", 1))]],
+            "more_calls": max(0, len(found) - int(args.get("limit", 1))),
+            "registrations": bindings,
+            "bans": bans,
+        }
 
     async def _upstreams(self, args: Args) -> list[dict[str, Any]]:
         return [

@@ -145,6 +145,7 @@ class RelayService:
             await trio.sleep(TICK)
             now = clock.monotonic()
             self.metrics.note_load(now)
+            self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
 
     async def _keep(self, keeper: SessionKeeper) -> None:

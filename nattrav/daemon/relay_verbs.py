@@ -87,7 +87,9 @@ class RelayVerbs:
         for session in reversed(self._engine.sessions.values()):
             if len(rows) >= limit:
                 break
-            if match in session.call_id and (not condition or session.condition == condition):
+            if match in session.call_id and (
+                not condition or (session.condition is not None and session.condition.value == condition)
+            ):
                 rows.append(session_row(session, self._engine, now))
         return rows
 

@@ -157,6 +157,7 @@ class ResponseContext:
             call.access[Party.CALLEE] = hop.access
             if hop.upstream is not None:
                 call.upstream = hop.upstream.name
+            self.rooms.calls.attempted(call)
         sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
         if sdp is not None and call is not None and self._relays(call, hop):
             self._ask_for_request(branch, call, request, sdp)
@@ -322,6 +323,7 @@ class ResponseContext:
                 hop = branch.hop_wanted
                 if hop.binding is not None:
                     call.nat[Party.CALLEE] = _verdict_of(hop)
+                call.accepted = response
             self.rooms.calls.answer(call, response.to.tag or "", now)
             if hop_up := branch.hop_wanted.upstream:
                 hop_up.failed_until = 0.0

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from nattrav.proxy.effects import Record
+from nattrav.proxy.meter import LOCAL, code_label
 from nattrav.proxy.nat import NO_NAT, NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.timers import Timed
-from nattrav.sip.message import Request
+from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow
 
 MESSAGES_KEPT = 60
@@ -71,14 +72,17 @@ class Call(Timed):
     """One call, from its first INVITE to its end."""
 
     __slots__ = (
+        "accepted",
         "access",
         "answered",
+        "attempted",
         "callee",
         "callee_tags",
         "caller",
         "calls",
         "cause",
         "code",
+        "contact",
         "created",
         "ended",
         "flows",
@@ -107,6 +111,7 @@ class Call(Timed):
         self.user_agents: dict[Party, str] = {}
         self.state = CallState.EARLY
         self.created = now
+        self.attempted = False
         self.ringing: float | None = None
         self.answered: float | None = None
         self.ended: float | None = None
@@ -116,7 +121,9 @@ class Call(Timed):
         self.user: str | None = None
         self.media = MediaState()
         self.quality: dict[str, Any] | None = None
-        self.messages: list[Message] | None = [] if calls.keeps_messages else None
+        self.contact: str | None = None
+        self.accepted: Response | None = None
+        self.messages: list[Message] | None = calls.room_for_messages(self)
 
     @property
     def call_id(self) -> str:
@@ -150,10 +157,20 @@ class Calls:
         self._parts = parts
         self._live: dict[tuple[str, str], Call] = {}
         self._per_user: dict[str, int] = {}
-        self.keeps_messages = parts.sip.history > 0
+        self._with_messages: deque[Call] = deque()
         self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
         self.missed: deque[dict[str, Any]] = deque(maxlen=1000)
         self.confirmed = 0
+
+    def room_for_messages(self, call: Call) -> list[Message] | None:
+        """Let a new call keep its messages; the oldest call that does forgets them when there are too many."""
+        limit = self._parts.sip.history
+        if not limit:
+            return None
+        if len(self._with_messages) >= limit:
+            self._with_messages.popleft().messages = None
+        self._with_messages.append(call)
+        return []
 
     def __len__(self) -> int:
         return len(self._live)
@@ -173,6 +190,11 @@ class Calls:
     def with_call_id(self, call_id: str) -> list[Call]:
         """Live calls of one Call-ID, whatever their tags."""
         return [call for key, call in self._live.items() if key[0] == call_id]
+
+    def search(self, matches: Callable[[Call], bool]) -> list[Call]:
+        """Live and ended calls that match, newest first."""
+        found = [call for call in (*self.history.values(), *self._live.values()) if matches(call)]
+        return sorted(found, key=lambda call: -call.created)
 
     def of(self, request: Request) -> Call | None:
         """Find the call a request belongs to."""
@@ -198,10 +220,17 @@ class Calls:
             call.user = user
             self._per_user[user] = self._per_user.get(user, 0) + 1
 
+    def attempted(self, call: Call) -> None:
+        """The call's next hop is chosen, or it ends without one: count the attempt, once."""
+        if not call.attempted:
+            call.attempted = True
+            self._parts.count("nattrav_sip_call_attempts_total", call.upstream or LOCAL)
+
     def ring(self, call: Call, now: float) -> None:
         """The first 18x."""
         if call.ringing is None:
             call.ringing = now
+            self._parts.observe("nattrav_sip_post_dial_delay_seconds", now - call.created)
 
     def answer(self, call: Call, tag: str, now: float) -> None:
         """A 2xx to the first INVITE."""
@@ -212,6 +241,8 @@ class Calls:
             call.code = 200
             self.confirmed += 1
             self._parts.timers.set(call, now + self.LONGEST)
+            self._parts.count("nattrav_sip_call_results_total", call.upstream or LOCAL, "200")
+            self._parts.observe("nattrav_sip_call_setup_seconds", now - call.created)
 
     def end(self, call: Call, cause: str, now: float, code: int = 0) -> None:
         """Close the record: cause is bye, cancel, rejected, timeout, session_timer, media_timeout or admin."""
@@ -232,15 +263,25 @@ class Calls:
                 self._per_user[call.user] = left
             else:
                 self._per_user.pop(call.user, None)
+        self._meter(call, now)
         record = self.record(call)
         self._parts.out.append(Record(record))
         if call.answered is None and cause != "admin":
             self.missed.append(record)
-        if self.keeps_messages:
+        if self._parts.sip.history:
             self.history[call.key] = call
             self.history.move_to_end(call.key)
             while len(self.history) > self._parts.sip.history:
                 self.history.popitem(last=False)
+
+    def _meter(self, call: Call, now: float) -> None:
+        parts, upstream = self._parts, call.upstream or LOCAL
+        self.attempted(call)
+        if call.answered is None:
+            parts.count("nattrav_sip_call_results_total", upstream, code_label(call.code, call.cause))
+        else:
+            parts.observe("nattrav_sip_call_duration_seconds", now - call.answered)
+        parts.count("nattrav_sip_calls_ended_total", upstream, call.cause)
 
     def record(self, call: Call) -> dict[str, Any]:
         """The call record (CDR) as JSON-able data; times are seconds since the epoch, durations seconds."""

@@ -23,6 +23,7 @@ from nattrav.proxy.calls import Call, Calls, CallState, Party
 from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import Connect, DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
+from nattrav.proxy.hang_up import bye, dialog_of
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media, Side, media_hosts, sdp_of
@@ -32,7 +33,7 @@ from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Routing, Sender
-from nattrav.proxy.transactions import Key, ServerTransaction, State
+from nattrav.proxy.transactions import ClientTransaction, Key, ServerTransaction, State
 from nattrav.proxy.upstreams import Upstreams
 from nattrav.proxy.validate import Refused, is_loop, refusal
 from nattrav.sip.errors import MalformedMessage
@@ -150,6 +151,7 @@ class Proxy:
             if not call.media.session:
                 continue
             call.media.session = False
+            self._hang_up(call, "no media", now)
             self.rooms.calls.end(call, "media_timeout", now)
             self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
         return self.take_effects()
@@ -157,9 +159,30 @@ class Proxy:
     def kill(self, calls: Sequence[Call], now: float) -> list[Effect]:
         """An operator ends calls: their relay sessions go, and their records are written."""
         for call in calls:
+            self._hang_up(call, "ended by the operator", now)
             self.rooms.media.delete(call, delay=0)
             self.rooms.calls.end(call, "admin", now)
         return self.take_effects()
+
+    def _hang_up(self, call: Call, reason: str, now: float) -> None:
+        """Send a BYE to both sides when the dialog is known."""
+        parts = self.parts
+        if call.accepted is None or call.state is not CallState.CONFIRMED:
+            return
+        dialog = dialog_of(call.accepted, call.contact, parts.is_ours)
+        if dialog is None:
+            return
+        for party in Party:
+            flow = call.flows[party]
+            listener = parts.listeners.of(flow) if flow is not None else None
+            if flow is None or listener is None:
+                continue
+            branch = f"z9hG4bK{parts.unique()}"
+            rport = ";rport" if listener.transport == "udp" else ""
+            via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
+            data = bye(dialog, to_caller=party is Party.CALLER, via=via, reason=reason)
+            call.note(now, False, flow, data, "reaped")
+            ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
 
     def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
         continuation = self.parts.waiting.pop(request, None)
@@ -265,7 +288,7 @@ class Proxy:
         if refused is not None:
             self._refuse_stateless(request, reply_flow, refused)
             return
-        server = ServerTransaction(parts.transactions, key, request, reply_flow)
+        server = ServerTransaction(parts.transactions, key, request, reply_flow, now)
         if not server.invite:
             parts.timers.set(server, now + 2 * parts.transactions.patience)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
@@ -326,7 +349,7 @@ class Proxy:
             except MalformedMessage:
                 contact = None
         sdp = sdp_of(request) if request.body else None
-        return self.parts.nat.examine(
+        verdict = self.parts.nat.examine(
             FirstHop(
                 flow.transport,
                 flow.remote,
@@ -338,6 +361,9 @@ class Proxy:
                 self._public[flow.listener],
             )
         )
+        for name in verdict.names:
+            self.parts.count("nattrav_sip_nat_detections_total", name)
+        return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
         treatment = self.parts.quirks.treatment(request.user_agent, flow.remote, None)
@@ -440,6 +466,7 @@ class Proxy:
             call.nat[Party.CALLER] = sender.verdict
             if sender.user is not None:
                 rooms.calls.set_user(call, sender.user)
+            call.contact = _contact_of(request)
             call.note(now, True, sender.flow, data, *sender.verdict.names)
         found = self._behind_contact_token(request, sender, now)
         hops = [found] if found is not None else rooms.routing.initial(request, routes, sender, now)
@@ -585,7 +612,7 @@ class Proxy:
         """Answer a CANCEL at once and cancel the branches of its INVITE (S3)."""
         parts = self.parts
         invite = parts.transactions.servers.get((*key[:-1], "INVITE"))
-        server = ServerTransaction(parts.transactions, key, request, flow)
+        server = ServerTransaction(parts.transactions, key, request, flow, now)
         tag = parts.to_tag(key[0])
         if invite is None:
             server.respond(481, respond(request, 481, to_tag=tag), now)
@@ -622,6 +649,14 @@ def location_limits(sip: SipSection) -> Limits:
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:
     """Send on a flow, or over a connection still to be opened."""
     return Send(hop, data) if isinstance(hop, Flow) else Connect(hop, data, branch)
+
+
+def _contact_of(request: Request) -> str | None:
+    try:
+        contacts = request.contacts
+    except MalformedMessage:
+        return None
+    return contacts[0].uri if contacts and contacts != "*" else None
 
 
 def _other_party(call: Call | None, request: Request, sender: Sender) -> Flow | None:

@@ -105,4 +105,13 @@ class Count:
     by: float = 1
 
 
-Effect = Send | Connect | Close | AskRelay | Lookup | Drop | Log | Record | Count
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """A value for a histogram of the registry, in its unit."""
+
+    name: str
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+Effect = Send | Connect | Close | AskRelay | Lookup | Drop | Log | Record | Count | Observe

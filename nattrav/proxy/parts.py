@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
-from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Log
+from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Log, Observe
 from nattrav.proxy.flow_token import TokenSigner
 from nattrav.proxy.listener import Listener, Listeners
 from nattrav.proxy.nat import NatTests
@@ -101,6 +101,10 @@ class Parts:
     def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Move a metric."""
         self.out.append(Count(name, labels, by))
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Put a value into a histogram."""
+        self.out.append(Observe(name, value, labels))
 
     def drop(self, reason: DropReason, flow: Flow) -> None:
         """End a message here."""

@@ -10,7 +10,8 @@ import enum
 from dataclasses import dataclass
 from typing import Protocol
 
-from nattrav.proxy.effects import Connect, Effect, Send
+from nattrav.proxy.effects import Connect, Effect, Observe, Send
+from nattrav.proxy.meter import method_label
 from nattrav.proxy.timers import Timed, Timers
 from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow, Target
@@ -66,6 +67,7 @@ class ServerTransaction(Timed):
 
     __slots__ = (
         "context",
+        "created",
         "final",
         "flow",
         "give_up",
@@ -73,15 +75,18 @@ class ServerTransaction(Timed):
         "invite",
         "key",
         "last",
+        "method",
         "request",
         "state",
         "table",
     )
 
-    def __init__(self, table: Transactions, key: Key, request: Request, flow: Flow) -> None:
+    def __init__(self, table: Transactions, key: Key, request: Request, flow: Flow, now: float) -> None:
         super().__init__()
         self.table = table
         self.key = key
+        self.created = now
+        self.method = method_label(request.method)
         self.request: Request | None = request
         self.context: Context | None = None
         self.flow = flow
@@ -107,6 +112,7 @@ class ServerTransaction(Timed):
         if self.final:
             return  # another 2xx in Accepted
         self.final = status
+        self._meter(status, now - self.created)
         if self.invite and status < 300:
             self.state = State.ACCEPTED
             self.last = None
@@ -125,6 +131,12 @@ class ServerTransaction(Timed):
             self._terminate()
         else:
             table.timers.set(self, now + table.patience)
+
+    def _meter(self, status: int, seconds: float) -> None:
+        out = self.table.out
+        out.append(Observe("nattrav_sip_transaction_duration_seconds", seconds, (self.method,)))
+        if self.method == "REGISTER" and status < 300:
+            out.append(Observe("nattrav_sip_registration_delay_seconds", seconds))
 
     def receive_again(self, flow: Flow, now: float) -> None:
         """The request came once more: repeat the last response, to where it came from now (N4)."""

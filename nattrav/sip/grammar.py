@@ -82,6 +82,10 @@ SPELLINGS: Mapping[str, str] = _spellings()
 _DISPLAYED = {name.lower(): name for name in _NAMES}
 
 
+FIELD_STARTS: Mapping[str, str] = {f"{spelling}:": canonical for spelling, canonical in SPELLINGS.items()}
+"""The same with the colon that must follow."""
+
+
 def canonical_name(name: str) -> str:
     """Give the full name in lower case: `Via`, `v` and `VIA ` are all `via`."""
     known = SPELLINGS.get(name)

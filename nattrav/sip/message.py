@@ -112,7 +112,10 @@ class Message:
         value = self.first(name)
         if value is None:
             raise MalformedMessage(f"no {name.capitalize()}")
-        return NameAddr.parse(value)
+        parsed = NameAddr.parse(value)
+        if "tag" in parsed.params and not parsed.params["tag"]:
+            raise MalformedMessage(f"{name.capitalize()} has an empty tag")
+        return parsed
 
     @lazy
     def call_id(self) -> str:

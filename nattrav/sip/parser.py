@@ -10,7 +10,7 @@ import re
 from typing import cast
 
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.grammar import KNOWN_METHODS, SPELLINGS, canonical_name, is_token
+from nattrav.sip.grammar import FIELD_STARTS, KNOWN_METHODS, canonical_name, is_token
 from nattrav.sip.message import Message, Request, Response
 from nattrav.sip.uri import SipUri
 
@@ -22,7 +22,7 @@ MAX_STREAM_MESSAGE = 65536
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) ([^\x00-\x20\x7f<>\"]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
 _SINGLE = ("call-id", "cseq", "from", "to", "max-forwards")
-_spelling = SPELLINGS.get
+_by_start = FIELD_STARTS.get
 
 
 def parse_datagram_untrusted(data: bytes) -> Request | Response:
@@ -72,7 +72,7 @@ def _read_head(text: str, body: bytes) -> tuple[Request | Response, MalformedMes
         del lines[MAX_LINES:]
     if len(text) > MAX_LINE and problem is None and max(map(len, lines), default=0) > MAX_LINE:
         problem = MalformedMessage(f"a header line of more than {MAX_LINE} octets")
-    found = [_spelling(name) if colon else None for name, colon, _ in (line.partition(":") for line in lines)]
+    found = [_by_start(line[: line.find(":") + 1]) for line in lines]
     if None in found:
         lines, names, bad_line = _settle_names(lines, found)
         problem = bad_line or problem
@@ -101,7 +101,8 @@ def _settle_names(lines: list[str], found: list[str | None]) -> tuple[list[str],
         if name is None:
             spelling, colon, _ = line.partition(":")
             name = canonical_name(spelling)
-            if not colon or not is_token(name):
+            # White space before a name would make it the continuation of whatever we put in front of it.
+            if not colon or not is_token(spelling.rstrip(" \t")):
                 problem = MalformedMessage(f"{line[:60]!r} is not a header field")
                 continue
         kept_lines.append(line)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.grammar import unfold
 from nattrav.sip.message import Message
+from nattrav.sip.name_addr import NameAddr
 
 REASONS = MappingProxyType(
     {
@@ -100,7 +103,7 @@ def respond(
     copied = _COPIED_IN_100 if status == 100 else _COPIED
     for name, line in zip(request.names, request.lines, strict=True):
         if name in copied:
-            if name == "to" and to_tag is not None and not _tagged(line):
+            if name == "to" and to_tag is not None and not _tagged(unfold(line)):
                 line = f"{line};tag={to_tag}"
             lines.append(line)
     lines.extend(f"{name}: {value}" for name, value in headers)
@@ -110,8 +113,8 @@ def respond(
 
 
 def _tagged(line: str) -> bool:
-    if "tag" not in line and "TAG" not in line and "Tag" not in line:
-        return False
-    bracket = line.rfind(">")
-    params = line[bracket + 1 :] if bracket >= 0 else line
-    return any(part.partition("=")[0].strip().lower() == "tag" for part in params.split(";")[1 if bracket < 0 else 0 :])
+    try:
+        return NameAddr.parse(line[line.index(":") + 1 :].strip(" \t")).tag is not None
+    except MalformedMessage:
+        # In a request we refuse as malformed; its sender must find its own To again.
+        return ";tag=" in line

@@ -25,7 +25,7 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.batch import Batch
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.mmsg import Datagrams, open_datagrams
-from nattrav.net.options import force_receive_buffer, open_udp
+from nattrav.net.options import IP_MTU_DISCOVER, IP_PMTUDISC_DONT, force_receive_buffer, open_udp
 from stun.admission import Admission, Limits
 from stun.behavior import Endpoint
 from stun.counters import Counters
@@ -48,6 +48,8 @@ _SLOW_PER_SECOND = 10_000
 """Requests the responder may answer per thread while plain ones have the fast path: bounds a flood of odd ones."""
 _STOP_CHECK = 1.0
 _RECEIVE_BUFFER = 8 << 20
+_NEVER_FRAGMENTED = 548
+_IP_PMTUDISC_PROBE = 3
 _SO_MEMINFO = 55
 _MEMINFO_DROPS = 8
 
@@ -59,8 +61,9 @@ class UdpServer:
         self, responder: Responder, limits: Limits, *, threads: int = 1, portable: bool = False, vectorised: bool = True
     ) -> None:
         self.responder = responder
-        self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(3)])
-        self._lock = threading.Lock()
+        self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(2)])
+        self.lock = threading.Lock()
+        """Held while `admission` is used."""
         self._portable = portable
         self._vectorised = vectorised
         self._count = threads
@@ -77,7 +80,7 @@ class UdpServer:
                 sockets = [self._open_one(e.local) for e in self.endpoints]
                 self._threads.append(
                     DataThread(
-                        number, self.responder, sockets, self.admission, self._lock, self._portable, self._vectorised
+                        number, self.responder, sockets, self.admission, self.lock, self._portable, self._vectorised
                     )
                 )
         except BaseException:
@@ -90,6 +93,7 @@ class UdpServer:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(local)) from error
         force_receive_buffer(sock, _RECEIVE_BUFFER)
+        _forbid_fragments(sock, True)
         return sock
 
     def _refuse_company(self) -> None:
@@ -130,6 +134,15 @@ class UdpServer:
     def overflows(self) -> int:
         """Datagrams the kernel dropped because nobody fetched them in time."""
         return sum(thread.overflows() for thread in self._threads)
+
+
+def _forbid_fragments(sock: socket.socket, forbid: bool) -> None:
+    """Set DF on what is sent: datagrams that are never fragmented need no IP identification, which is dear to pick.
+
+    Replies with PADDING are to be fragmented where the path is narrow, so they are sent without it.
+    """
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE if forbid else IP_PMTUDISC_DONT)
 
 
 class DataThread:
@@ -300,7 +313,12 @@ class DataThread:
                 out.put(slot, reply.data, reply.to)
                 leaving.setdefault(reply.at, []).append(slot)
         for place, slots in leaving.items():
+            large = bool((out.length[slots] > _NEVER_FRAGMENTED).any())
+            if large:
+                _forbid_fragments(self._datagrams[place].sock, False)
             self._datagrams[place].send(out, np.array(slots, np.intp))
+            if large:
+                _forbid_fragments(self._datagrams[place].sock, True)
 
     def _admit_guarded(self, source: TransportAddress, now: float) -> bool:
         with self._lock:

@@ -320,14 +320,14 @@ class TestLimits:
         assert it.figures(c).learned.latched
 
     def test_thoughts_of_a_batch_are_bounded(self) -> None:
-        it = Exchange(1024)
+        it = Exchange(2048)
         flows = [
             it.open(f"192.0.2.10:{20000 + n}", FlowSettings(Content.RTP, advertised=at(A), public=True))
-            for n in range(400)
+            for n in range(1500)
         ]
         it.batch(*[(flow, rtp(), at(STRANGER)) for flow in flows])
         full = sum(it.drops(flow).get(DropReason.QUEUE_FULL, 0) for flow in flows)
-        assert full == 400 - THOUGHTS_MAX
+        assert full == 1500 - THOUGHTS_MAX
 
     def test_packets_for_a_closed_flow_are_late(self, it: Exchange) -> None:
         a, b = it.pair(A, B)

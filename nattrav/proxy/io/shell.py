@@ -10,8 +10,9 @@ import trio
 
 from nattrav.net.clock import monotonic
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.effects import AskRelay, Close, Connect, Count, Drop, Effect, Log, Lookup, Record, Send
+from nattrav.proxy.effects import AskRelay, Close, Connect, Count, Drop, Effect, Log, Lookup, Observe, Record, Send
 from nattrav.proxy.io.relays import Relays
+from nattrav.proxy.meter import MessageMeter
 from nattrav.sip.transport.flow import FlowClosed, FlowOpened, Incoming, Kept, Malformed, Outgoing, SendFailed
 from nattrav.sip.transport.io.transports import Transports
 
@@ -30,6 +31,7 @@ class Shell:
         *,
         resolve: Resolve,
         count: Callable[..., None],
+        observe: Callable[..., None],
         log: Callable[[str, str, dict[str, Any]], None],
         record: Callable[[dict[str, Any]], None],
     ) -> None:
@@ -41,6 +43,8 @@ class Shell:
         self.sent = 0
         self._resolve = resolve
         self._count = count
+        self._observe = observe
+        self._meter = MessageMeter(count)
         self._log = log
         self._record = record
         self._nursery: trio.Nursery | None = None
@@ -53,6 +57,7 @@ class Shell:
             if isinstance(item, bytes):
                 if flow is not None:
                     self.received += 1
+                    self._meter.message("rx", flow.transport, item)
                     self._carry_out(core.receive(flow, item, now))
             elif isinstance(item, Kept):
                 continue
@@ -86,6 +91,7 @@ class Shell:
         for effect in effects:
             if isinstance(effect, Send):
                 outgoing.append(Outgoing(effect.flow, effect.data))
+                self._meter.message("tx", effect.flow.transport, effect.data)
             elif isinstance(effect, AskRelay):
                 if self.relays is None:
                     self._carry_out(self.core.relay_reply(effect.request, None, monotonic()))
@@ -93,8 +99,11 @@ class Shell:
                     self.relays.ask(effect.request, effect.command, effect.arguments, effect.call_id)
             elif isinstance(effect, Count):
                 self._count(effect.name, *effect.labels, by=effect.by)
+            elif isinstance(effect, Observe):
+                self._observe(effect.name, effect.value, *effect.labels)
             elif isinstance(effect, Connect):
                 outgoing.append(Outgoing(effect.target, effect.data, effect.branch))
+                self._meter.message("tx", effect.target.transport, effect.data)
             elif isinstance(effect, Drop):
                 key = (effect.flow.transport, effect.reason.value)
                 self.drops[key] = self.drops.get(key, 0) + 1

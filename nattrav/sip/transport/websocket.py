@@ -68,7 +68,8 @@ class _WebSocket:
                     keepalives += 1
                 if self._has_ended():
                     break
-        except (RemoteProtocolError, LocalProtocolError) as error:
+        except (RemoteProtocolError, LocalProtocolError, UnicodeError) as error:
+            # wsproto lets the decoding of a broken Host header field escape.
             self._fail(f"WebSocket: {error}")
             hint = getattr(error, "event_hint", None)
             if hint is not None and not self.established:

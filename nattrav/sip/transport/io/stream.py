@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import Protocol
 
@@ -212,11 +213,11 @@ async def connect(remote: TransportAddress, source: str | None) -> socket.socket
             sock.bind((source, 0))
         code = sock.connect_ex(remote)
         if code not in (0, errno.EINPROGRESS):
-            raise OSError(code, "connect")
+            raise OSError(code, os.strerror(code))
         await trio.lowlevel.wait_writable(sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            raise OSError(code, "connect")
+            raise OSError(code, os.strerror(code))
         prepare(sock)
     except BaseException:
         sock.close()

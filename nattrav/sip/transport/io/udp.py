@@ -1,19 +1,23 @@
-"""SIP over UDP: one receive call, one delivery and one send call per wake-up, whatever waits (RFC 3261 §18)."""
+"""SIP over UDP: under load one receive call, one delivery and one send call per wake-up (RFC 3261 §18)."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
 
-from nattrav.net.address import SOCKADDR_ROW, TransportAddress, from_sockaddr, to_sockaddr
+from nattrav.net.address import SOCKADDR_ROW, TransportAddress, canonical, from_sockaddr, to_sockaddr
 from nattrav.net.batch import Batch
 from nattrav.net.mmsg import open_datagrams
 from nattrav.net.options import Socket
 from nattrav.sip.transport.flow import Flow, listener_id
 
 MAX_PAYLOAD = 65507
+# Nothing waits, or ICMP's answer to an earlier datagram.
+_PASSING = (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 _SLOTS = 128
 _SLOT = 65536
+_FEW = 8
+"""Up to so many datagrams single calls cost less than the preparation of a batched one (measured)."""
 
 
 class UdpListener:
@@ -35,10 +39,29 @@ class UdpListener:
         self._out_peer = self._outgoing.peer.data.cast("B")
         self._out_length = self._outgoing.length.data
         self._out_peer_length = self._outgoing.peer_length.data
-        self._flows: dict[bytes, Flow] = {}
+        self._flows: dict[bytes | tuple[str, int], Flow] = {}
+        self._busy = False
 
     def receive(self) -> list[tuple[Flow, bytes]]:
-        """Take what waits, at most one batch."""
+        """Take what waits, at most one batch. While datagrams come one by one, plain calls are cheaper."""
+        if self._busy:
+            received = self._receive_batch()
+            self._busy = len(received) > 1
+            return received
+        received = []
+        try:
+            while len(received) < _FEW:
+                data, name = self.sock.recvfrom(_SLOT)
+                flow = self._flows.get(name)
+                received.append((self._new_flow(name) if flow is None else flow, data))
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+            return received
+        self._busy = True
+        return received + self._receive_batch()
+
+    def _receive_batch(self) -> list[tuple[Flow, bytes]]:
         incoming = self._incoming
         count = self._datagrams.receive(incoming)
         if count == 0:
@@ -54,24 +77,24 @@ class UdpListener:
             received.append((flow, bytes(data[start : start + length])))
         return received
 
-    def _new_flow(self, row: bytes) -> Flow:
+    def _new_flow(self, name: bytes | tuple[str, int]) -> Flow:
         # A cache only: flows are values, so forgetting all of them costs nothing but making them again.
         if len(self._flows) > 100_000:
             self._flows.clear()
-        flow = self._flows[row] = Flow("udp", self.id, self.local, from_sockaddr(row), 0)
+        remote = from_sockaddr(name) if isinstance(name, bytes) else TransportAddress(canonical(name[0]), name[1])
+        flow = self._flows[name] = Flow("udp", self.id, self.local, remote, 0)
         return flow
 
     def send(self, messages: Sequence[tuple[TransportAddress, bytes]]) -> list[int]:
         """Send datagrams; give the positions of those that the kernel refused."""
-        if len(messages) == 1:
-            return self._send_one(*messages[0])
+        if len(messages) <= _FEW:
+            return [place for place, (peer, data) in enumerate(messages) if not self._send_one(peer, data)]
         failed: list[int] = []
         for start in range(0, len(messages), _SLOTS):
-            failed += [start + position for position in self._send_some(messages[start : start + _SLOTS])]
-        self.refused += len(failed)
+            failed += [start + place for place in self._send_some(messages[start : start + _SLOTS])]
         return failed
 
-    def _send_one(self, peer: TransportAddress, data: bytes) -> list[int]:
+    def _send_one(self, peer: TransportAddress, data: bytes) -> bool:
         for _ in range(2):
             try:
                 self.sock.sendto(data, peer)
@@ -80,9 +103,9 @@ class UdpListener:
                 if error.errno == errno.ECONNREFUSED:
                     continue
                 break
-            return []
+            return True
         self.refused += 1
-        return [0]
+        return False
 
     def _send_some(self, messages: Sequence[tuple[TransportAddress, bytes]]) -> list[int]:
         slot = 0
@@ -90,6 +113,7 @@ class UdpListener:
         for position, (peer, data) in enumerate(messages):
             size = len(data)
             if size > MAX_PAYLOAD or peer.family != self.sock.family:
+                self.refused += 1
                 failed.append(position)
                 continue
             raw = to_sockaddr(peer)
