@@ -30,6 +30,8 @@ from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
+from nattrav.proxy.hooks import Hooks
+from nattrav.proxy.io import hooks_file
 from nattrav.proxy.io.relays import RelayAddress, Relays
 from nattrav.proxy.io.shell import Shell, resolve_address
 from nattrav.proxy.io.users import UserFile, UsersUnusable
@@ -244,6 +246,22 @@ def load_accounts(core: Proxy, users: UserFile) -> None:
     core.accounts.replace([*configured(settings.users, settings.realm), *stored])
 
 
+def load_hooks(core: Proxy, sip: SipSection, runtime: Runtime) -> None:
+    """Give the core the operator's functions; StartRefused when their file cannot be loaded."""
+    core.parts.utc_offset = float(clock.local_offset())
+    if sip.hooks is None:
+        return
+    try:
+        functions = hooks_file.load(Path(sip.hooks))
+    except hooks_file.HooksUnusable as unusable:
+        raise StartRefused(f"[sip] hooks: {unusable}; correct the file or leave the key out") from None
+    core.parts.hooks = Hooks(
+        functions,
+        hooks_file.ProcessorTime(),
+        lambda name, problem: runtime.log.error("hook failed", hook=name, problem=problem),
+    )
+
+
 def _warn_of_open_registrar(config: Configuration, runtime: Runtime, users: int) -> None:
     registrar = config.sip.registrar
     if config.sip.mode == "edge":
@@ -280,6 +298,7 @@ async def serve(
         location=location_service(sip, journal),
     )
     load_accounts(core, users)
+    load_hooks(core, sip, runtime)
     core.restore(clock.monotonic())
     records = CallRecords(
         Path(sip.cdr_file) if sip.cdr_file else state / "cdr.jsonl",
