@@ -20,6 +20,7 @@ from nattrav.config.sip import DEFAULT_PORTS, SipSection, User, parse_listen
 from nattrav.control.ng.io.unix import auto_path
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.location.io.sqlite import SqliteJournal, StoreUnusable
@@ -33,11 +34,13 @@ from nattrav.proxy.core import Proxy, location_limits
 from nattrav.proxy.hooks import Hooks
 from nattrav.proxy.io import hooks_file
 from nattrav.proxy.io.relays import RelayAddress, Relays
-from nattrav.proxy.io.shell import Shell, resolve_address
+from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.io.users import UserFile, UsersUnusable
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
+from nattrav.sip.resolve import Abilities
 from nattrav.sip.transport.flow import Flow, listener_id
+from nattrav.sip.transport.io.resolver import NameService
 from nattrav.sip.transport.io.transports import StunAnswerer, Transports
 from stun.behavior import Endpoint
 from stun.responder import Answer, Policy, Responder
@@ -110,6 +113,14 @@ def _open_stream(address: TransportAddress) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def reachable(bound: Iterable[Bound]) -> Abilities:
+    """What next hops may be: transports we listen on (UDP first, as RFC 3263 §4.1 has it) and their families."""
+    listeners = [one.listener for one in bound]
+    transports = tuple(name for name in DEFAULT_PORTS if any(one.transport == name for one in listeners))
+    families = tuple(sorted({6 if ":" in one.bound.host else 4 for one in listeners}))
+    return Abilities(transports, families)
 
 
 def token_secret(path: Path) -> bytes:
@@ -308,15 +319,17 @@ async def serve(
     def log(level: str, event: str, facts: dict[str, Any]) -> None:
         getattr(runtime.log, level)(event, **facts)
 
+    tls = tls_contexts(sip.tls, {one.listener.transport for one in bound})
+    names = NameService(reachable(bound))
     shell = Shell(
         core,
-        resolve=resolve_address,
+        resolve=names.next_hops,
         count=runtime.samples.inc,
         observe=runtime.samples.observe,
         log=log,
         record=records.add,
     )
-    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]))
+    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -354,6 +367,7 @@ async def serve(
         nursery.start_soon(records.run)
         nursery.start_soon(reap_silent_calls)
         nursery.start_soon(watch_users)
+        nursery.start_soon(watch_certificates, tls, runtime)
         task_status.started(
             [
                 runtime.listening(
