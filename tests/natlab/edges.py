@@ -110,8 +110,8 @@ probe = false
         self.program.wait_listening("tcp", 8080, STARTING_SECONDS)
         deadline = time.monotonic() + STARTING_SECONDS
         while not within(self.laboratory.bundle.namespace.name, _ready):
-            if time.monotonic() > deadline:
-                raise LaboratoryFault(f"nattrav run is not ready after {STARTING_SECONDS} s:\n{self.log()}")
+            if self.program.process.poll() is not None or time.monotonic() > deadline:
+                raise LaboratoryFault(f"nattrav run does not become ready:\n{self.log()}")
             time.sleep(0.05)
 
     @property
