@@ -1,4 +1,4 @@
-"""NAT classes in the laboratory: our probe, the server's record and foreign clients agree; so does our probe on coturn."""
+"""Foreign clients and our own probe give the class of each NAT kind; the server-side record agrees."""
 
 from __future__ import annotations
 
