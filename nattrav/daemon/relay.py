@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 from ipaddress import ip_network
-from pathlib import Path
 
 import trio
 
@@ -20,6 +19,7 @@ from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
 from nattrav.daemon.relay_verbs import RelayVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.daemon.shared_key import shared_key
 from nattrav.net import clock
 from relay.effects import Effect, SessionClosed, Warned
 from relay.engine import Engine
@@ -95,7 +95,7 @@ class RelayService:
         server = Server(
             self.handler,
             allow=[ip_network(text) for text in control.allow],
-            key=_shared_key(control.shared_key_file),
+            key=shared_key(control.shared_key_file),
         )
         service = NgService(
             server,
@@ -126,6 +126,8 @@ class RelayService:
 
     def after_requests(self) -> None:
         """Carry out what requests left behind."""
+        for word in self.handler.take_unknown():
+            self.runtime.log.info("ng option is not known here, ignored", word=word)
         self._carry_out(self.engine.take_effects())
 
     def _media(self) -> list[Listening]:
@@ -180,17 +182,3 @@ class RelayService:
                     )
                 case Warned(call_id, text):
                     self.runtime.log.warning(text, call_id=call_id)
-
-
-def _shared_key(path: str) -> bytes | None:
-    if not path:
-        return None
-    try:
-        key = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise StartRefused(
-            f"[control] shared_key_file {path}: {error.strerror}; make it readable or leave the key empty"
-        ) from None
-    if len(key) < 16:
-        raise StartRefused(f"[control] shared_key_file {path} holds less than 16 octets; write a longer secret")
-    return key
