@@ -14,7 +14,5 @@ NEVER = 1_000_000
 
 
 def no_long_pauses() -> None:
-    """Set what exists now aside for good, and stop full collections."""
-    gc.collect()
-    gc.freeze()
+    """Stop full collections; young objects are searched as before."""
     gc.set_threshold(YOUNG, MIDDLE, NEVER)
