@@ -27,6 +27,9 @@ THOUGHTS_MAX = 1024
 THOUGHTS_PER_FLOW = 8
 """As many of one flow, so that a flood on one cannot keep another from learning."""
 
+REPORTS_MAX = 4
+"""RTCP packets of one batch whose reports are read."""
+
 Rows = NDArray[np.intp]
 Lengths = NDArray[np.int32]
 
@@ -66,7 +69,10 @@ class Steer:
         np.logical_and(passes, table.accept[slots] & kinds, out=passes)
         if self.tally.limited:
             passes &= (table.flags[slots] & Flag.LIMITED) == 0
-        routes = (slots << 1) + (kinds == _RTCP)
+        is_rtcp = kinds == _RTCP
+        routes = (slots << 1) + is_rtcp
+        if np.count_nonzero(is_rtcp):
+            self._read_reports(np.flatnonzero(is_rtcp & passes), slots, frames, lengths, now)
         if np.count_nonzero(passes) == len(slots):
             self.tally.note(routes, frames, lengths, now, forwarded=True)
             return Departures(routes, frames, lengths)
@@ -84,6 +90,12 @@ class Steer:
         self.tally.settle()
         if self.tally.limited:
             self.tally.ease(now)
+
+    def _read_reports(self, chosen: Rows, slots: Rows, frames: Rows, lengths: Lengths, now: float) -> None:
+        """Read a sample of the RTCP that passes."""
+        for index in chosen[:REPORTS_MAX].tolist():
+            payload = self._frames.payload(int(frames[index]), int(lengths[index]))
+            self._crossbar.read_report(int(slots[index]), payload, now)
 
     def _expected(self, slots: Rows, frames: Rows) -> NDArray[np.bool_]:
         """Which datagrams come from the source their flow expects."""

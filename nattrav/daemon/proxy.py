@@ -20,6 +20,7 @@ from nattrav.config.sip import DEFAULT_PORTS, SipSection, User, parse_listen
 from nattrav.control.ng.io.unix import auto_path
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.shared_key import shared_key
@@ -31,12 +32,16 @@ from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
+from nattrav.proxy.hooks import Hooks
+from nattrav.proxy.io import hooks_file
 from nattrav.proxy.io.relays import RelayAddress, Relays
-from nattrav.proxy.io.shell import Shell, resolve_address
+from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.io.users import UserFile, UsersUnusable
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
+from nattrav.sip.resolve import Abilities
 from nattrav.sip.transport.flow import Flow, listener_id
+from nattrav.sip.transport.io.resolver import NameService
 from nattrav.sip.transport.io.transports import StunAnswerer, Transports
 from stun.behavior import Endpoint
 from stun.responder import Answer, Policy, Responder
@@ -109,6 +114,14 @@ def _open_stream(address: TransportAddress) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def reachable(bound: Iterable[Bound]) -> Abilities:
+    """What next hops may be: transports we listen on (UDP first, as RFC 3263 §4.1 has it) and their families."""
+    listeners = [one.listener for one in bound]
+    transports = tuple(name for name in DEFAULT_PORTS if any(one.transport == name for one in listeners))
+    families = tuple(sorted({6 if ":" in one.bound.host else 4 for one in listeners}))
+    return Abilities(transports, families)
 
 
 def token_secret(path: Path) -> bytes:
@@ -245,6 +258,22 @@ def load_accounts(core: Proxy, users: UserFile) -> None:
     core.accounts.replace([*configured(settings.users, settings.realm), *stored])
 
 
+def load_hooks(core: Proxy, sip: SipSection, runtime: Runtime) -> None:
+    """Give the core the operator's functions; StartRefused when their file cannot be loaded."""
+    core.parts.utc_offset = float(clock.local_offset())
+    if sip.hooks is None:
+        return
+    try:
+        functions = hooks_file.load(Path(sip.hooks))
+    except hooks_file.HooksUnusable as unusable:
+        raise StartRefused(f"[sip] hooks: {unusable}; correct the file or leave the key out") from None
+    core.parts.hooks = Hooks(
+        functions,
+        hooks_file.ProcessorTime(),
+        lambda name, problem: runtime.log.error("hook failed", hook=name, problem=problem),
+    )
+
+
 def _warn_of_open_registrar(config: Configuration, runtime: Runtime, users: int) -> None:
     registrar = config.sip.registrar
     if config.sip.mode == "edge":
@@ -281,6 +310,7 @@ async def serve(
         location=location_service(sip, journal),
     )
     load_accounts(core, users)
+    load_hooks(core, sip, runtime)
     core.restore(clock.monotonic())
     records = CallRecords(
         Path(sip.cdr_file) if sip.cdr_file else state / "cdr.jsonl",
@@ -290,15 +320,17 @@ async def serve(
     def log(level: str, event: str, facts: dict[str, Any]) -> None:
         getattr(runtime.log, level)(event, **facts)
 
+    tls = tls_contexts(sip.tls, {one.listener.transport for one in bound})
+    names = NameService(reachable(bound))
     shell = Shell(
         core,
-        resolve=resolve_address,
+        resolve=names.next_hops,
         count=runtime.samples.inc,
         observe=runtime.samples.observe,
         log=log,
         record=records.add,
     )
-    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]))
+    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -337,6 +369,7 @@ async def serve(
         nursery.start_soon(records.run)
         nursery.start_soon(reap_silent_calls)
         nursery.start_soon(watch_users)
+        nursery.start_soon(watch_certificates, tls, runtime)
         task_status.started(
             [
                 runtime.listening(

@@ -10,6 +10,7 @@ from nattrav.proxy.best_response import best, with_all_challenges
 from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
+from nattrav.proxy.hooks import ResponseView
 from nattrav.proxy.media import Side, sdp_of
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.quirks import PLAIN
@@ -172,8 +173,9 @@ class ResponseContext:
 
     def _unanswered_by_all(self, now: float) -> None:
         """A request other than INVITE got no answer anywhere: say nothing, its sender has timed out too (RFC 4320)."""
-        self._ended(408, now)
-        if not self.branches:
+        if self.branches:
+            self._ended(408, now)
+        else:
             self.answer_myself(503, now)
 
     def _relays(self, call: Call, hop: Hop) -> bool:
@@ -344,6 +346,8 @@ class ResponseContext:
                 return
         elif status == 430 and self._fail_over(branch, now):
             return
+        if 300 <= status < 400 and self._follow(response, now):
+            return
         self.failures.append(response)
         if status >= 600:
             self.groups.clear()
@@ -351,6 +355,17 @@ class ResponseContext:
                 if not other.ended:
                     self._cancel(other, now)
         self._settle(now)
+
+    def _follow(self, response: Response, now: float) -> bool:
+        """Recurse on the Contacts of a 3xx that lie inside our own domains, when that is wanted (R11)."""
+        if not self.rooms.parts.sip.recurse or self.request is None or self.done or self.cancelled:
+            return False
+        hops = self.rooms.routing.redirected(response, self.routes, self.sender, now)
+        if not hops:
+            return False
+        self.groups[:0] = in_groups(hops)
+        self._settle(now)
+        return True
 
     def _fail_over(self, branch: Branch, now: float) -> bool:
         """Try the next destination of a branch with a new branch (R9)."""
@@ -501,6 +516,10 @@ class ResponseContext:
         if status >= 300:
             self.done = True
         first_final = status >= 200 and not self.server.final
+        hooks = self.rooms.parts.hooks
+        if first_final and hooks.has("on_response"):
+            upstream = None if self.call is None else self.call.upstream
+            hooks.call("on_response", ResponseView(self.method, status, response.reason, response.call_id, upstream))
         self.server.respond(status, data, now)
         if first_final:
             self._ended(status, now)

@@ -266,6 +266,8 @@ class Calls:
         self._meter(call, now)
         record = self.record(call)
         self._parts.out.append(Record(record))
+        if self._parts.hooks.has("on_call_end"):
+            self._parts.hooks.call("on_call_end", record)
         if call.answered is None and cause != "admin":
             self.missed.append(record)
         if self._parts.sip.history:

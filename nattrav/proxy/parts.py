@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
 from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Log, Observe
 from nattrav.proxy.flow_token import TokenSigner
+from nattrav.proxy.hooks import NO_HOOKS
 from nattrav.proxy.listener import Listener, Listeners
 from nattrav.proxy.nat import NatTests
 from nattrav.proxy.quirks import Quirks, rule_from
@@ -53,6 +54,9 @@ class Parts:
         self.signer = TokenSigner(token_secrets, settings.realm)
         self.randomness = randomness
         self.wall_offset = wall_offset
+        self.utc_offset = 0.0
+        """Local time minus UTC in seconds, for hooks that know office hours."""
+        self.hooks = NO_HOOKS
         self.out: list[Effect] = []
         self.timers = Timers()
         values = settings.sip.timers

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
 from nattrav.net.address import TransportAddress, canonical, is_literal
 from nattrav.proxy.accounts import Accounts
 from nattrav.proxy.flow_token import FlowToken, ForgedToken, TokenKind
+from nattrav.proxy.hooks import Route
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.nat import NO_NAT, NatVerdict
 from nattrav.proxy.parts import Parts
@@ -16,7 +17,7 @@ from nattrav.proxy.quirks import PLAIN, Treatment
 from nattrav.proxy.upstreams import Upstreams, UpstreamState
 from nattrav.proxy.validate import Refused
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.message import Request
+from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow, Target
 from nattrav.sip.uri import SipUri
 
@@ -192,8 +193,44 @@ class Routing:
             return Refused(403, "R4")
         return [self._toward(uri, routes, sender)]
 
+    def chosen(
+        self, request: Request, routes: RouteSet, sender: Sender, decision: Route, now: float
+    ) -> list[Hop] | Refused:
+        """Follow an operator's hook: other upstreams, another number, or both."""
+        try:
+            uri = SipUri.parse(routes.request_uri)
+        except MalformedMessage as fault:
+            return Refused(fault.status, "hook")
+        if decision.number is not None:
+            uri = uri.replace(user=decision.number)
+            routes.request_uri = uri.text
+        if not decision.upstreams:
+            return self._inside(uri, routes, sender, now)
+        named = {state.name: state for state in self._upstreams.all}
+        found = [named[name] for name in decision.upstreams if name in named]
+        usable = [state for state in found if state.usable(now)]
+        return self._to_upstreams(usable or found, routes, sender)
+
+    def redirected(self, response: Response, routes: RouteSet, sender: Sender, now: float) -> list[Hop]:
+        """Give the destinations of a 3xx, strangers left out."""
+        hops: list[Hop] = []
+        try:
+            contacts = response.contacts
+            uris = [] if contacts == "*" else [one.sip_uri for one in contacts]
+        except MalformedMessage:
+            return []
+        for uri in uris[:10]:
+            if self._parts.is_ours(uri.host, uri.port, uri.transport):
+                found = self._inside(uri, replace(routes, request_uri=uri.text), sender, now)
+                if not isinstance(found, Refused):
+                    hops += found
+        return hops
+
     def _inside(self, uri: SipUri, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
         if uri.user is None:
+            found = self._upstreams.for_number("", now, exclude=sender.upstream)
+            if found and sender.authorised and uri.host.lower() in self._parts.domains:
+                return self._to_upstreams(found, routes, sender)
             return Refused(404, "R3")
         aor = self.aor(uri)
         bound = self._location.lookup(aor, self._parts.wall(now))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
 
@@ -146,17 +145,3 @@ class Shell:
                 deadlines.append(self.relays.next_timeout())
             wait = min((at - now for at in deadlines if at is not None), default=LONGEST)
             await trio.sleep(min(max(wait, SHORTEST), LONGEST))
-
-
-async def resolve_address(uri: str) -> list[tuple[str, tuple[str, int], str | None]]:
-    """Find A and AAAA records of a URI's host; an empty list when there are none."""
-    from nattrav.sip.uri import DEFAULT_PORTS, SipUri
-
-    parsed = SipUri.parse(uri)
-    transport = parsed.transport or ("tls" if parsed.secure else "udp")
-    port = parsed.port or DEFAULT_PORTS.get(transport, 5060)
-    try:
-        found = await trio.socket.getaddrinfo(parsed.host, port, type=socket.SOCK_DGRAM)
-    except OSError:
-        return []
-    return [(transport, (str(entry[4][0]), port), parsed.host) for entry in found]

@@ -13,9 +13,11 @@ import dns.resolver
 import trio
 
 from nattrav.net.clock import monotonic
+from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.resolve import (
     Abilities,
     Answer,
+    DeadDestinations,
     DnsCache,
     Hops,
     Naptr,
@@ -24,7 +26,9 @@ from nattrav.sip.resolve import (
     Srv,
     Wanted,
     plan,
+    wanted_by_uri,
 )
+from nattrav.sip.uri import SipUri
 
 _NEGATIVE_TTL = 60.0
 _FAILURE_TTL = 10.0
@@ -50,6 +54,7 @@ class NameService:
     ) -> None:
         self.abilities = abilities
         self.cache = DnsCache()
+        self.dead = DeadDestinations()
         self._clock = clock
         self._random = SystemRandom().random
         self._running: dict[Question, trio.Event] = {}
@@ -76,6 +81,19 @@ class NameService:
                 for question in found.questions:
                     nursery.start_soon(self._ask, question)
         return Hops((), "answers expire faster than they come")
+
+    async def next_hops(self, uri: str) -> list[tuple[str, tuple[str, int], str | None]]:
+        """Find the next hops of a SIP URI as (transport, address, name on the certificate), those known dead last.
+
+        Empty when there are none, or when the URI is none.
+        """
+        try:
+            wanted = wanted_by_uri(SipUri.parse(uri))
+        except MalformedMessage:
+            return []
+        hops = await self.resolve(wanted)
+        targets = self.dead.living_first(hops.targets, self._clock())
+        return [(target.transport, target.remote, target.server_name) for target in targets]
 
     async def _ask(self, question: Question) -> None:
         running = self._running.get(question)
