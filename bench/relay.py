@@ -1,338 +1,223 @@
-"""The relay beside its peers: CPU per packet, loss, added delay, memory; same traffic, alternating runs, one core each.
+"""The relay beside its peers: CPU per packet, loss, added delay, memory, set-up; same traffic, alternating, one core.
 
-Two network namespaces with a veth pair between them: the generator in one, the relay under test in the other. What
-comes back is dropped at the generator's interface after it was counted.
+`python -m bench relay [--quick]`. Needs root (network namespaces), cc, and for the comparison Debian's rtpengine.
+Raw frames come from `generator.c`; the yardstick in C is `epoll_relay.c`; `relay_rig.py` starts everything.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
+import shutil
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-ROOT = Path(__file__).parent.parent
-HERE = Path(__file__).parent
-BUILD = ROOT / ".build"
-FAR, NEAR = "plbenchg", "plbenchr"
-FAR_DEVICE, NEAR_DEVICE = "plbg0", "plbr0"
-RELAY_IP, FAR_IP = "10.77.0.2", "10.77.0.1"
-PARTY_IPS = ("10.77.1.1", "10.77.1.2")
-NOBODY = "02:00:00:00:77:77"
-FIRST_PORT = 20480
-GENERATOR_CPU, RELAY_CPU = 0, 1
-
-Row = dict[str, Any]
-
-
-def run_command(*command: str, **options: Any) -> str:
-    """Run a command that must succeed; give its output."""
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
-
-
-def in_namespace(namespace: str, *command: str) -> list[str]:
-    """Give a command that runs inside a namespace."""
-    return ["ip", "netns", "exec", namespace, *command]
-
-
-def build() -> None:
-    """Compile the generator and the C relay."""
-    BUILD.mkdir(exist_ok=True)
-    for name in ("generator", "epoll_relay"):
-        source, program = HERE / f"{name}.c", BUILD / name
-        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-            run_command("cc", "-O2", "-o", str(program), str(source), "-lpthread")
-
-
-@contextlib.contextmanager
-def network() -> Iterator[None]:
-    """Two namespaces joined by a veth pair.
-
-    Party addresses exist only as neighbours with a MAC address that nobody has: what is sent to them is counted by the
-    generator's interface, seen by packet sockets, and dropped before anything else looks at it.
-    """
-    remove_network()
-    try:
-        for namespace in (FAR, NEAR):
-            run_command("ip", "netns", "add", namespace)
-            run_command("ip", "-n", namespace, "link", "set", "lo", "up")
-        run_command(
-            *("ip", "link", "add", FAR_DEVICE, "netns", FAR, "type", "veth"),
-            *("peer", "name", NEAR_DEVICE, "netns", NEAR),
-        )
-        for namespace, device, address in ((FAR, FAR_DEVICE, FAR_IP), (NEAR, NEAR_DEVICE, RELAY_IP)):
-            run_command("ip", "-n", namespace, "addr", "add", f"{address}/16", "dev", device)
-            run_command("ip", "-n", namespace, "link", "set", device, "up", "txqueuelen", "10000")
-        for party in PARTY_IPS:
-            run_command(*("ip", "-n", NEAR, "neigh", "add", party, "lladdr", NOBODY, "dev", NEAR_DEVICE))
-        yield
-    finally:
-        remove_network()
-
-
-def remove_network() -> None:
-    """Remove what `network` makes, also after an earlier run that was killed."""
-    for namespace in (FAR, NEAR):
-        subprocess.run(["ip", "netns", "del", namespace], capture_output=True)
-
-
-def mac_of(namespace: str, device: str) -> str:
-    """Read an interface's MAC address."""
-    shown = json.loads(run_command("ip", "-n", namespace, "-j", "link", "show", device))
-    address: str = shown[0]["address"]
-    return address
-
-
-@dataclass
-class Relay:
-    """A program under test: how to start it, and the relay port each party's packets go to."""
-
-    name: str
-    process: subprocess.Popen[str]
-    ports: list[tuple[int, int]]
-    idle_memory: int = 0
-    stop: Callable[[], None] = field(default=lambda: None)
-
-    def cpu(self) -> float:
-        """CPU seconds of all threads so far."""
-        total = 0
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-        return total / 1e9
-
-    def memory(self) -> int:
-        """Resident bytes."""
-        return resident(self.process.pid)
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory a process has resident."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def parties(sessions: int) -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    """Where each session's two parties are."""
-    return [((PARTY_IPS[0], FIRST_PORT + 2 * n), (PARTY_IPS[1], FIRST_PORT + 2 * n)) for n in range(sessions)]
-
-
-def start(command: list[str], cpus: set[int]) -> subprocess.Popen[str]:
-    """Start a relay in its namespace, bound to processors."""
-    return subprocess.Popen(
-        in_namespace(NEAR, "taskset", "-c", ",".join(map(str, sorted(cpus))), *command),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=raise_descriptor_limit,
-    )
-
-
-def raise_descriptor_limit() -> None:
-    """Let the relay open as many sockets as the system allows."""
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def by_lines(name: str, command: list[str], sessions: int, cpus: set[int], terminator: str = "end\n") -> Relay:
-    """Start a relay that reads its flows from standard input."""
-    process = start(command, cpus)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    time.sleep(0.8)
-    idle = resident(process.pid)
-    lines = "".join(f"{a[0]} {a[1]} {b[0]} {b[1]}\n" for a, b in parties(sessions))
-    process.stdin.write(lines + terminator)
-    process.stdin.flush()
-    ports = []
-    for line in process.stdout:
-        if line == "ready\n":
-            break
-        first, second = line.split()
-        ports.append((int(first), int(second)))
-    if len(ports) != sessions:
-        process.kill()
-        raise RuntimeError(f"{name} opened {len(ports)} of {sessions} sessions")
-    return Relay(name, process, ports, idle, lambda: end(process))
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """Stop a relay."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
-
-
-def ours(backend: str, sessions: int, *, threads: int = 1, coalesce: str = "") -> Relay:
-    """Our data plane, driven directly."""
-    cpus = {RELAY_CPU} if threads == 1 else {GENERATOR_CPU, RELAY_CPU}
-    command = [sys.executable, "-m", "bench.relay_direct", RELAY_IP, backend, str(threads)]
-    if coalesce:
-        command.append(coalesce)
-    return by_lines(f"nattrav {backend}", command, sessions, cpus)
-
-
-def bare_c(sessions: int) -> Relay:
-    """The plain epoll relay in C."""
-    return by_lines("bare C epoll", [str(BUILD / "epoll_relay"), RELAY_IP], sessions, {RELAY_CPU}, "end x\n")
-
-
-SDP = (
-    "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
-    "m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n"
+from bench.relay_rig import (
+    CONTROL,
+    RELAY_IP,
+    Caller,
+    Relay,
+    Row,
+    bare_c,
+    build,
+    direct,
+    legs_possible,
+    measure,
+    network,
+    ours,
+    parties,
+    rtpengine,
 )
 
-
-def bencoded(value: Any) -> bytes:
-    """Encode what ng carries."""
-    if isinstance(value, bytes):
-        return b"%d:%s" % (len(value), value)
-    if isinstance(value, str):
-        return bencoded(value.encode())
-    if isinstance(value, int):
-        return b"i%de" % value
-    if isinstance(value, list):
-        return b"l" + b"".join(map(bencoded, value)) + b"e"
-    return b"d" + b"".join(bencoded(key) + bencoded(item) for key, item in sorted(value.items())) + b"e"
+Start = Callable[[int], Relay]
+REFERENCE = "rtpengine"
 
 
-def media_port(reply: bytes) -> int:
-    """Find the port of the first media line in a reply's SDP."""
-    for line in reply.split(b"\n"):
-        if line.startswith(b"m=audio "):
-            return int(line.split()[1])
-    raise RuntimeError(f"no media line in {reply[:200]!r}")
-
-
-def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
-    """Debian's rtpengine without its kernel module, set up over ng."""
-    cpus = {RELAY_CPU} if threads == 1 else {GENERATOR_CPU, RELAY_CPU}
-    control = 2223
-    process = start(
-        [
-            *("rtpengine", "--table=-1", f"--interface={RELAY_IP}", f"--listen-ng={RELAY_IP}:{control}"),
-            *("--port-min=1024", "--port-max=65535", f"--num-threads={threads}", "--foreground", "--log-level=1"),
-            *("--timeout=3600", "--silent-timeout=3600", "--offer-timeout=3600", "--log-stderr"),
-        ],
-        cpus,
-    )
-    time.sleep(1.0)
-    idle = resident(process.pid)
-    return Relay("rtpengine", process, over_ng((RELAY_IP, control), sessions), idle, lambda: end(process))
-
-
-def over_ng(control: tuple[str, int], sessions: int) -> list[tuple[int, int]]:
-    """Set sessions up by offer and answer; give the ports that the two parties send to."""
-    # The asking process lives outside the namespace: only its socket is made inside.
-    code = (
-        "import socket,sys\n"
-        "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n"
-        "s.settimeout(5)\n"
-        f"s.connect({control!r})\n"
-        "while True:\n"
-        "    n=sys.stdin.buffer.read(4)\n"
-        "    if not n: break\n"
-        "    s.send(sys.stdin.buffer.read(int.from_bytes(n,'big')))\n"
-        "    r=s.recv(65536)\n"
-        "    sys.stdout.buffer.write(len(r).to_bytes(4,'big')+r)\n"
-        "    sys.stdout.buffer.flush()\n"
-    )
-    agent = subprocess.Popen(
-        in_namespace(NEAR, sys.executable, "-c", code), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert agent.stdin is not None
-    assert agent.stdout is not None
-
-    def ask(number: int, command: dict[str, Any]) -> bytes:
-        request = b"%d_%d " % (os.getpid(), number) + bencoded(command)
-        agent.stdin.write(len(request).to_bytes(4, "big") + request)
-        agent.stdin.flush()
-        return agent.stdout.read(int.from_bytes(agent.stdout.read(4), "big"))
-
-    ports = []
-    for number, (a, b) in enumerate(parties(sessions)):
-        call = {"call-id": f"bench-{number}", "from-tag": f"a{number}", "ICE": "remove", "replace": ["origin"]}
-        offer = {"command": "offer", "sdp": SDP.format(host=a[0], port=a[1]), **call}
-        towards_b = media_port(ask(2 * number, offer))
-        answer = {"command": "answer", "to-tag": f"b{number}", "sdp": SDP.format(host=b[0], port=b[1]), **call}
-        towards_a = media_port(ask(2 * number + 1, answer))
-        ports.append((towards_a, towards_b))
-    agent.stdin.close()
-    agent.wait()
-    agent.stdout.close()
-    return ports
-
-
-def received(pid: int) -> int:
-    """Packets that came back to the generator's interface."""
-    for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines():
-        name, _, numbers = line.partition(":")
-        if name.strip() == FAR_DEVICE:
-            return int(numbers.split()[1])
-    raise RuntimeError("no such interface")
-
-
-def measure(relay: Relay, rate: int, seconds: float, *, warm: float = 1.0) -> Row:
-    """Send at a rate (0 = all that is possible) and weigh what the relay made of it."""
-    flows = []
-    for (a, b), (for_a, for_b) in zip(parties(len(relay.ports)), relay.ports, strict=True):
-        flows += [f"{a[0]} {a[1]} {for_a}", f"{b[0]} {b[1]} {for_b}"]
-    with subprocess.Popen(in_namespace(FAR, "sleep", "600")) as witness:
-        try:
-            return weigh(relay, flows, rate, seconds, warm, witness.pid)
-        finally:
-            witness.kill()
-
-
-def weigh(relay: Relay, flows: list[str], rate: int, seconds: float, warm: float, witness: int) -> Row:
-    """Run the generator over `flows`; `witness` is a process in the generator's namespace."""
-    command = [
-        *("taskset", "-c", str(GENERATOR_CPU), str(BUILD / "generator"), FAR_DEVICE, mac_of(FAR, FAR_DEVICE)),
-        *(mac_of(NEAR, NEAR_DEVICE), RELAY_IP, str(len(flows)), str(rate), str(warm + seconds + 0.2)),
-    ]
-    before = received(witness)
-    with subprocess.Popen(
-        in_namespace(FAR, *command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as generator:
-        assert generator.stdin is not None
-        assert generator.stdout is not None
-        generator.stdin.write("\n".join(flows) + "\n")
-        generator.stdin.close()
-        time.sleep(warm)
-        start_packets, start_cpu, start_time = received(witness), relay.cpu(), time.monotonic()
-        time.sleep(seconds)
-        end_packets, end_cpu, end_time = received(witness), relay.cpu(), time.monotonic()
-        told = json.loads(generator.stdout.read())
-    packets, cpu, took = end_packets - start_packets, end_cpu - start_cpu, end_time - start_time
-    return {
-        "relay": relay.name,
-        "legs": len(flows),
-        "offered": round(told["sent"] / told["seconds"]),
-        "rate": round(packets / took),
-        "cpu": round(cpu / took, 3),
-        "us_per_packet": round(cpu / packets * 1e6, 3) if packets else None,
-        "packets_per_cpu_second": round(packets / cpu) if cpu else None,
-        "loss": round(max(0.0, 1 - (received(witness) - before) / told["sent"]), 5),
-        "p50_us": told["p50"],
-        "p99_us": told["p99"],
+def contenders() -> dict[str, Start]:
+    """Relays by name: how to start each with a number of sessions."""
+    found: dict[str, Start] = {
+        "nattrav io_uring": lambda sessions: ours("io_uring", sessions),
+        "nattrav portable": lambda sessions: ours("portable", sessions),
+        "bare C epoll": bare_c,
     }
+    if shutil.which("rtpengine"):
+        found[REFERENCE] = rtpengine
+    return found
+
+
+def run(quick: bool) -> list[Row]:
+    """Measure everything; rows for the report."""
+    missing = [name for name in ("ip", "taskset", "cc") if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        print(f"relay: left out, needs root and {', '.join(missing) or 'network namespaces'}", file=sys.stderr)
+        return []
+    build()
+    rows: list[Row] = []
+    with network():
+        seconds, rounds = (1.5, 1) if quick else (2.5, 3)
+        rows += side_by_side(2000, (10_000, 50_000, 0), seconds, rounds)
+        # Each leg has a socket for RTCP too; the data plane alone, below, needs none.
+        rows += side_by_side(legs_possible(2), (50_000, 0), seconds, 1 if quick else 2)
+        rows += by_legs(seconds, rounds)
+        rows += by_threads(seconds, rounds)
+        rows += at_rest()
+        rows += set_up(200 if quick else 1000)
+    return rows
+
+
+def side_by_side(legs: int, rates: tuple[int, ...], seconds: float, rounds: int) -> list[Row]:
+    """Every relay at every rate, in turns."""
+    samples: dict[tuple[str, int], list[Row]] = {}
+    memory: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, begin in contenders().items():
+            relay = begin(legs // 2)
+            try:
+                memory[name] = (relay.full_memory - relay.idle_memory) / len(relay.ports) / 1024
+                settle(relay)
+                for rate in rates:
+                    samples.setdefault((name, rate), []).append(measure(relay, rate, seconds))
+            finally:
+                relay.stop()
+            progress(f"{legs} legs, {name}: {samples[name, rates[-1]][-1]}")
+    rows = []
+    for rate in rates:
+        reference = middle(samples.get((REFERENCE, rate), []), "us_per_packet")
+        for name in contenders():
+            taken = samples[name, rate]
+            cost = middle(taken, "us_per_packet")
+            rows.append(
+                {
+                    "table": f"{legs} legs, one core",
+                    "relay": name,
+                    "offered packets/s": "all it can" if rate == 0 else rate,
+                    "forwarded packets/s": round(middle(taken, "rate")),
+                    "loss %": round(100 * middle(taken, "loss"), 2) if rate else None,
+                    "CPU µs/packet": round(cost, 2),
+                    "packets per CPU s": round(1e6 / cost) if cost else None,
+                    "CPU against rtpengine": round(cost / reference, 2) if reference else None,
+                    "delay µs median": round(middle(taken, "p50_us")) if rate else None,
+                    "delay µs p99": round(middle(taken, "p99_us")) if rate else None,
+                    "KiB per session": round(memory[name], 1),
+                }
+            )
+    return rows
+
+
+def by_legs(seconds: float, rounds: int) -> list[Row]:
+    """Cost of a packet as the number of legs grows, at one rate."""
+    rate = 50_000
+    costs: dict[int, list[float]] = {}
+    for _ in range(rounds):
+        for legs in (200, 2000, legs_possible(1)):
+            relay = direct("io_uring", legs // 2)
+            try:
+                settle(relay)
+                costs.setdefault(legs, []).append(measure(relay, rate, seconds)["us_per_packet"])
+            finally:
+                relay.stop()
+            progress(f"{legs} legs: {costs[legs]}")
+    least = statistics.median(costs[200])
+    return [
+        {
+            "table": f"data plane io_uring, {rate} packets/s over more and more legs",
+            "legs": legs,
+            "CPU µs/packet": round(statistics.median(taken), 2),
+            "against 200 legs": round(statistics.median(taken) / least, 2),
+        }
+        for legs, taken in costs.items()
+    ]
+
+
+def by_threads(seconds: float, rounds: int) -> list[Row]:
+    """One data thread against two, at one rate. Two share their processors with the generator."""
+    rate = 100_000
+    samples: dict[int, list[Row]] = {}
+    for _ in range(rounds):
+        for threads in (1, 2):
+            relay = ours("io_uring", 1000, threads=threads)
+            try:
+                settle(relay)
+                samples.setdefault(threads, []).append(measure(relay, rate, seconds))
+            finally:
+                relay.stop()
+            progress(f"{threads} threads: {samples[threads][-1]}")
+    one = middle(samples[1], "packets_per_cpu_second")
+    return [
+        {
+            "table": f"nattrav io_uring, data threads, {rate} packets/s",
+            "threads": threads,
+            "forwarded packets/s": round(middle(taken, "rate")),
+            "packets per CPU s": round(middle(taken, "packets_per_cpu_second")),
+            "against one": round(middle(taken, "packets_per_cpu_second") / one, 2),
+        }
+        for threads, taken in samples.items()
+    ]
+
+
+def at_rest() -> list[Row]:
+    """What 1000 legs cost while nobody speaks."""
+    rows = []
+    for name, begin in contenders().items():
+        relay = begin(500)
+        try:
+            time.sleep(1.0)
+            before = relay.cpu()
+            time.sleep(3.0)
+            rows.append(
+                {
+                    "table": "1000 silent legs",
+                    "relay": name,
+                    "CPU % of a core": round((relay.cpu() - before) / 3.0 * 100, 2),
+                    "resident MiB": round(relay.memory() / 1048576, 1),
+                }
+            )
+        finally:
+            relay.stop()
+    return rows
+
+
+def set_up(calls: int) -> list[Row]:
+    """Offer, answer and delete, one after the other."""
+    rows = []
+    for name, begin in contenders().items():
+        if name == "bare C epoll":
+            continue
+        relay = begin(1)
+        caller = Caller(RELAY_IP, CONTROL)
+        try:
+            before, start = relay.cpu(), time.monotonic()
+            for number, (a, b) in enumerate(parties(calls)):
+                caller.call(f"s{number}", a, b)
+                caller.ask(command="delete", **{"call-id": f"s{number}", "from-tag": f"as{number}"})
+            took, spent = time.monotonic() - start, relay.cpu() - before
+            rows.append(
+                {
+                    "table": "offer, answer, delete",
+                    "relay": name,
+                    "CPU µs per session": round(spent / calls * 1e6),
+                    "sessions per CPU s": round(calls / spent),
+                    "one asker, sessions/s": round(calls / took),
+                }
+            )
+        finally:
+            caller.close()
+            relay.stop()
+    return rows
+
+
+def settle(relay: Relay) -> None:
+    """Let every flow learn its source before anything is weighed."""
+    measure(relay, 10_000, 0.2, warm=max(1.0, 2 * len(relay.ports) / 9_000))
+
+
+def middle(rows: list[Row], key: str) -> float:
+    """Median of a figure over rounds; 0 without any."""
+    values = [row[key] for row in rows if row[key] is not None]
+    return statistics.median(values) if values else 0.0
+
+
+def progress(text: str) -> None:
+    """Tell a waiting person how far it is."""
+    print(f"relay: {text}", file=sys.stderr, flush=True)

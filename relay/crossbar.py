@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, AddressClass, TransportAddress, classify
 from relay.flows import CODE, Flag, FlowTable
 from relay.latching import CONTINUITY_SILENCE, Arrival, Latch, Verdict
-from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned
-from relay.rtp import DEFAULT_CLOCK_RATE, STATIC_CLOCK_RATES, Kind
+from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned, ReportFigures
+from relay.rtcp import RoundTrip, reports
+from relay.rtp import DEFAULT_CLOCK_RATE, HEADER, STATIC_CLOCK_RATES, Kind, MalformedMessage
 
 EVENTS_MAX = 4096
 HOPS_MAX = 8
@@ -25,11 +26,17 @@ _NEVER = frozenset({AddressClass.UNSPECIFIED, AddressClass.MULTICAST, AddressCla
 
 _VALID = {
     # RTCP on the RTP port of a leg without mux is passed on and teaches nothing.
-    Content.RTP: Kind.RTP | Kind.RTCP,
-    Content.RTCP: Kind.RTCP,
-    Content.MUX: Kind.RTP | Kind.RTCP,
-    Content.DATAGRAM: Kind.ANY,
+    Content.RTP: int(Kind.RTP | Kind.RTCP),
+    Content.RTCP: int(Kind.RTCP),
+    Content.MUX: int(Kind.RTP | Kind.RTCP),
+    Content.DATAGRAM: int(Kind.ANY),
 }
+
+# Plain integers: the operators of flag enumerations cost more than all else in here.
+_RTCP, _MEDIA = int(Kind.RTCP), int(Kind.ANY & ~Kind.RTCP)
+_OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
+_OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
+_LIMITED, _REPORTED = int(Flag.LIMITED), int(Flag.REPORTED)
 
 
 @dataclass(slots=True)
@@ -46,7 +53,16 @@ class Flow:
     followers: set[int] = field(default_factory=set)
     """Slots of RTCP flows whose companion this is."""
     learned: Learned = field(default_factory=Learned)
-    rates: dict[int, int] = field(default_factory=dict)
+    valid: int = 0
+    """Bits of `Kind` that the flow may carry."""
+    expected: TransportAddress | None = None
+    aimed: TransportAddress | None = None
+    sendable: bool = False
+    """`aimed` is the target in the table, and packets may go there."""
+    trip: RoundTrip = field(default_factory=RoundTrip)
+    reported: ReportFigures = field(default_factory=ReportFigures)
+    connected: dict[int, int] = field(default_factory=dict)
+    """Route → slot it leaves by, as the table has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +144,6 @@ class Crossbar:
         else:
             flow.latch.set(settings)
         self._apply(flow, now)
-        self._refresh_feeders(flow)
 
     def close(self, slot: int) -> None:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
@@ -142,8 +157,11 @@ class Crossbar:
         if self._locals.get(flow.local, (None, 0)) == (self, slot):
             del self._locals[flow.local]
         for feeder in flow.feeders:
-            if feeder in self.flows:
-                self._refresh(self.flows[feeder])
+            other = self.flows.get(feeder)
+            if other is not None:
+                # The row may soon be another flow's: the route must be made anew even if it leads there again.
+                other.connected.clear()
+                self._refresh(other)
         for follower in flow.followers:
             if follower in self.flows:
                 self.flows[follower].latch.companion_host = None
@@ -159,16 +177,16 @@ class Crossbar:
             else:
                 self._tell(flow, verdict.event, arrival.source, now)
                 if verdict.event is not FlowEventKind.LEARNED:
-                    self.table.flags[slot] &= 0xFF ^ int(Flag.REPORTED)
+                    self.table.flags[slot] &= 0xFF ^ _REPORTED
         if verdict.event is not None or flow.latch.heard != was_heard:
             self._update(flow, now)
         return verdict
 
     def reject(self, slot: int, source: TransportAddress, now: float, reason: DropReason | None) -> None:
         """Tell about a refused source, once until the next latch."""
-        if int(self.table.flags[slot]) & Flag.REPORTED:
+        if int(self.table.flags[slot]) & _REPORTED:
             return
-        self.table.flags[slot] |= int(Flag.REPORTED)
+        self.table.flags[slot] |= _REPORTED
         self._tell(self.flows[slot], FlowEventKind.REJECTED, source, now, reason)
 
     def continues(self, slot: int, ssrc: int, sequence: int, now: float) -> bool:
@@ -188,8 +206,44 @@ class Crossbar:
     def clock_rate(self, slot: int, payload_type: int) -> float:
         """Give the RTP clock of a payload type on this flow."""
         flow = self.flows.get(slot)
-        rate = 0 if flow is None else flow.rates.get(payload_type, 0)
+        rates = () if flow is None else flow.settings.clock_rates
+        rate = next((rate for number, rate in rates if number == payload_type), 0)
         return float(rate or STATIC_CLOCK_RATES.get(payload_type, DEFAULT_CLOCK_RATE))
+
+    def read_report(self, slot: int, payload: bytes, now: float) -> None:
+        """Take from RTCP that is passed on what it says: sender reports start a round trip, report blocks end it."""
+        flow = self.flows.get(slot)
+        if flow is None or flow.settings.secured:
+            return
+        egress = self.slot_of(flow.settings.egress_rtcp)
+        try:
+            found = reports(payload)
+        except MalformedMessage:
+            return
+        for report in found:
+            if report.ntp is not None and egress is not None:
+                self.flows[egress].trip.passed_on(report.ntp, now)
+            for block in report.blocks:
+                flow.trip.answered(block, now)
+                flow.reported = ReportFigures(
+                    block.fraction_lost / 256,
+                    block.cumulative_lost,
+                    block.jitter / self._reported_clock(egress),
+                    flow.trip.seconds,
+                    now,
+                )
+
+    def _reported_clock(self, egress: int | None) -> float:
+        """RTP clock of the stream that a party reports on: what comes in on the other side."""
+        if egress is None:
+            return float(DEFAULT_CLOCK_RATE)
+        rtp = self.slot_of(self.flows[egress].settings.companion)
+        return float(self.table.clock_rate[egress if rtp is None else rtp])
+
+    def reported(self, slot: int) -> ReportFigures:
+        """What a party's RTCP said last; safe to call from another thread."""
+        flow = self.flows.get(slot)
+        return ReportFigures() if flow is None else flow.reported
 
     def learned(self, slot: int) -> Learned:
         """What is known of a party's address; safe to call from another thread."""
@@ -203,6 +257,7 @@ class Crossbar:
             flow = self.flows.get(slot)
             if flow is not None and not flow.latch.latched and flow.latch.window_end <= now:
                 # From here on the next packet must be thought about: it latches.
+                flow.expected = None
                 self.table.expect(slot, None)
         due: list[Pierce] = []
         while self._piercing and self._piercing[0][0] <= now:
@@ -224,13 +279,13 @@ class Crossbar:
 
     def _apply(self, flow: Flow, now: float) -> None:
         settings, slot = flow.settings, flow.slot
-        flow.rates = dict(settings.clock_rates)
         self.table.size_limit[slot] = settings.size_limit
+        self.table.least_limit = max(HEADER, min(self.table.least_limit, settings.size_limit))
         self.table.rate_limit[slot] = settings.packet_rate_limit
-        valid = _VALID[settings.content] if settings.validate else Kind.ANY
+        flow.valid = _VALID[settings.content] if settings.validate else int(Kind.ANY)
         if settings.secured:
-            valid |= Kind.DTLS
-        self.table.valid[slot] = valid
+            flow.valid |= int(Kind.DTLS)
+        self.table.valid[slot] = flow.valid
         self._tie(flow)
         self._serial += 1
         heapq.heappush(self._windows, (flow.latch.window_end, self._serial, slot))
@@ -277,56 +332,71 @@ class Crossbar:
                 self._refresh(self.flows[feeder])
 
     def _refresh(self, flow: Flow, now: float | None = None) -> None:
+        """Write what a flow's rules and latch say into its columns; with `now` also whom it expects."""
         table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
-        flags = Flag(int(table.flags[slot])) & (Flag.LIMITED | Flag.REPORTED) | Flag.OPEN
-        if settings.public:
-            flags |= Flag.PUBLIC
-        if settings.selected:
-            flags |= Flag.SELECTED
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
-        if latch.open_to_all and not unheard:
-            flags |= Flag.OPEN_TO_ALL
-        lenient = settings.handover or settings.continuity
-        if latch.latched and settings.strict and not lenient and not unheard:
-            flags |= Flag.GUARDED
-        table.flags[slot] = flags
-        known = latch.known if settings.public and settings.selected and not unheard else None
-        until = latch.known_until
-        if now is not None and until is not None and until <= now:
-            known = None
         if now is not None:
-            table.expect(slot, known)
-        accept = Kind(0)
-        for rtcp in (False, True):
-            obstacle = self._route(flow, rtcp=rtcp)
-            table.hold[2 * slot + rtcp] = 0 if obstacle is None else CODE[obstacle]
-            if obstacle is None:
-                accept |= Kind.RTCP if rtcp else Kind.ANY & ~Kind.RTCP
-        table.accept[slot] = accept & Kind(int(table.valid[slot]))
+            flags = int(table.flags[slot]) & (_LIMITED | _REPORTED) | _OPEN
+            if settings.public:
+                flags |= _PUBLIC
+            if settings.selected:
+                flags |= _SELECTED
+            if not unheard:
+                if latch.open_to_all:
+                    flags |= _OPEN_TO_ALL
+                if latch.latched and settings.strict and not settings.handover and not settings.continuity:
+                    flags |= _GUARDED
+            table.flags[slot] = flags
+            known = latch.known if settings.public and settings.selected and not unheard else None
+            until = latch.known_until
+            if until is not None and until <= now:
+                known = None
+            if known != flow.expected or known is None:
+                flow.expected = known
+                table.expect(slot, known)
+        accept = 0
+        if flow.valid & ~_RTCP and self._free(flow, 2 * slot, settings.egress, media=True):
+            accept = _MEDIA
+        if flow.valid & _RTCP:
+            as_datagram = settings.content is Content.DATAGRAM
+            egress = settings.egress if as_datagram else settings.egress_rtcp
+            if self._free(flow, 2 * slot + 1, egress, media=as_datagram):
+                accept |= _RTCP
+        table.accept[slot] = accept & flow.valid
 
-    def _route(self, flow: Flow, *, rtcp: bool) -> DropReason | None:
-        """Set one route; return what stands in its way."""
-        settings = flow.settings
-        as_datagram = settings.content is Content.DATAGRAM
-        number = settings.egress_rtcp if rtcp and not as_datagram else settings.egress
+    def _free(self, flow: Flow, route: int, number: int | None, *, media: bool) -> bool:
+        """Set one route, and what stands in its way; True when nothing does."""
+        obstacle = self._route(flow, route, number, media=media)
+        self.table.hold[route] = 0 if obstacle is None else CODE[obstacle]
+        return obstacle is None
+
+    def _route(self, flow: Flow, route: int, number: int | None, *, media: bool) -> DropReason | None:
         egress = self.slot_of(number)
         if egress is None:
             return DropReason.NO_PEER
         out = self.flows[egress]
         target = out.latch.target
-        if target is None or not self._sendable(target, out):
+        if target is None:
             return DropReason.NO_PEER
-        length = SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN
-        self.table.set_target(egress, target)
-        self.table.connect(2 * flow.slot + rtcp, egress, length)
-        if settings.blocked and (as_datagram or not rtcp):
+        if target != out.aimed:
+            out.sendable = self._sendable(target, out)
+            out.aimed = target
+            if out.sendable:
+                self.table.set_target(egress, target)
+        if not out.sendable:
+            return DropReason.NO_PEER
+        if flow.connected.get(route) != egress:
+            flow.connected[route] = egress
+            self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN)
+        settings = flow.settings
+        if settings.blocked and media:
             return DropReason.BLOCKED
-        if not settings.may_send and (as_datagram or not rtcp):
+        if not settings.may_send and media:
             return DropReason.ON_HOLD
         if out.settings.nat_wait and not out.latch.heard:
             return DropReason.NAT_WAIT
-        if self._loops(flow, target):
+        if target in self._locals and self._loops(flow, target):
             return DropReason.LOOP
         return None
 

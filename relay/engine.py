@@ -17,16 +17,19 @@ from relay.negotiation import Negotiation
 from relay.plane import FlowFigures, Plane
 from relay.policy import Policy
 from relay.ports import NoSocket, Opener
+from relay.quality import StreamQuality
 from relay.report import SessionReport, report_session
 from relay.selection import Selection, set_block
 from relay.session import CallKey, PartyMedia, Placement, Refusal, SideOptions
 from relay.snapshot import Record, UnreadableRecord, freeze, thaw
 from relay.statistics import Statistics, Totals
 from relay.streams import Streams
+from relay.survey import Survey
 from relay.timeouts import TimeOutWheel, verdict
 
 Effects = list[Effect]
 Parties = list[Party]
+Qualities = list[StreamQuality]
 Records = list[Record]
 Texts = list[str]
 
@@ -61,6 +64,7 @@ class Engine:
         self.streams = Streams(interfaces, plane, opener, self.policy)
         self.changed: set[str] = set()
         """Call-IDs of sessions that changed since the snapshot last took them."""
+        self.survey = Survey(self.streams, self.policy)
         self._due = TimeOutWheel()
         self._effects: Effects = []
 
@@ -225,6 +229,10 @@ class Engine:
             self._judge(session, now)
         return self.take_effects()
 
+    def look_at_quality(self, now: float, span: float) -> Qualities:
+        """Survey the share of sessions that is due when `span` seconds have passed since the last call."""
+        return self.survey.look(self.sessions, now, span)
+
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called again."""
         return self._due.next()
@@ -317,10 +325,12 @@ class Engine:
     def _finish(self, session: Session, reason: CloseReason, now: float) -> None:
         del self.sessions[session.call_id]
         self._due.remove(session)
+        self.survey.forget(session)
         duration = now - session.created
-        self.totals.closed_session(reason, duration, session.condition)
+        ill = None if session.condition is None else session.condition.value
+        self.totals.closed_session(reason, duration, ill)
         tags = tuple(party.tag for party in session.parties if party.tag is not None)
-        self._effects.append(SessionClosed(session.call_id, tags, reason, duration, session.condition))
+        self._effects.append(SessionClosed(session.call_id, tags, reason, duration, ill))
 
     def _take_events(self) -> None:
         self.changed |= self.streams.note_events(self.plane.events())

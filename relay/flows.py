@@ -11,14 +11,15 @@ from __future__ import annotations
 import enum
 import heapq
 import mmap
+import struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_sockaddr
+from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_row
 from nattrav.net.uring import OP_SEND, SQE, SQE_FIXED_FILE, SQE_SKIP_SUCCESS, SQE_WORDS
-from relay.plane import DropReason, FlowFigures, Learned, RtpFigures
+from relay.plane import DropReason, FlowFigures, Learned, ReportFigures, RtpFigures
 
 REASONS = tuple(DropReason)
 CODE = {reason: index + 1 for index, reason in enumerate(REASONS)}
@@ -100,6 +101,10 @@ _ROW = np.dtype(
 )
 
 
+_WORDS = struct.Struct("=3Q")
+_BLANK = np.zeros((), _ROW)
+
+
 class TableFull(Exception):
     """Every row is in use."""
 
@@ -157,10 +162,13 @@ class FlowTable:
         self.egress = _reserve(2 * capacity, np.dtype("i4"))
         self.drops: NDArray[np.uint64] = _reserve(capacity * len(REASONS), np.dtype("u8")).reshape(capacity, -1)
         self.targets: NDArray[np.uint8] = _reserve(capacity * SOCKADDR_ROW, np.dtype("u1")).reshape(capacity, -1)
+        self._targets_at = int(self.targets.ctypes.data)
         self.route_words: NDArray[np.uint64] = _reserve(2 * capacity * SQE_WORDS, np.dtype("u8")).reshape(-1, SQE_WORDS)
         self.routes: NDArray[np.void] = self.route_words.reshape(-1).view(SQE)
         self._free: list[int] = []
         self._high = 0
+        self.least_limit = 1500
+        """The smallest size limit of any flow so far: what is not longer needs no look at its flow's own."""
         self.wide = 0
         """Open IPv6 flows: only with them are whole IPv6 addresses compared."""
 
@@ -181,7 +189,7 @@ class FlowTable:
         heapq.heappush(self._free, slot)
 
     def _begin(self, slot: int) -> None:
-        self._rows[slot] = np.zeros((), _ROW)
+        self._rows[slot] = _BLANK
         self.drops[slot] = 0
         self.egress[2 * slot : 2 * slot + 2] = -1
         self.hold[2 * slot : 2 * slot + 2] = CODE[DropReason.NO_PEER]
@@ -198,20 +206,21 @@ class FlowTable:
 
     def set_target(self, slot: int, target: TransportAddress) -> None:
         """Say where packets that leave by this flow go."""
-        raw = to_sockaddr(target)
-        self.targets[slot, : len(raw)] = np.frombuffer(raw, np.uint8)
+        self.targets[slot] = np.frombuffer(to_row(target), np.uint8)
 
     def connect(self, route: int, egress: int, address_length: int) -> None:
         """Make a route leave by flow `egress` to that flow's target."""
         self.egress[route] = egress
-        row = self.routes[route : route + 1]
-        row["opcode"] = OP_SEND
-        row["flags"] = SQE_FIXED_FILE | SQE_SKIP_SUCCESS
-        row["fd"] = self.file[egress]
-        row["addr2"] = self.targets[egress].ctypes.data
-        row["op_flags"] = MSG_DONTWAIT
-        row["user_data"] = SENT | route
-        row["addr_len"] = address_length
+        self.route_words[route] = (
+            OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | int(self.file[egress]) << 32,
+            self._targets_at + egress * SOCKADDR_ROW,
+            0,
+            MSG_DONTWAIT << 32,
+            SENT | route,
+            address_length << 32,
+            0,
+            0,
+        )
 
     def drop(self, slot: int, reason: DropReason, count: int = 1) -> None:
         """Count datagrams that were not passed on."""
@@ -245,47 +254,50 @@ class FlowTable:
             ),
         )
 
-    def figures(self, slot: int, learned: Learned) -> FlowFigures:
+    def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
         """Read one row."""
-        row = self.drops[slot].tolist()
+        row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
+        drops = self.drops[slot].tolist()
         return FlowFigures(
-            packets_in=int(self.packets_in[slot]),
-            bytes_in=int(self.bytes_in[slot]),
-            packets_out=int(self.packets_out[slot]),
-            bytes_out=int(self.bytes_out[slot]),
-            rtcp_in=int(self.rtcp_in[slot]),
-            first_in=float(self.first_in[slot]),
-            last_in=float(self.last_in[slot]),
-            last_accepted=float(self.last_accepted[slot]),
-            drops={reason: count for reason, count in zip(REASONS, row, strict=True) if count},
+            packets_in=row["packets_in"],
+            bytes_in=row["bytes_in"],
+            packets_out=row["packets_out"],
+            bytes_out=row["bytes_out"],
+            rtcp_in=row["rtcp_in"],
+            first_in=row["first_in"],
+            last_in=row["last_in"],
+            last_accepted=row["last_accepted"],
+            drops={reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {},
             learned=learned,
-            rtp=self._rtp(slot),
+            rtp=_rtp(row) if row["started"] else _UNHEARD,
+            reported=reported,
         )
 
-    def _rtp(self, slot: int) -> RtpFigures:
-        if not self.started[slot]:
-            return RtpFigures()
-        expected = int(self.expected_before[slot] + self.max_sequence[slot] - self.base_sequence[slot]) + 1
-        received, duplicates = int(self.received[slot]), int(self.duplicates[slot])
-        return RtpFigures(
-            ssrc=int(self.ssrc[slot]),
-            payload_type=int(self.payload_type[slot]),
-            expected=expected,
-            received=received,
-            lost=max(0, expected - (received - duplicates)),
-            reordered=int(self.reordered[slot]),
-            duplicates=duplicates,
-            jitter=float(self.jitter[slot]),
-            highest_sequence=int(self.max_sequence[slot]),
-            timestamp=int(self.timestamp[slot]),
-        )
+
+_FIELDS = _ROW.names or ()
+_UNHEARD = RtpFigures()
+
+
+def _rtp(row: dict[str, Any]) -> RtpFigures:
+    expected = row["expected_before"] + row["max_sequence"] - row["base_sequence"] + 1
+    received, duplicates = row["received"], row["duplicates"]
+    return RtpFigures(
+        ssrc=row["ssrc"],
+        payload_type=row["payload_type"],
+        expected=expected,
+        received=received,
+        lost=max(0, expected - (received - duplicates)),
+        reordered=row["reordered"],
+        duplicates=duplicates,
+        jitter=row["jitter"],
+        highest_sequence=row["max_sequence"],
+        timestamp=row["timestamp"],
+    )
 
 
 def source_words(source: TransportAddress) -> tuple[int, int, int]:
     """Give a socket address as the three words that frames show of it."""
-    raw = to_sockaddr(source).ljust(24, b"\0")
-    first, second, third = np.frombuffer(raw[:24], np.uint64).tolist()
-    return first, second, third
+    return _WORDS.unpack_from(to_row(source))
 
 
 def _reserve(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:

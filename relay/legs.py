@@ -13,6 +13,7 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.options import Socket
 from relay.interfaces import LocalAddress
 from relay.plane import FlowEvent, FlowFigures, FlowSettings, Learned
+from relay.quality import NO_QUALITY, QualityHistory
 from relay.session import Carriage, Direction, PartyMedia, RtcpMux, SideOptions
 
 NOT_OPEN = -1
@@ -30,6 +31,8 @@ class Port:
     learned: Learned | None = None
     before: FlowFigures | None = None
     last: FlowFigures | None = None
+    seen: FlowFigures | None = None
+    """Its figures when the session was surveyed last."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +79,7 @@ class Leg:
     heard: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
     answered_in: int = -1
     history: list[FlowEvent] = field(default_factory=list)
+    quality: QualityHistory = NO_QUALITY
 
     @property
     def shown(self) -> PortSet | None:
@@ -129,6 +133,13 @@ class Party:
         return self.legs[index] if index < len(self.legs) else None
 
 
+class Condition(enum.Enum):
+    """What is wrong with an answered session's media as a whole."""
+
+    ONE_WAY = "one_way"
+    NO_MEDIA = "no_media"
+
+
 class SessionState(enum.Enum):
     """How far a session's signalling has come."""
 
@@ -157,7 +168,7 @@ class Session:
     blocked_flows: set[tuple[int, int]] = field(default_factory=set)
     """Positions in `parties` of sender and receiver whose flow is blocked on its own."""
     going: float | None = None
-    condition: str | None = None
+    condition: Condition | None = None
     due: int | None = None
     """Second in which its time-outs are judged next."""
 

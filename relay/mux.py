@@ -30,7 +30,7 @@ def mux_offer(wishes: Wishes, *, sender_wants: bool, receiver_has: bool) -> MuxO
         return MuxOffer(offered=True, fallback=False, settled=settled)
     if RtcpMux.OFFER in wishes:
         return MuxOffer(offered=True, fallback=True, settled=settled)
-    if wishes & {RtcpMux.DEMUX, RtcpMux.REJECT}:
+    if RtcpMux.DEMUX in wishes:
         return MuxOffer(offered=False, fallback=True, settled=settled)
     return MuxOffer(offered=sender_wants, fallback=True, settled=settled)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from nattrav.net.address import TransportAddress
 from relay.legs import Leg, Party, Port, PortSet, Session
 from relay.plane import FlowEvent, FlowFigures, FlowSettings
+from relay.quality import NO_QUALITY, QualityHistory
 from relay.session import Carriage
 
 
@@ -38,6 +39,7 @@ class LegReport:
     mux: bool
     initialized: bool
     components: tuple[ComponentReport, ...]
+    quality: QualityHistory = NO_QUALITY
     history: tuple[FlowEvent, ...] = ()
 
 
@@ -105,7 +107,7 @@ def report_session(session: Session, parties: Iterable[Party], figures: Figures,
         session.metadata,
         session.tos,
         session.blocked,
-        session.condition,
+        None if session.condition is None else session.condition.value,
         tuple(_party(session, party, figures, epoch) for party in parties),
     )
 
@@ -147,6 +149,7 @@ def _leg(leg: Leg, figures: Figures) -> LegReport:
         leg.mux,
         leg.media is not None,
         tuple(components),
+        leg.quality,
         tuple(leg.history),
     )
 

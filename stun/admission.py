@@ -46,58 +46,74 @@ UNLIMITED = Limits(source_rate=0, network_rate=0, guarded_rate=0)
 
 
 class Buckets:
-    """Token buckets in a table of 65536 slots."""
+    """Token buckets in fixed tables of 65536 slots, one table a level; a datagram takes a token on every level."""
 
-    def __init__(self, rate: float, burst: float, multiplier: int) -> None:
-        """`multiplier` keys the hash: a random odd 64-bit number."""
-        self.rate = rate
-        self.burst = burst
+    def __init__(self, levels: Sequence[tuple[float, float]], multiplier: int) -> None:
+        """`levels`: (rate, burst) each; `multiplier` keys the hash: a random odd 64-bit number."""
+        self.rates: NDArray[np.float64] = np.array([[rate] for rate, _ in levels], np.float64)
+        self.bursts: NDArray[np.float64] = np.array([[burst] for _, burst in levels], np.float64)
         self._multiplier = np.uint64(multiplier | 1)
-        self.tokens: NDArray[np.float64] = np.full(1 << _TABLE_BITS, float(burst))
-        self.stamp: NDArray[np.float64] = np.zeros(1 << _TABLE_BITS)
+        self._starts = (np.arange(len(levels)) << _TABLE_BITS)[:, None]
+        self.tokens: NDArray[np.float64] = np.repeat(self.bursts.ravel(), 1 << _TABLE_BITS)
+        self.stamp: NDArray[np.float64] = np.zeros(len(levels) << _TABLE_BITS)
 
     def slots(self, keys: Keys) -> NDArray[np.intp]:
-        """Hash prefixes to slots."""
-        return ((keys * self._multiplier) >> np.uint64(64 - _TABLE_BITS)).astype(np.intp)
+        """Hash prefixes (level, n) to slots of the level's table."""
+        hashed = ((keys * self._multiplier) >> np.uint64(64 - _TABLE_BITS)).astype(np.intp)
+        hashed += self._starts
+        return hashed
 
     def take(self, keys: Keys, now: float) -> Mask | None:
-        """Take one token per key, in order. None when every one was granted, else the mask of those that were."""
+        """Take a token per level for each key column, in order. None when all were granted, else who was."""
         slots = self.slots(keys)
         available = self.tokens[slots]
-        available += (now - self.stamp[slots]) * self.rate
-        np.minimum(available, self.burst, out=available)
+        available += (now - self.stamp[slots]) * self.rates
+        np.minimum(available, self.bursts, out=available)
         self.tokens[slots] = available
         self.stamp[slots] = now
-        short = available < len(slots)
-        if not short.any():
+        if available.min() >= slots.shape[1]:
             np.subtract.at(self.tokens, slots, 1.0)
             return None
-        granted = ~short
-        rows = np.flatnonzero(short)
-        # The k-th row of one slot is granted while k tokens are there.
-        order = rows[np.argsort(slots[rows], kind="stable")]
-        ordered = slots[order]
-        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-        counts = np.diff(np.append(starts, len(ordered)))
-        rank = np.arange(len(ordered)) - np.repeat(starts, counts)
-        granted[order] = rank + 1 <= available[order]
-        np.subtract.at(self.tokens, slots[granted], 1.0)
-        return granted
+        granted = np.ones(slots.shape[1], np.bool_)
+        for level in range(len(slots)):
+            _grant_in_order(slots[level], available[level], granted)
+            np.subtract.at(self.tokens, slots[level][granted], 1.0)
+        return None if granted.all() else granted
 
     def in_use(self, now: float) -> int:
-        """How many buckets are not full."""
-        return int(np.count_nonzero(self.tokens + (now - self.stamp) * self.rate < self.burst))
+        """How many buckets of the first level are not full."""
+        first = slice(0, 1 << _TABLE_BITS)
+        filled = self.tokens[first] + (now - self.stamp[first]) * self.rates[0]
+        return int(np.count_nonzero(filled < self.bursts[0]))
+
+
+def _grant_in_order(slots: NDArray[np.intp], available: NDArray[np.float64], granted: Mask) -> None:
+    """Clear `granted` where a slot's tokens are spent: its k-th candidate needs k tokens."""
+    rows = np.flatnonzero(granted)
+    order = rows[np.argsort(slots[rows], kind="stable")]
+    if not len(order):
+        return
+    ordered = slots[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
+    granted[order] = rank + 1 <= available[order]
 
 
 class Admission:
     """All limits of one server; data threads share it under the server's lock."""
 
     def __init__(self, limits: Limits, multipliers: Sequence[int]) -> None:
-        """`multipliers`: three random odd 64-bit numbers."""
+        """`multipliers`: two random odd 64-bit numbers."""
         self.limits = limits
-        self._source = Buckets(limits.source_rate, limits.source_burst, multipliers[0])
-        self._network = Buckets(limits.network_rate, limits.network_burst, multipliers[1])
-        self._guarded = Buckets(limits.guarded_rate, limits.guarded_burst, multipliers[2])
+        unlimited = (1e12, 1e12)
+        self._buckets = Buckets(
+            [
+                (limits.source_rate, limits.source_burst) if limits.source_rate else unlimited,
+                (limits.network_rate, limits.network_burst) if limits.network_rate else unlimited,
+            ],
+            multipliers[0],
+        )
+        self._guarded = Buckets([(limits.guarded_rate, limits.guarded_burst)], multipliers[1])
         self._closed_until: NDArray[np.float64] = np.zeros(1 << _TABLE_BITS)
         self._total = limits.total_rate
         self._total_stamp = 0.0
@@ -116,25 +132,33 @@ class Admission:
             keys = peers.view(np.uint64)[:, 1]
         else:
             keys = peers.view(np.uint32)[:, 1].astype(np.uint64)
-        subject = np.ones(len(keys), np.bool_)
-        for mask, prefix in self._exempt[6 if ipv6 else 4]:
-            subject &= (keys & mask) != prefix
-        granted = ~subject
-        rows = np.flatnonzero(subject)
-        if len(rows):
-            rows = self._through(self._source, keys, rows, now)
-            rows = self._through(self._network, keys & (_NETWORK_IPV6 if ipv6 else _NETWORK_IPV4), rows, now)
-            granted[rows] = True
+        prefixes = np.empty((2, len(keys)), np.uint64)
+        prefixes[0] = keys
+        np.bitwise_and(keys, _NETWORK_IPV6 if ipv6 else _NETWORK_IPV4, out=prefixes[1])
+        granted = self._take(prefixes, self._exempted(keys, ipv6), now)
         if self.limits.total_rate:
+            granted = np.ones(len(peers), np.bool_) if granted is None else granted
             self._under_ceiling(granted, now)
-        return None if granted.all() else granted
+        return granted
 
-    @staticmethod
-    def _through(buckets: Buckets, keys: Keys, rows: NDArray[np.intp], now: float) -> NDArray[np.intp]:
-        if not buckets.rate or not len(rows):
-            return rows
-        mask = buckets.take(keys[rows], now)
-        return rows if mask is None else rows[mask]
+    def _take(self, keys: Keys, exempted: Mask | None, now: float) -> Mask | None:
+        if exempted is None:
+            return self._buckets.take(keys, now)
+        subject = np.flatnonzero(~exempted)
+        taken = self._buckets.take(keys[:, subject], now) if len(subject) else None
+        if taken is None:
+            return None
+        exempted[subject] = taken
+        return exempted
+
+    def _exempted(self, keys: Keys, ipv6: bool) -> Mask | None:
+        """Which senders the limits leave alone; None when there are none."""
+        found: Mask | None = None
+        for mask, prefix in self._exempt[6 if ipv6 else 4]:
+            same = (keys & mask) == prefix
+            if same.any():
+                found = same if found is None else found | same
+        return found
 
     def _under_ceiling(self, granted: Mask, now: float) -> None:
         rate = self.limits.total_rate
@@ -156,7 +180,8 @@ class Admission:
             return True
         row = np.frombuffer(to_row(source), np.uint8)
         key = row.view(np.uint64)[1:2] if ":" in source.host else row.view(np.uint32)[1:2].astype(np.uint64)
-        slot = int(self._guarded.slots(key)[0])
+        key = key.reshape(1, 1)
+        slot = int(self._guarded.slots(key)[0, 0])
         if now < self._closed_until[slot]:
             return False
         if self._guarded.take(key, now) is None:
@@ -166,11 +191,11 @@ class Admission:
 
     def size(self) -> int:
         """Slots of the source table."""
-        return len(self._source.tokens)
+        return 1 << _TABLE_BITS
 
     def in_use(self, now: float) -> int:
         """Source buckets that are not full."""
-        return self._source.in_use(now) if self.limits.source_rate else 0
+        return self._buckets.in_use(now) if self.limits.source_rate else 0
 
 
 def _masks(prefixes: Sequence[str], version: int) -> list[tuple[np.uint64, np.uint64]]:

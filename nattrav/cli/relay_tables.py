@@ -69,7 +69,14 @@ def session_text(view: Row) -> str:
     ]
     if view["condition"]:
         lines.append(f"condition  {view['condition']}")
-    lines += [f"cause      {clean(cause)}" for cause in view.get("causes", ())]
+    for one in view["directions"]:
+        state = "as agreed, nothing" if not one["expected"] else one["cause"] or "flows"
+        lines.append(
+            f"stream {one['stream']}   {clean(one['from'] or '?')} -> {clean(one['to'] or '?')}: {state}, "
+            f"{one['received']} received, {one['passed']} passed on, last {duration(one['silent'])} ago"
+        )
+        if one["explanation"]:
+            lines.append(f"           {clean(one['explanation'])}")
     for party in view["parties"]:
         names = [clean(tag) for tag in (party["tag"] or "(no tag yet)", *party["aliases"])]
         lines.append("")
@@ -88,6 +95,10 @@ def _leg(leg: Row) -> Iterable[str]:
         f"  stream {leg['stream']} {clean(leg['media'])} {clean(leg['codec'] or '')} {leg['direction']}"
         f"{' rtcp-mux' if leg['rtcp_mux'] else ''}"
     )
+    quality = leg["quality"]
+    if quality is not None:
+        mos = "" if quality["mos"] is None else f"MOS {quality['mos']} (average {quality['mos_average']}), "
+        yield f"    {mos}loss {quality['loss']:.2%}, jitter {quality['jitter_ms']} ms in the last interval"
     for one in leg["components"]:
         how = "not heard yet"
         if one["learned"]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call, fail
 from nattrav.cli.output import clean, current, emit
+
+if TYPE_CHECKING:
+    from stun.io.probe import Report
+    from stun.lifetime import LifetimeSearch
 
 app = typer.Typer(help="STUN: probe a server, classify a NAT, serve", no_args_is_help=True)
 
@@ -62,25 +67,70 @@ def serve(
 def probe(
     server: Annotated[str, typer.Argument(help="HOST or HOST:PORT of a STUN server; the port defaults to 3478.")],
     ipv6: Annotated[bool, typer.Option("--ipv6", "-6", help="Use IPv6.")] = False,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Ask the local router too (UPnP, NAT-PMP, PCP): finds cascaded NATs.")
+    ] = False,
+    lifetime: Annotated[
+        bool, typer.Option("--lifetime", help="Measure how long the NAT keeps a binding; takes minutes.")
+    ] = False,
+    lifetime_max: Annotated[float, typer.Option(min=1, max=7200, help="Longest silence tried, in seconds.")] = 300,
+    lifetime_min: Annotated[float, typer.Option(min=0.5, max=3600, help="Shortest silence tried first.")] = 15,
 ) -> None:
-    """Ask a STUN server how the Internet sees this host.
+    """Find out what NAT this host is behind, and what that means for SIP.
 
     Example: nattrav stun probe stun.example.net
     """
     import trio
 
+    from nattrav.cli.stun_report import as_data, as_text
     from stun.io.client import NoAddress
+    from stun.lifetime import LifetimeSearch
 
     host, port = _host_and_port(server)
+    search = LifetimeSearch(min(lifetime_min, lifetime_max), lifetime_max) if lifetime else None
     try:
-        found = trio.run(_mapped_address, host, port, ipv6)
+        report = trio.run(_probe, host, port, ipv6, gateway, search)
     except NoAddress as error:
         fail(str(error), exit_codes.UNREACHABLE)
     except OSError as error:
         fail(f"{server} cannot be reached: {error.strerror}", exit_codes.UNREACHABLE)
-    emit(found)
-    if found["mapped_address"] is None:
+    if current().format == "table" and not current().fields:
+        print("\n".join(clean(line) for line in as_text(report).splitlines()))
+    else:
+        emit(as_data(report))
+    if not report.findings.udp and report.tcp_mapped is None:
         raise typer.Exit(exit_codes.TIMEOUT)
+
+
+async def _probe(host: str, port: int, ipv6: bool, gateway: bool, search: LifetimeSearch | None) -> Report:
+    import socket
+
+    from nattrav.net.address import is_literal
+    from nattrav.net.interfaces import default_gateway
+    from stun.io.client import resolve
+    from stun.io.gateway import ask_gateway
+    from stun.io.probe import Prober, ipv6_address
+
+    address = await resolve(host, port, socket.AF_INET6 if ipv6 else socket.AF_UNSPEC)
+    second = None if ipv6 or is_literal(host) or ":" in address.host else await ipv6_address(host, port)
+    prober = Prober(address, _show_progress)
+    try:
+        report = await prober.run(ipv6_server=second, lifetime=search)
+        if gateway:
+            _show_progress("asking the router", None)
+            report = replace(report, gateway=await ask_gateway(default_gateway(address.family)))
+        return report
+    finally:
+        _show_progress("", None)
+
+
+def _show_progress(what: str, share: float | None) -> None:
+    """Keep one line of progress on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return
+    bar = "" if share is None else f" [{'█' * int(20 * share):░<20}]"
+    sys.stderr.write(f"\r\x1b[K{what}{bar}" if what else "\r\x1b[K")
+    sys.stderr.flush()
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -96,29 +146,6 @@ def _host_and_port(text: str) -> tuple[str, int]:
     if not port.isdigit() or not 0 < int(port) < 65536:
         fail(f"{text}: write HOST or HOST:PORT", exit_codes.USAGE)
     return host, int(port)
-
-
-async def _mapped_address(host: str, port: int, ipv6: bool) -> dict[str, Any]:
-    import socket
-
-    from nattrav.net.address import TransportAddress
-    from stun.io.client import UdpClient, local_address_towards, new_transaction_id, resolve
-    from stun.message import BINDING, MessageClass, encode
-
-    address = await resolve(host, port, socket.AF_INET6 if ipv6 else socket.AF_UNSPEC)
-    client = await UdpClient.open(TransportAddress(local_address_towards(address), 0))
-    try:
-        outcome = await client.ask(encode(BINDING, MessageClass.REQUEST, new_transaction_id()), address)
-        return {
-            "server": str(address),
-            "result": outcome.verdict.value,
-            "local_address": str(client.local),
-            "mapped_address": None if outcome.mapped is None else str(outcome.mapped),
-            "round_trip_seconds": round(outcome.seconds, 6) if outcome.answered else None,
-            "server_software": outcome.software or None,
-        }
-    finally:
-        client.close()
 
 
 @app.command()

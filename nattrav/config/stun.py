@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from nattrav.config.types import PortNumber, Section
+from nattrav.config.types import Duration, PortNumber, Section, SocketAddress
 from nattrav.net.address import canonical
 
 
@@ -48,6 +48,22 @@ class StunSection(Section):
     """UDP port."""
     alternate_port: PortNumber = 3479
     """The other port of a pair of addresses."""
+    tcp: bool = True
+    """Serve TCP on the same addresses and ports."""
+    tls_port: PortNumber = 5349
+    """Port of TLS, once there is a certificate."""
+    tls_alternate_port: PortNumber = 5350
+    """Other TLS port of a pair of addresses."""
+    tls_certificate: str = ""
+    """PEM file of the certificate chain; empty switches TLS off. Read again when the file changes."""
+    tls_key: str = ""
+    """PEM file of its private key."""
+    connections: Annotated[int, Field(ge=0)] = 1000
+    """TCP and TLS connections at a time."""
+    connections_per_host: Annotated[int, Field(ge=1)] = 16
+    """TCP and TLS connections of one address at a time."""
+    connection_idle: Duration = 60
+    """A connection without a request for so long is closed."""
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Data threads; one serves about a core's worth of requests."""
     classic: Literal["on", "plain", "off"] = "on"
@@ -65,6 +81,16 @@ class StunSection(Section):
     """Follow RESPONSE-ADDRESS (RFC 3489, TR-111) to the address the request came from, or refuse it."""
     padding_limit: Annotated[int, Field(ge=0, le=65000)] = 1500
     """Largest PADDING in a reply, in bytes; a reply never has more than its request brought."""
+    credentials: Literal["none", "short-term", "long-term"] = "none"
+    """Demand credentials (RFC 8489 §9). A server for the public should not."""
+    realm: str = ""
+    """Realm of long-term credentials."""
+    users: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """User names and passwords of the credentials."""
+    alternate_servers: list[SocketAddress] = []
+    """Where authenticated clients are sent with 300 Try Alternate, at most one a family; normally empty."""
+    alternate_domain: str = ""
+    """Name in the certificate of the alternate server, for clients on TLS."""
     source_rate: Rate = 50
     """Replies a second to one IPv4 address or IPv6 /64; 0 lifts the limit. RFC 5780 clients need at least 20."""
     source_burst: Rate = 200
@@ -82,6 +108,15 @@ class StunSection(Section):
     exempt: list[Prefix] = ["127.0.0.0/8", "::1/128"]
     """Prefixes that source and network limits leave alone."""
 
+    nat_records: bool = True
+    """Keep a record of the NAT behind each client address, from the requests the server sees anyway."""
+    nat_records_max: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
+    """Addresses kept; the least recently seen go first."""
+    nat_records_retention: Duration = 86400
+    """An address that is not seen for so long is forgotten."""
+    nat_records_show: Literal["full", "prefix", "hash"] = "full"
+    """How lists show addresses: in full, as their /24 or /48, or as a keyed hash that changes every day."""
+
     @model_validator(mode="after")
     def _pair(self) -> StunSection:
         if self.alternate and self.port == self.alternate_port:
@@ -91,4 +126,18 @@ class StunSection(Section):
             raise ValueError("alternate names two addresses of one family: keep one IPv4 and one IPv6 address")
         if "auto" in self.alternate:
             raise ValueError('alternate cannot be "auto": name the second address')
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key belong together: name both files or neither")
+        if self.tls_certificate and {self.tls_port, self.tls_alternate_port} & {self.port, self.alternate_port}:
+            raise ValueError("TLS shares a port with TCP: give tls_port and tls_alternate_port others")
+        return self
+
+    @model_validator(mode="after")
+    def _credentials(self) -> StunSection:
+        if self.credentials != "none" and not self.users:
+            raise ValueError("credentials are demanded and nobody has any: add [stun.users]")
+        if self.credentials == "long-term" and not self.realm:
+            raise ValueError("long-term credentials need a realm: set realm")
+        if self.alternate_servers and self.credentials == "none":
+            raise ValueError("only authenticated clients may be sent elsewhere: set credentials too")
         return self

@@ -5,6 +5,8 @@ Listeners beyond loopback want the bearer token for all but the two health paths
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -82,7 +84,8 @@ class Gate:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
+                own = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in own)]
             await send(message)
 
         refusal = self._refuse(scope)
@@ -96,12 +99,26 @@ class Gate:
             return PlainTextResponse("ask for this host by address or as localhost\n", 421)
         if scope["path"] in OPEN_PATHS or (local and self._token is None):
             return None
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if self._token and kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token.encode()):
+        if self._token and hmac.compare_digest(_given_token(headers.get(b"authorization", b"")), self._token.encode()):
             return None
+        # Browsers know Basic only, and send it with the event stream, too; the user name does not matter.
         return PlainTextResponse(
-            "this listener wants 'Authorization: Bearer TOKEN'\n", 401, {"www-authenticate": "Bearer"}
+            "this listener wants 'Authorization: Bearer TOKEN', or the token as password\n",
+            401,
+            {"www-authenticate": 'Bearer, Basic realm="nattrav", charset="UTF-8"'},
         )
+
+
+def _given_token(authorization: bytes) -> bytes:
+    kind, _, given = authorization.partition(b" ")
+    if kind.lower() == b"bearer":
+        return given.strip()
+    if kind.lower() == b"basic":
+        try:
+            return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return b""
 
 
 def _is_own_name(header: bytes) -> bool:

@@ -6,10 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nattrav.metrics.samples import Export, Samples
+from relay.diagnosis import Cause
 from relay.effects import CloseReason
 from relay.engine import Engine
 from relay.io.pump import DataPlane
+from relay.legs import Condition
 from relay.plane import DropReason, FlowEventKind
+from relay.quality import StreamQuality
 
 DATAPATH = "userspace"
 _MEDIA = ("audio", "video", "image")
@@ -38,6 +41,7 @@ class RelayMetrics:
         self._last: _Reading | None = None
         for reason in CloseReason:
             samples.set("nattrav_relay_sessions_closed_total", 0, reason.value)
+        samples.set("nattrav_control_cookie_hits_total", 0)
         for drop in DropReason:
             samples.set("nattrav_relay_dropped_packets_total", 0, drop.value)
 
@@ -50,6 +54,14 @@ class RelayMetrics:
                 (sums.packets_in - self._last.packets) / span, (sums.bytes_in - self._last.bytes) / span
             )
         self._last = _Reading(now, sums.packets_in, sums.bytes_in)
+
+    def note_quality(self, qualities: list[StreamQuality]) -> None:
+        """Count streams' last intervals into the histograms."""
+        for quality in qualities:
+            if quality.mos is not None:
+                self._samples.observe("nattrav_relay_stream_mos", quality.mos)
+            self._samples.observe("nattrav_relay_stream_jitter_seconds", quality.jitter)
+            self._samples.observe("nattrav_relay_stream_loss_ratio", quality.loss)
 
     def collect(self, now: float) -> None:
         """Bring every relay metric up to date."""
@@ -65,6 +77,11 @@ class RelayMetrics:
         samples.set("nattrav_relay_sessions_closed_total", statistics.rejected, CloseReason.REJECTED.value)
         samples.set("nattrav_relay_sessions_closed_one_way_total", statistics.closed_one_way)
         samples.set("nattrav_relay_sessions_closed_no_media_total", statistics.closed_no_media)
+        findings = engine.survey.findings(engine.sessions)
+        samples.set("nattrav_relay_sessions_one_way", findings.conditions.get(Condition.ONE_WAY, 0))
+        samples.set("nattrav_relay_sessions_no_media", findings.conditions.get(Condition.NO_MEDIA, 0))
+        for cause in Cause:
+            samples.set("nattrav_relay_silent_directions", findings.causes.get(cause, 0), cause.value)
         self._pools()
         self._traffic()
         self._streams()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from nattrav.net.interfaces import advertised_address, local_addresses
 from relay.interfaces import Interfaces, LocalAddress, overlapping
 from relay.io.descriptors import DescriptorBudget, claim_descriptors
 from relay.io.pump import BackendRefused, DataPlane, open_plane
+from relay.io.sockets import Unpredictable
 from relay.policy import LimitSettings, Policy, TimeOuts
 from relay.ports import PortPool
 from relay.session import Learning
@@ -51,7 +51,7 @@ def build_policy(section: RelaySection) -> Policy:
 def build_interfaces(section: RelaySection) -> Interfaces:
     """Find the addresses and make their pools. StartRefused when an address is not on this host."""
     here = {address.host for address in local_addresses()}
-    choose = secrets.SystemRandom().randrange
+    choose = Unpredictable()
     addresses: list[LocalAddress] = []
     pools: dict[tuple[str, int, int], PortPool] = {}
     for interface in section.chosen_interfaces():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from relay.diagnosis import DirectionReport, directions
 from relay.engine import Engine
 from relay.legs import Port, Session
 from relay.plane import FlowEvent, FlowFigures
 from relay.ports import PortState
+from relay.quality import QualityHistory
 from relay.report import ComponentReport, LegReport, SessionReport
 from relay.statistics import Statistics
 
@@ -31,7 +33,7 @@ def session_row(session: Session, engine: Engine, now: float) -> Row:
         "dropped": sum(sum(one.drops.values()) for one in figures),
         "lost": sum(one.rtp.lost for one in figures),
         "last_packet": round(now - heard, 1) if heard else None,
-        "condition": session.condition,
+        "condition": None if session.condition is None else session.condition.value,
     }
 
 
@@ -49,6 +51,7 @@ def session_view(report: SessionReport, engine: Engine, now: float) -> Row:
         "metadata": report.metadata,
         "blocked": report.blocked,
         "condition": report.condition,
+        "directions": [_direction(one) for one in directions(session, engine.streams, now)],
         "parties": [
             {
                 "tag": party.tag,
@@ -73,8 +76,41 @@ def _leg(leg: LegReport, now: float) -> Row:
         "direction": leg.direction,
         "codec": leg.codec,
         "rtcp_mux": leg.mux,
+        "quality": _quality(leg.quality),
         "components": [_component(component, now) for component in leg.components],
         "history": [_event(event, now) for event in leg.history],
+    }
+
+
+def _quality(history: QualityHistory) -> Row | None:
+    last = history.last
+    if last is None:
+        return None
+    average = history.average
+    return {
+        "mos": None if last.mos is None else round(last.mos, 2),
+        "mos_average": None if average is None else round(average, 2),
+        "mos_lowest": round(history.lowest[0], 2) if history.samples else None,
+        "loss": round(last.loss, 4),
+        "jitter_ms": round(last.jitter * 1000, 2),
+        "samples": history.samples,
+    }
+
+
+def _direction(one: DirectionReport) -> Row:
+    return {
+        "stream": one.stream,
+        "from": one.sender,
+        "to": one.receiver,
+        "expected": one.expected,
+        "received": one.received,
+        "passed": one.passed,
+        "silent": None if one.silent is None else round(one.silent, 1),
+        "source": _text(one.source),
+        "latched": one.latched,
+        "target": _text(one.target),
+        "cause": None if one.cause is None else one.cause.value,
+        "explanation": one.explanation,
     }
 
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import errno
+import secrets
+import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
+from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
 from nattrav.net.interfaces import expand
 from stun.admission import Limits
 from stun.behavior import Endpoint, ServerAddress, lay_out
 from stun.counters import CHANGES, CODES, FAMILIES, TRANSPORTS, Counters
+from stun.credentials import Authenticator, LongTerm, ShortTerm
 from stun.io.server import UdpServer
+from stun.io.streams import Certificate, StreamLimits, StreamServer
 from stun.responder import Policy, Responder
 
 _WATCH = 0.5
+_CERTIFICATE_CHECK = 30.0
 
 
 def server_addresses(section: StunSection) -> list[ServerAddress]:
@@ -39,10 +47,11 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     return list(served.values())
 
 
-def make_responder(section: StunSection) -> Responder:
-    """Build the responder a section describes. StartRefused when its addresses cannot work together."""
+def make_responder(section: StunSection, *, tls: bool = False) -> Responder:
+    """Build the responder a section describes, for UDP and TCP or for TLS. StartRefused when its addresses clash."""
+    ports = (section.tls_port, section.tls_alternate_port) if tls else (section.port, section.alternate_port)
     try:
-        endpoints = lay_out(server_addresses(section), section.port, section.alternate_port)
+        endpoints = lay_out(server_addresses(section), *ports)
     except ValueError as error:
         raise StartRefused(f"[stun] {error}; correct listen and alternate") from None
     policy = Policy(
@@ -53,8 +62,22 @@ def make_responder(section: StunSection) -> Responder:
         response_port=section.response_port,
         response_address=section.response_address,
         padding_limit=section.padding_limit,
+        alternate_servers=tuple(TransportAddress.parse(text) for text in section.alternate_servers),
+        alternate_domain=section.alternate_domain,
     )
-    return Responder(endpoints, policy)
+    return Responder(endpoints, policy, make_authenticator(section))
+
+
+def make_authenticator(section: StunSection) -> Authenticator | None:
+    """Build the credential mechanism, if one is demanded."""
+    match section.credentials:
+        case "none":
+            return None
+        case "short-term":
+            return ShortTerm(section.users)
+        case "long-term":
+            # A new secret at every start: nonces of the last run are stale, and clients fetch fresh ones.
+            return LongTerm(section.realm, section.users, (secrets.token_bytes(32),))
 
 
 def limits(section: StunSection) -> Limits:
@@ -91,20 +114,77 @@ async def serve(
     """Serve until cancelled. StartRefused when an address cannot be bound."""
     section = config.stun
     responder = make_responder(section)
-    udp = UdpServer(responder, limits(section), threads=section.threads)
+    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records)
+    certificate = load_certificate(section)
+    streams = make_streams(section, responder, udp, certificate)
+    await open_all(udp, streams)
+    try:
+        udp.start()
+        async with trio.open_nursery() as nursery:
+            keeper = RecordKeeper(section, udp)
+            service = Service(runtime, udp, list(streams.values()), keeper)
+            if section.nat_records:
+                nursery.start_soon(keeper.run)
+            await nursery.start(runtime.serve_control, service.verbs() | keeper.verbs())
+            for server in streams.values():
+                nursery.start_soon(server.run)
+            if certificate is not None:
+                nursery.start_soon(_refresh, certificate, runtime)
+            task_status.started(_listening(runtime, streams, responder))
+            await _watch(udp)
+    finally:
+        udp.close()
+
+
+async def open_all(udp: UdpServer, streams: dict[str, StreamServer]) -> None:
+    """Bind everything or nothing. StartRefused names the address that cannot be had."""
     try:
         udp.open()
     except OSError as error:
         raise refused("STUN over UDP", error) from None
+    for name, server in streams.items():
+        try:
+            await server.open()
+        except OSError as error:
+            udp.close()
+            for opened in streams.values():
+                await opened.close()
+            raise refused(f"STUN over {name}", error) from None
+
+
+def load_certificate(section: StunSection) -> Certificate | None:
+    """Read the TLS files, if there are any. StartRefused when they cannot be used."""
+    if not section.tls_certificate:
+        return None
     try:
-        udp.start()
-        async with trio.open_nursery() as nursery:
-            service = Service(runtime, udp)
-            await nursery.start(runtime.serve_control, service.verbs())
-            task_status.started(_listening(runtime, responder.endpoints))
-            await _watch(udp)
-    finally:
-        udp.close()
+        return Certificate(Path(section.tls_certificate), Path(section.tls_key))
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or str(error)
+        raise StartRefused(
+            f"[stun] tls_certificate {section.tls_certificate} with tls_key {section.tls_key}: {reason}; "
+            "name a PEM chain and the key that fits it"
+        ) from None
+
+
+def make_streams(
+    section: StunSection, responder: Responder, udp: UdpServer, certificate: Certificate | None
+) -> dict[str, StreamServer]:
+    """Build the servers of the stream transports that are switched on, by their names."""
+    bounds = StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
+    servers = {}
+    if section.tcp:
+        servers["TCP"] = StreamServer(responder, udp.admission, udp.lock, bounds)
+    if certificate is not None:
+        secured = make_responder(section, tls=True)
+        servers["TLS"] = StreamServer(secured, udp.admission, udp.lock, bounds, tls=certificate.context)
+    return servers
+
+
+async def _refresh(certificate: Certificate, runtime: Runtime) -> None:
+    while True:
+        await trio.sleep(_CERTIFICATE_CHECK)
+        if not certificate.refresh():
+            runtime.log.warning("TLS certificate cannot be read again; the old one stays")
 
 
 async def _watch(udp: UdpServer) -> None:
@@ -115,19 +195,29 @@ async def _watch(udp: UdpServer) -> None:
             raise RuntimeError("a STUN data thread ended") from failure
 
 
-def _listening(runtime: Runtime, endpoints: Sequence[Endpoint]) -> list[Listening]:
+def _listening(runtime: Runtime, streams: dict[str, StreamServer], responder: Responder) -> list[Listening]:
     def what(endpoint: Endpoint) -> str:
         return "STUN, RFC 5780 pair" if endpoint.changed is not None else "STUN"
 
-    return [runtime.listening(what(e), "udp", e.local, e.advertised) for e in endpoints]
+    served = {"UDP": responder.endpoints, **{name: server.endpoints for name, server in streams.items()}}
+    return [
+        runtime.listening(what(e), name.lower(), e.local, e.advertised)
+        for name, endpoints in served.items()
+        for e in endpoints
+    ]
 
 
 class Service:
     """The verbs of the STUN service."""
 
-    def __init__(self, runtime: Runtime, udp: UdpServer) -> None:
+    def __init__(self, runtime: Runtime, udp: UdpServer, streams: Sequence[StreamServer], keeper: RecordKeeper) -> None:
         self._runtime = runtime
         self._udp = udp
+        self._streams = streams
+        self._keeper = keeper
+
+    def _counters(self) -> Counters:
+        return Counters.total([self._udp.counters(), *(server.counters for server in self._streams)])
 
     def verbs(self) -> dict[str, Any]:
         """What the control socket answers."""
@@ -135,10 +225,14 @@ class Service:
 
     async def metrics(self, args: dict[str, Any]) -> Any:
         """Copy the counters into the samples and give them."""
-        copy_counters(self._udp.counters(), self._runtime)
+        copy_counters(self._counters(), self._runtime)
         samples, now = self._runtime.samples, monotonic()
         samples.set("nattrav_stun_ratelimit_buckets", self._udp.admission.size())
         samples.set("nattrav_stun_ratelimit_buckets_used", self._udp.admission.in_use(now))
+        samples.set("nattrav_stun_nat_records", len(self._keeper.records))
+        samples.clear("nattrav_stun_nat_clients")
+        for (mapping, filtering), clients in self._keeper.records.shares().items():
+            samples.set("nattrav_stun_nat_clients", clients, mapping, filtering)
         for thread in self._udp.data_threads:
             samples.set("nattrav_worker_cpu_seconds_total", thread.cpu_seconds(), "stun", str(thread.number))
             alive = thread.failure is None
@@ -147,7 +241,7 @@ class Service:
 
     async def stats(self, args: dict[str, Any]) -> dict[str, Any]:
         """Give the counters in words."""
-        counters = self._udp.counters()
+        counters = self._counters()
         requests, responses = int(counters.requests.sum()), int(counters.responses.sum())
         sent, received = int(counters.response_bytes[0]), int(counters.request_bytes[0])
         return {
@@ -159,6 +253,8 @@ class Service:
             "amplification": round(sent / received, 3) if received else 0.0,
             "receive_overflows": self._udp.overflows(),
             "send_errors": {errno.errorcode.get(c, str(c)): n for c, n in self._udp.send_errors().items()},
+            "connections": sum(server.connections for server in self._streams),
+            "connections_refused": sum(server.refused for server in self._streams),
             "outside_fast_path": int(counters.slow[0]),
             "rate_limit_buckets": self._udp.admission.size(),
             "rate_limit_buckets_used": self._udp.admission.in_use(monotonic()),

@@ -25,9 +25,11 @@ from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.admin_http import application, serve_admin
 from nattrav.daemon.child import Child, Orders
 from nattrav.daemon.drain import Drain
+from nattrav.daemon.page.routes import routes
 from nattrav.daemon.reload import Reload
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
+from nattrav.daemon.systemd import Notifier
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
 
@@ -38,6 +40,9 @@ END_WITHIN = 4.2
 """Seconds a service gets between SIGTERM and SIGKILL; the whole bundle ends within five."""
 
 ASK_WITHIN = 2.0
+PING_INTERVAL = 2.0
+SILENT_LIMIT = 4
+"""Unanswered pings in a row after which a service is taken for hung: about 15 seconds."""
 
 ORDER = ("relay", "stun", "proxy")
 """The proxy asks the relay, so the relay comes first in every list."""
@@ -51,6 +56,7 @@ class Part:
     child: Child | None = None
     listeners: list[Listening] = field(default_factory=list)
     restarts: int = 0
+    silent: int = 0
     up: bool = False
     wanted: bool = False
     """Its end was asked for, so it is no crash."""
@@ -87,6 +93,7 @@ class Supervisor:
         self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
         self.drain = Drain(self)
+        self.notifier = Notifier()
         self.config: Path | None = config
         for role in self.parts:
             runtime.samples.inc("nattrav_worker_restarts_total", role, by=0)
@@ -103,11 +110,28 @@ class Supervisor:
                     await self._start_all()
                     self.runtime.ready = True
                     on_ready(self.listeners())
+                    self.notifier.tell(READY="1", STATUS="all services serve")
+                    nursery.start_soon(self._watch)
                     for part in self.parts.values():
                         nursery.start_soon(self._keep, part)
             finally:
+                self.notifier.tell(STOPPING="1")
                 with trio.CancelScope(shield=True):
                     await self._end_all()
+
+    async def _watch(self) -> None:
+        """Tell the service manager how we fare, and kill services that no longer answer; they are started again."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.notifier.keep, lambda: ", ".join(self.not_ready()) or "all services serve")
+            while True:
+                await trio.sleep(PING_INTERVAL)
+                answers = await self.gather("ping")
+                for role, part in self.parts.items():
+                    part.silent = 0 if role in answers or not part.up else part.silent + 1
+                    if part.silent >= SILENT_LIMIT and part.child is not None:
+                        self.runtime.log.error("a service does not answer and is killed", service=role)
+                        part.silent = 0
+                        part.child.send_signal(signal.SIGKILL)
 
     def listeners(self) -> list[Listening]:
         """All listeners of all services and the supervisor's own."""
@@ -193,12 +217,9 @@ class Supervisor:
         return [*reasons, "draining"] if self.drain.active else reasons
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:
-        await serve_admin(
-            self.loaded.configuration.admin,
-            self.runtime,
-            lambda token: application(self, token),
-            task_status=task_status,
-        )
+        admin = self.loaded.configuration.admin
+        page = routes(self, mask=admin.mask_numbers) if admin.page else ()
+        await serve_admin(admin, self.runtime, lambda token: application(self, token, page), task_status=task_status)
 
     async def _start_all(self) -> None:
         refusals: list[str] = []

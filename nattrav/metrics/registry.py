@@ -77,6 +77,8 @@ STUN = (
         "nattrav_stun_response_bytes_total", "", "Bytes of the STUN answers; over the request bytes: amplification"
     ),
     _gauge("nattrav_stun_ratelimit_buckets", "", "Size of the STUN rate-limit table"),
+    _gauge("nattrav_stun_nat_records", "", "Client addresses with a record of their NAT"),
+    _gauge("nattrav_stun_nat_clients", "mapping filtering", "Client addresses by what is known of their NAT"),
     _gauge("nattrav_stun_ratelimit_buckets_used", "", "Entries in use in the STUN rate-limit table"),
 )
 
@@ -134,6 +136,7 @@ RELAY = (
     _counter("nattrav_relay_sessions_closed_total", "reason", "Relay sessions ended, and why"),
     _gauge("nattrav_relay_sessions_one_way", "", "Answered sessions with media in one direction only, now"),
     _gauge("nattrav_relay_sessions_no_media", "", "Answered sessions without any media, now"),
+    _gauge("nattrav_relay_silent_directions", "reason", "Directions of those sessions without media now, and why"),
     _counter(
         "nattrav_relay_sessions_closed_one_way_total", "", "Sessions that closed with media in one direction only"
     ),

@@ -173,8 +173,9 @@ class ResponseContext:
 
     def _unanswered_by_all(self, now: float) -> None:
         """A request other than INVITE got no answer anywhere: say nothing, its sender has timed out too (RFC 4320)."""
-        self._ended(408, now)
-        if not self.branches:
+        if self.branches:
+            self._ended(408, now)
+        else:
             self.answer_myself(503, now)
 
     def _relays(self, call: Call, hop: Hop) -> bool:
@@ -525,10 +526,12 @@ class ResponseContext:
 
     def _ended(self, status: int, now: float) -> None:
         """The request has its final answer: what does that mean for the call?"""
-        call = self.call
+        call, request = self.call, self.request
         if status >= 300 or not self.invite:
             self.request = None
         if call is None:
+            if self.method == "BYE" and request is not None and (status < 300 or status in ENDS_DIALOG):
+                self.rooms.media.delete_unknown(request.call_id, request.from_.tag or "")
             return
         rooms = self.rooms
         if self.method == "BYE":

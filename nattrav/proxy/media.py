@@ -104,6 +104,11 @@ class Media:
         request = self._parts.await_reply(partial(self._deleted, call))
         self._parts.out.append(AskRelay(request, "delete", call.call_id, arguments))
 
+    def delete_unknown(self, call_id: str, tag: str) -> None:
+        """End the relay session of a call that began before this process did; without one the relay just says so."""
+        request = self._parts.await_reply(_ignore)
+        self._parts.out.append(AskRelay(request, "delete", call_id, {"call-id": call_id, "from-tag": tag}))
+
     def restore(self, call: Call) -> None:
         """A re-INVITE failed: put the last completed exchange in force again."""
         stable = call.media.stable

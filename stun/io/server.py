@@ -25,11 +25,12 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.batch import Batch
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.mmsg import Datagrams, open_datagrams
-from nattrav.net.options import force_receive_buffer, open_udp
+from nattrav.net.options import IP_MTU_DISCOVER, IP_PMTUDISC_DONT, force_receive_buffer, open_udp
 from stun.admission import Admission, Limits
 from stun.behavior import Endpoint
 from stun.counters import Counters
 from stun.fastpath import FastPath, Outcome
+from stun.observation import Notebook
 from stun.responder import Answer, DropReason, Responder, Transport
 
 # An odd number of cache lines per slot keeps the first lines of all slots from sharing a few sets of the cache.
@@ -48,6 +49,8 @@ _SLOW_PER_SECOND = 10_000
 """Requests the responder may answer per thread while plain ones have the fast path: bounds a flood of odd ones."""
 _STOP_CHECK = 1.0
 _RECEIVE_BUFFER = 8 << 20
+_NEVER_FRAGMENTED = 548
+_IP_PMTUDISC_PROBE = 3
 _SO_MEMINFO = 55
 _MEMINFO_DROPS = 8
 
@@ -56,11 +59,21 @@ class UdpServer:
     """All endpoints on UDP, served by `threads` data threads."""
 
     def __init__(
-        self, responder: Responder, limits: Limits, *, threads: int = 1, portable: bool = False, vectorised: bool = True
+        self,
+        responder: Responder,
+        limits: Limits,
+        *,
+        threads: int = 1,
+        portable: bool = False,
+        vectorised: bool = True,
+        observe: bool = False,
     ) -> None:
+        """`observe`: threads keep notes of the requests they answer; somebody must read them."""
+        self._observe = observe
         self.responder = responder
-        self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(3)])
-        self._lock = threading.Lock()
+        self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(2)])
+        self.lock = threading.Lock()
+        """Held while `admission` is used."""
         self._portable = portable
         self._vectorised = vectorised
         self._count = threads
@@ -75,9 +88,17 @@ class UdpServer:
                 self._refuse_company()
             for number in range(self._count):
                 sockets = [self._open_one(e.local) for e in self.endpoints]
+                notebook = Notebook() if self._observe else None
                 self._threads.append(
                     DataThread(
-                        number, self.responder, sockets, self.admission, self._lock, self._portable, self._vectorised
+                        number,
+                        self.responder,
+                        sockets,
+                        self.admission,
+                        self.lock,
+                        self._portable,
+                        self._vectorised,
+                        notebook,
                     )
                 )
         except BaseException:
@@ -90,6 +111,7 @@ class UdpServer:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(local)) from error
         force_receive_buffer(sock, _RECEIVE_BUFFER)
+        _forbid_fragments(sock, True)
         return sock
 
     def _refuse_company(self) -> None:
@@ -132,6 +154,15 @@ class UdpServer:
         return sum(thread.overflows() for thread in self._threads)
 
 
+def _forbid_fragments(sock: socket.socket, forbid: bool) -> None:
+    """Set DF on what is sent: datagrams that are never fragmented need no IP identification, which is dear to pick.
+
+    Replies with PADDING are to be fragmented where the path is narrow, so they are sent without it.
+    """
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE if forbid else IP_PMTUDISC_DONT)
+
+
 class DataThread:
     """One thread with its own socket on every endpoint."""
 
@@ -144,7 +175,9 @@ class DataThread:
         lock: threading.Lock,
         portable: bool = False,
         vectorised: bool = True,
+        notebook: Notebook | None = None,
     ) -> None:
+        self.notebook = notebook
         self.number = number
         self.counters = Counters()
         self._responder = responder
@@ -258,6 +291,8 @@ class DataThread:
             self.counters.count_drop(DropReason.RATE_LIMITED, count - len(rows))
         outcome = self._fast.answer(at, batch, self._out, rows)
         self._send_fast(outcome, ipv6)
+        if self.notebook is not None and outcome.answered:
+            self.notebook.write(now, at, batch, outcome.rows, outcome.kinds)
         if len(outcome.slow):
             self._answer_slowly(at, outcome, ipv6, now)
         return count
@@ -300,7 +335,12 @@ class DataThread:
                 out.put(slot, reply.data, reply.to)
                 leaving.setdefault(reply.at, []).append(slot)
         for place, slots in leaving.items():
+            large = bool((out.length[slots] > _NEVER_FRAGMENTED).any())
+            if large:
+                _forbid_fragments(self._datagrams[place].sock, False)
             self._datagrams[place].send(out, np.array(slots, np.intp))
+            if large:
+                _forbid_fragments(self._datagrams[place].sock, True)
 
     def _admit_guarded(self, source: TransportAddress, now: float) -> bool:
         with self._lock:

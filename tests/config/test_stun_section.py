@@ -33,6 +33,11 @@ def test_addresses_take_their_canonical_spelling() -> None:
         ({"source_rate": -1}, "greater than or equal to 0"),
         ({"classic": "yes"}, "'on', 'plain' or 'off'"),
         ({"nonsense": 1}, "not permitted"),
+        ({"tls_certificate": "/x.pem"}, "belong together"),
+        ({"tls_certificate": "/x.pem", "tls_key": "/y.pem", "tls_port": 3478}, "shares a port"),
+        ({"credentials": "short-term"}, "nobody has any"),
+        ({"credentials": "long-term", "users": {"a": "b"}}, "need a realm"),
+        ({"alternate_servers": ["192.0.2.1:3478"]}, "only authenticated clients"),
     ],
 )
 def test_what_cannot_work_is_refused(values: dict[str, Any], complaint: str) -> None:

@@ -48,11 +48,11 @@ async def test_the_service_answers_requests_verbs_and_metrics(tmp_path: Path) ->
     port = free_port()
     async with trio.open_nursery() as nursery:
         listening: list[Listening] = await nursery.start(partial(service.serve, pair(port), runtime=runtime))
-        assert [entry.address for entry in listening] == [
-            f"127.0.0.1:{port}",
-            f"127.0.0.1:{port ^ 1}",
-            f"127.0.0.2:{port}",
-            f"127.0.0.2:{port ^ 1}",
+        assert [(entry.transport, entry.address) for entry in listening] == [
+            (transport, f"{host}:{number}")
+            for transport in ("udp", "tcp")
+            for host in ("127.0.0.1", "127.0.0.2")
+            for number in (port, port ^ 1)
         ]
         client = await UdpClient.open(TransportAddress("127.0.0.9", 0))
         request = encode(BINDING, MessageClass.REQUEST, bytes(12))

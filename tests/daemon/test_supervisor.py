@@ -162,6 +162,16 @@ def test_a_service_that_hangs_is_killed_and_all_is_over_within_five_seconds(bund
     assert gone(list(pids.values()), 0.1)
 
 
+@pytest.mark.slow
+def test_a_service_that_no_longer_answers_is_killed_and_started_again(bundle: Bundle) -> None:
+    before = bundle.pids()
+    path = bundle.directory / "run" / "stun.sock"
+    with contextlib.suppress(trio.TooSlowError):
+        trio.run(lambda: ask(path, "block", {"seconds": 60}, limit=0.3))
+    assert wait_for(lambda: bundle.ask("supervisor")["services"][1]["pid"] != before["stun"], within=30)
+    assert bundle.pids()["relay"] == before["relay"]
+
+
 def test_ctrl_c_in_the_terminal_ends_everything_cleanly(bundle: Bundle) -> None:
     pids = bundle.pids()
     os.killpg(bundle.process.pid, signal.SIGINT)

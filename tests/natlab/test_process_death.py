@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.interop, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def bundle(laboratory: Laboratory) -> edges.NattravEdge:
-    return edges.NattravEdge(laboratory)
+    return edges.NattravEdge(laboratory, ("alice",))
 
 
 @pytest.fixture(scope="module")

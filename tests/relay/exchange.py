@@ -21,7 +21,7 @@ class Exchange:
 
     def __init__(self, capacity: int = 64) -> None:
         self.table = FlowTable(capacity)
-        self.frames = Frames(1024)
+        self.frames = Frames(2048)
         self.crossbar = Crossbar(self.table)
         self.steer = Steer(self.table, self.frames, self.crossbar)
         self.now = 1000.0
@@ -79,7 +79,7 @@ class Exchange:
 
     def figures(self, slot: int) -> FlowFigures:
         self.steer.settle(self.now)
-        return self.table.figures(slot, self.crossbar.learned(slot))
+        return self.table.figures(slot, self.crossbar.learned(slot), self.crossbar.reported(slot))
 
     def drops(self, slot: int) -> dict[DropReason, int]:
         return self.figures(slot).drops

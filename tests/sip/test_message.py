@@ -286,6 +286,7 @@ def messages(draw: st.DrawFn, *, odd: bool = True) -> str:
     params = "".join(f";{name}" + ("" if value is None else f"={value}") for name, value in draw(PARAMS))
     branch = draw(TOKENS if odd else URI_WORDS)
     display = draw(QUOTABLE).replace("\\", "\\\\").replace('"', '\\"')
+    branch = draw(TOKENS if odd else URI_WORDS)
     headers = [
         f"Via: SIP/2.0/UDP {draw(HOSTS)}{draw(st.sampled_from(['', ':5070']))};branch=z9hG4bK{branch}",
         f'{draw(st.sampled_from(["From", "f", "FROM"]))}:{draw(blank)}"{display}" <sip:{user}@{draw(HOSTS)}>;tag=1',
