@@ -316,6 +316,8 @@ class Engine:
             self._finish(session, reason, now)
         else:
             self._leave(session, gone)
+        for party in gone:
+            party.untie()
         return report
 
     def _leave(self, session: Session, gone: Parties) -> None:
