@@ -17,6 +17,7 @@ from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.quirks import Treatment
+from nattrav.sdp.multipart import SdpPart, find, replace
 from nattrav.sip.message import Message
 from nattrav.sip.transport.flow import Flow
 
@@ -41,10 +42,28 @@ class Side:
 
 
 def sdp_of(message: Message) -> bytes | None:
-    """Give the session description of a message, None without one."""
-    if message.body and message.content_type == SDP:
+    """Give the session description of a message, also from inside a multipart body; None without a readable one."""
+    if not message.body or message.first("content-encoding") is not None:
+        return None
+    if message.content_type == SDP:
         return message.body
-    return None
+    part = _session_part(message)
+    return None if part is None else message.body[part.start : part.end]
+
+
+def with_sdp(message: Message, sdp: bytes) -> bytes:
+    """Give the message's body with another session description in the place of its own."""
+    part = None if message.content_type == SDP else _session_part(message)
+    return sdp if part is None else replace(message.body, [part], [sdp])
+
+
+def _session_part(message: Message) -> SdpPart | None:
+    """The part that describes the session; early-session parts (RFC 3959) are not it."""
+    content_type = message.first("content-type")
+    if content_type is None or not (message.content_type or "").startswith("multipart/"):
+        return None
+    parts = find(content_type, message.body)
+    return next((part for part in parts if part.disposition == "session" and not part.encoded), None)
 
 
 def media_hosts(sdp: bytes) -> tuple[str, ...]:
