@@ -45,7 +45,7 @@ class Party(enum.Enum):
 
 @dataclass(slots=True)
 class MediaState:
-    """Offer/answer state of one call (sip.md §9). Tags are those of SIP; SDP bodies as their senders wrote them.
+    """Offer/answer state of one call. Tags are those of SIP; SDP bodies as their senders wrote them.
 
     `session`: the relay holds one now, `used`: it ever did. `stable` is (offerer's tag, offer, answerer's tag, answer)
     of the last completed exchange, to be restored when a re-INVITE fails. `late` maps the callee's tag to its offer in

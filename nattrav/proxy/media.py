@@ -1,4 +1,4 @@
-"""Offer and answer to relay verbs (RFC 3264, RFC 6337; sip.md §9): who sent this SDP in which transaction decides.
+"""Offer and answer to relay verbs (RFC 3264, RFC 6337): who sent this SDP in which transaction decides.
 
 Tags in `offer` name the party whose SDP it is as `from-tag`; in `answer` the offerer's is `from-tag`, the answerer's
 `to-tag`. Asked twice for the same SDP in the same place, the stored result is given and the relay is not asked.
