@@ -11,7 +11,7 @@ from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.hooks import ResponseView
-from nattrav.proxy.media import Side, sdp_of
+from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import behind_nat
@@ -227,8 +227,8 @@ class ResponseContext:
             self._end(branch)
             self._settle(now)
             return
-        if body is not None:
-            branch.edit.body(body)
+        if body is not None and self.request is not None:
+            branch.edit.body(with_sdp(self.request, body))
         elif self.rooms.parts.sip.relay_required:
             for other in self.branches:
                 self._end(other)
@@ -502,7 +502,7 @@ class ResponseContext:
         edit = Edit(response)
         edit.remove_top("via")
         if body is not None:
-            edit.body(body)
+            edit.body(with_sdp(response, body))
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
         self._adjust_response(edit, response, now)
