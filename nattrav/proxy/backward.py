@@ -119,6 +119,7 @@ class ResponseContext:
         if not found:
             self._no_hop(hop, now)
             return
+        found = self.rooms.parts.dead.living_first(found, now)
         others = [Hop(hop.request_uri, one, hop.uri, hop.routes, upstream=hop.upstream) for one in found[1:]]
         hop.alternatives = others + hop.alternatives
         self._prepare(hop, found[0], now)
@@ -342,6 +343,8 @@ class ResponseContext:
             upstream = branch.hop_wanted.upstream
             if upstream is not None:
                 self.rooms.upstreams.failed(upstream, now, _retry_after(response))
+            elif branch.hop is not None and not branch.hop_wanted.access:
+                self.rooms.parts.dead.failed(branch.hop, now, _retry_after(response))
             if self._fail_over(branch, now):
                 return
         elif status == 430 and self._fail_over(branch, now):
@@ -396,6 +399,8 @@ class ResponseContext:
         upstream = branch.hop_wanted.upstream
         if upstream is not None and not branch.cancelled:
             self.rooms.upstreams.failed(upstream, now)
+        elif branch.hop is not None and not (branch.cancelled or branch.hop_wanted.access):
+            self.rooms.parts.dead.failed(branch.hop, now)
         self._end(branch)
         if not branch.cancelled and self._fail_over(branch, now):
             return
