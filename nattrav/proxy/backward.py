@@ -10,7 +10,7 @@ from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.forwarding import Forwarding, verdict_of
 from nattrav.proxy.hooks import ResponseView
-from nattrav.proxy.media import Side, sdp_of
+from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.transactions import ClientTransaction, State
 from nattrav.sip.edit import Edit
@@ -258,7 +258,7 @@ class ResponseContext(Forwarding):
         edit = Edit(response)
         edit.remove_top("via")
         if body is not None:
-            edit.body(body)
+            edit.body(with_sdp(response, body))
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
         self._adjust_response(edit, response, now)

@@ -9,7 +9,7 @@ from nattrav.proxy import forward
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
-from nattrav.proxy.media import Side, sdp_of
+from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
@@ -214,7 +214,7 @@ class Forwarding:
             self._settle(now)
             return
         if body is not None:
-            branch.edit.body(body)
+            branch.edit.body(with_sdp(self.request, body) if self.request is not None else body)
         elif self.rooms.parts.sip.relay_required:
             for other in self.branches:
                 self._end(other)

@@ -17,6 +17,7 @@ from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.quirks import Treatment
+from nattrav.sdp import multipart
 from nattrav.sip.message import Message
 from nattrav.sip.transport.flow import Flow
 
@@ -41,10 +42,30 @@ class Side:
 
 
 def sdp_of(message: Message) -> bytes | None:
-    """Give the session description of a message, None without one."""
-    if message.body and message.content_type == SDP:
-        return message.body
-    return None
+    """Give the session description of a message, None without one that can be read (D12)."""
+    body = message.body
+    if not body:
+        return None
+    if message.content_type == SDP and "content-encoding" not in message.names:
+        return body
+    part = _part_of(message)
+    return None if part is None else body[part.start : part.end]
+
+
+def with_sdp(message: Message, sdp: bytes) -> bytes:
+    """Give the body of a message with another session description in it, all other octets as they were."""
+    if message.content_type == SDP:
+        return sdp
+    part = _part_of(message)
+    return sdp if part is None else multipart.replace(message.body, [part], [sdp])
+
+
+def _part_of(message: Message) -> multipart.SdpPart | None:
+    kind = message.content_type or ""
+    if not kind.startswith("multipart/"):
+        return None
+    parts = multipart.find(message.first("content-type") or "", message.body, encoded=message.has("content-encoding"))
+    return next((part for part in parts if not part.encoded and part.disposition == "session"), None)
 
 
 def media_hosts(sdp: bytes) -> tuple[str, ...]:
