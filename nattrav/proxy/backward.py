@@ -62,6 +62,8 @@ class ResponseContext(Forwarding):
         branch.ended = True
         branch.edit = None
         if not self.invite:
+            if self.method == "UPDATE" and self.call is not None and "session-expires" in response.names:
+                self.rooms.calls.refreshed(self.call, response.first("session-expires") or "", now)
             if not self.server.final:
                 self._with_media(branch, response, now)
             return
@@ -83,6 +85,8 @@ class ResponseContext(Forwarding):
                     call.nat[Party.CALLEE] = verdict_of(hop)
                 call.accepted = response
             self.rooms.calls.answer(call, response.to.tag or "", now)
+        if call is not None and "session-expires" in response.names:
+            self.rooms.calls.refreshed(call, response.first("session-expires") or "", now)
             if hop_up := branch.hop_wanted.upstream:
                 hop_up.failed_until = 0.0
         self._with_media(branch, response, now)
@@ -150,7 +154,9 @@ class ResponseContext(Forwarding):
 
     def _unanswered(self, branch: Branch, now: float) -> None:
         upstream = branch.hop_wanted.upstream
-        if upstream is not None and not branch.cancelled:
+        if branch.hop_wanted.by_size and branch.hop is not None:
+            self.rooms.routing.offers_no_tcp(branch.hop.remote, now)
+        elif upstream is not None and not branch.cancelled:
             self.rooms.upstreams.failed(upstream, now)
         self._end(branch)
         if not branch.cancelled and self._fail_over(branch, now):

@@ -19,6 +19,9 @@ from nattrav.sip.edit import Edit
 from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow, Target
 
+LARGEST_UDP = 1300
+"""Octets; a larger request goes over a stream where it can (RFC 3261 §18.1.1)."""
+
 
 class Forwarding:
     """Carries one request forward: destinations, lookups, the relay, the request as it goes out.
@@ -239,11 +242,36 @@ class Forwarding:
         if hop.transport != "udp":
             edit.framed()
         data = edit.render()
+        if (
+            len(data) > LARGEST_UDP
+            and isinstance(hop, Flow)
+            and not hop.reliable
+            and self._goes_by_tcp(branch, hop, data, now)
+        ):
+            return
         if self.call is not None:
             self.call.note(now, False, hop, data, "R2", "R5", "R7")
         branch.start(hop, data, now)
         if not self.invite:
             branch.edit = None
+
+    def _goes_by_tcp(self, branch: Branch, flow: Flow, data: bytes, now: float) -> bool:
+        """Move a large request to TCP where the next hop may offer it; else say why it goes in fragments (R8)."""
+        if flow.reliable:
+            return False
+        wanted = branch.hop_wanted
+        limit = self.sender.treatment.max_udp if wanted.access else None
+        instead = self.rooms.routing.instead_of_udp(wanted, flow, now)
+        why = "tcp" if instead is not None else "phone behind a flow" if wanted.access else "no TCP there"
+        self.rooms.parts.log(
+            "info", "over_mtu", octets=len(data), next_hop=str(flow.remote), sent_by=why, device_limit=limit
+        )
+        if instead is None or instead.next_hop is None:
+            return False
+        self._end(branch)
+        self.branches.remove(branch)
+        self._prepare(instead, instead.next_hop, now)
+        return True
 
     def _record_routes(self, hop: Hop, next_hop: Flow | Target, now: float) -> list[str]:
         if not self.initial or self.method not in forward.RECORD_ROUTED:

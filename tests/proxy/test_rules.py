@@ -444,3 +444,50 @@ def test_n9_no_connection_is_ever_opened_towards_a_phone() -> None:
     stage.send(flow, register().replace("SIP/2.0/UDP", "SIP/2.0/TCP"))
     stage.proxy.parts.connections.clear()
     assert status(stage.send(GATEWAY, request("INVITE", f"sip:alice@{US}", via="203.0.113.80")))[-1] == 430
+
+
+def test_n7_a_session_that_nobody_refreshes_ends_and_a_refreshed_one_goes_on() -> None:
+    stage = Stage()
+    _, forwarded = stage.send(PHONE, invite(body=sdp("10.0.0.5")))
+    ok = only(
+        stage.send(
+            GATEWAY, response(forwarded, 200, headers="Session-Expires: 90;refresher=uac\r\n", body=sdp("203.0.113.80"))
+        )
+    )
+    stage.wait(80)
+    routes = "".join(f"Route: {value.text}\r\n" for value in reversed(ok.message.record_routes))
+    update = request(
+        "UPDATE", "sip:bob@203.0.113.80", branch="z9hG4bKu", to="<sip:bob@x>;tag=bt", cseq=2, headers=routes
+    )
+    again = only(stage.send(PHONE, update))
+    stage.send(GATEWAY, response(again, 200, headers="Session-Expires: 90;refresher=uac\r\n"))
+    stage.wait(100)
+    assert len(stage.proxy.rooms.calls) == 1
+    byes = [a.to for a in stage.wait(40) if a.line.startswith("BYE")]
+    assert {PHONE, GATEWAY} <= set(byes)
+    assert stage.records[0]["cause"] == "session_timer"
+    assert stage.relay.commands[-1] == "delete"
+
+
+def large() -> str:
+    return invite(headers=f"X-Filler: {'x' * 1300}\r\n")
+
+
+def test_r8_a_large_request_goes_over_tcp_and_back_to_udp_when_nobody_answers_there() -> None:
+    stage = Stage(listeners=[udp_listener(), tcp_listener()])
+    first = stage.send(PHONE, large())[-1]
+    assert (first.flow.transport, first.to) == ("tcp", GATEWAY)
+    assert "SIP/2.0/TCP" in first.message.via.text
+    (second,) = stage._carry_out(stage.proxy.unreachable(str(first.message.via.branch), stage.now))
+    assert (second.flow.transport, second.to) == ("udp", GATEWAY)
+    assert [log.facts["sent_by"] for log in stage.logs if log.event == "over_mtu"] == ["tcp", "no TCP there"]
+    assert stage.proxy.rooms.upstreams.all[0].usable(stage.now)
+    third = stage.send(PHONE, large().replace("z9hG4bKa1", "z9hG4bKa2").replace("call1", "call2"))[-1]
+    assert third.flow.transport == "udp"
+
+
+def test_r8_towards_a_phone_a_large_request_stays_on_its_flow() -> None:
+    stage = Stage(listeners=[udp_listener(), tcp_listener()])
+    stage.send(PHONE, register())
+    text = request("INVITE", f"sip:alice@{US}", via="203.0.113.80", headers=f"X-Filler: {'x' * 1300}\r\n")
+    assert stage.send(GATEWAY, text)[-1].to == PHONE
