@@ -1,4 +1,4 @@
-"""NAT classes in the laboratory: our probe, the server's record and foreign clients agree; so does our probe on coturn."""
+"""NAT classes in the laboratory: our probe, the server's record and foreign clients agree, on our server and coturn."""
 
 from __future__ import annotations
 
