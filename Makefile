@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint type bench fuzz demo clean venv dev system-packages format
+.PHONY: generated run test lint type bench fuzz demo clean venv dev system-packages format
 
 run: venv
 	@exec $(BIN)/nattrav run $(ARGS)
@@ -46,6 +46,9 @@ fuzz: dev
 
 demo: dev system-packages
 	$(BIN)/python -m tests.natlab.demo $(ARGS)
+
+generated: dev
+	$(BIN)/python docs/generate.py
 
 bench: dev system-packages
 	$(BIN)/python -m bench $(ARGS)

@@ -18,7 +18,7 @@ from tests.natlab.namespaces import Program, execute
 
 PASSWORD = "pw"
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PORTS = (20000, 59999)
+_PORTS = (20000, 37999)
 _FILES = ("prlimit", f"--nofile={resource.getrlimit(resource.RLIMIT_NOFILE)[1]}")
 
 
@@ -71,9 +71,7 @@ class KamailioRig:
     def __enter__(self) -> KamailioRig:
         namespace, directory = self.laboratory.bundle.namespace, self.laboratory.directory / "kamailio-rig"
         prefix = ("taskset", "-c", str(self.core), *_FILES)
-        self._relay = kamailio.start_rtpengine(
-            namespace, directory, interface=BUNDLE, ports=_PORTS, prefix=prefix, more=("--delete-delay=0",)
-        )
+        self._relay = kamailio.start_rtpengine(namespace, directory, interface=BUNDLE, ports=_PORTS, prefix=prefix)
         text = kamailio.configuration(
             listen=(f"udp:{BUNDLE}:5060",),
             relay="udp:127.0.0.1:2223",
@@ -135,6 +133,7 @@ calls_per_user = 100000
 [relay]
 ports = "{_PORTS[0]}-{_PORTS[1]}"
 quarantine = "1s"
+interfaces = ["{BUNDLE}"]
 [stun]
 listen = ["{BUNDLE}"]
 [[upstream]]

@@ -66,6 +66,9 @@ class FlowSettings:
     public              our address of this flow was handed out to the party: packets may be learned from
     may_send            the party's direction and no block let RTP from it through (RTCP always passes)
     asymmetric          packets go to `advertised`, whatever was learned
+    selected            this local address is the one the party's SDP was last given; packets elsewhere teach nothing
+    continuity          a source that carries the stream on (same SSRC, next sequence numbers) may replace a silent one
+    companion           on an RTCP flow: the same party's RTP flow, whose latched host ranks as SAME_HOST here
     """
 
     content: Content
@@ -76,6 +79,9 @@ class FlowSettings:
     handover: bool = False
     asymmetric: bool = False
     public: bool = False
+    selected: bool = True
+    continuity: bool = False
+    companion: int | None = None
     may_send: bool = True
     blocked: bool = False
     nat_wait: bool = False
@@ -120,6 +126,20 @@ class RtpFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportFigures:
+    """What a party's RTCP last said of the stream we send it, and the way there and back (seconds; 0 = not measured).
+
+    `fraction_lost` is 0 to 1 since its report before, `jitter` in seconds.
+    """
+
+    fraction_lost: float = 0.0
+    cumulative_lost: int = 0
+    jitter: float = 0.0
+    round_trip: float = 0.0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FlowFigures:
     """Counters of one flow. Times are monotonic seconds; 0 = never."""
 
@@ -134,6 +154,7 @@ class FlowFigures:
     drops: dict[DropReason, int] = field(default_factory=dict)
     learned: Learned = Learned()
     rtp: RtpFigures = RtpFigures()
+    reported: ReportFigures = ReportFigures()
 
 
 class FlowEventKind(enum.Enum):
@@ -182,6 +203,9 @@ class Plane(Protocol):
 
     def last_accepted(self, flows: Sequence[int]) -> float:
         """Latest time any of these flows received a packet that was not dropped; 0 if never."""
+
+    def sums(self) -> FlowFigures:
+        """Add up the counters of all open flows; times, latches and the like are left out."""
 
     def events(self) -> list[FlowEvent]:
         """Take the events since the last call (bounded; the oldest are lost first)."""

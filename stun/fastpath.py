@@ -339,7 +339,10 @@ class FastPath:
         outcome.rows, outcome.kinds = rows, kinds
         if not len(kinds):
             return
-        present = [0] if outcome.plain else np.flatnonzero(np.bincount(kinds, minlength=_KINDS)).tolist()
+        if (kinds == kinds[0]).all():
+            present = [int(kinds[0])]
+        else:
+            present = np.bincount(kinds, minlength=_KINDS).nonzero()[0].tolist()
         left_over: list[Rows] = []
         start = 0
         for kind in present:

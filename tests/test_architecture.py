@@ -22,6 +22,7 @@ FLOORS = {
     "nattrav.metrics": 2,
     "nattrav.control": 3,
     "nattrav.proxy": 4,
+    "nattrav.selftest": 5,
     "nattrav.daemon": 5,
     "nattrav.cli": 6,
 }

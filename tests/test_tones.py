@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tones import CALLEE, CALLER, RATE, Heard, examine, read_wave, tone, verdict, write_wave
+from tests.tones import CALLEE, CALLER, RATE, Heard, examine, from_mu_law, read_wave, tone, verdict, write_wave
 
 
 def heard(samples: np.ndarray, far: float = CALLEE, own: float = CALLER) -> Heard:
@@ -66,3 +66,7 @@ def test_a_recording_is_read_back_even_when_its_header_was_never_finished(tmp_pa
     samples, rate = read_wave(path)
     assert rate == RATE
     assert len(samples) == RATE
+
+
+def test_mu_law_is_decoded_by_the_table_of_its_recommendation() -> None:
+    assert list(from_mu_law(bytes([0xFF, 0x7F, 0x80, 0x00, 0xF0, 0xEF]))) == [0, 0, 32124, -32124, 120, 132]

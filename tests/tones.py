@@ -103,3 +103,10 @@ def verdict(caller: Heard, callee: Heard, *, expected_seconds: float) -> str:
     if not any(hears):
         return "none"
     return "callee_deaf" if hears[0] else "caller_deaf"
+
+
+def from_mu_law(payload: bytes) -> NDArray[np.int16]:
+    """Decode G.711 µ-law (ITU-T G.711, sign-magnitude with bias 132)."""
+    code = ~np.frombuffer(payload, np.uint8)
+    magnitude = ((((code & 15).astype(np.int32) << 3) + 132) << ((code >> 4) & 7)) - 132
+    return np.where(code & 128, -magnitude, magnitude).astype(np.int16)

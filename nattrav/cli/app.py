@@ -31,7 +31,13 @@ class Group:
 GROUPS: tuple[Group, ...] = (
     Group("run", "nattrav.cli.run", "run", "Start the whole bundle under its supervisor"),
     Group("check", "nattrav.cli.check", "check", "Check a configuration file without starting anything"),
-    Group("status", "nattrav.cli.status", "status", "One screen: services, listeners, calls, registrations, ports"),
+    Group("status", "nattrav.cli.status", "status", "Services, listeners and readiness on one screen"),
+    Group("doctor", "nattrav.cli.doctor", "doctor", "Examine this host; each finding with its remedy"),
+    Group("reload", "nattrav.cli.config", "reload", "Take over a changed configuration; calls go on"),
+    Group("drain", "nattrav.cli.lifecycle", "drain", "Take no new calls, let those in progress end"),
+    Group("undrain", "nattrav.cli.lifecycle", "undrain", "Take new calls again"),
+    Group("restart", "nattrav.cli.lifecycle", "restart", "Restart one service without losing calls"),
+    Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
@@ -43,6 +49,7 @@ GROUPS: tuple[Group, ...] = (
     Group("relay", "nattrav.cli.relay", "app", "Run a relay alone, watch its traffic, drain it"),
     Group("proxy", "nattrav.cli.proxy", "app", "Run a SIP proxy alone"),
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
+    Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
 )
 
@@ -57,7 +64,13 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not found, 5 refused, 6 time
 def build(words: Sequence[str] | None) -> typer.Typer:
     """Build the command tree. Only the group named first in `words` is imported; None imports every one."""
     app = typer.Typer(
-        name="nattrav", help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        name="nattrav",
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # Plain text: "[sip]" in a help text is a table of the configuration, not a style.
+        rich_markup_mode=None,
     )
     app.callback()(_root)
     chosen = None if words is None else next((word for word in words if not word.startswith("-")), "")
@@ -68,7 +81,9 @@ def build(words: Sequence[str] | None) -> typer.Typer:
         if chosen is None or group.name == chosen:
             found = getattr(importlib.import_module(group.module), group.attribute)
             if isinstance(found, typer.Typer):
-                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=True)
+                # A group with a default verb runs it; the others show their verbs.
+                shows_help = found.info.invoke_without_command is not True
+                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=shows_help)
             else:
                 app.command(group.name)(found)
         else:

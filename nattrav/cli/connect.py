@@ -41,8 +41,11 @@ def find(role: str) -> Path:
     )
 
 
-def call(role: str, verb: str, *, limit: float = 10.0, **args: Any) -> Any:
-    """Ask one verb of a service and give its result; a refusal or silence ends the command with its exit code."""
+def call(role: str, verb: str, /, *, answer_within: float = 10.0, **args: Any) -> Any:
+    """Ask one verb of a service and give its result; a refusal or silence ends the command with its exit code.
+
+    All other keywords are the verb's arguments.
+    """
     import trio
 
     from nattrav.control.socket.io.client import Unreachable, ask
@@ -51,7 +54,7 @@ def call(role: str, verb: str, *, limit: float = 10.0, **args: Any) -> Any:
     path = find(role)
 
     async def run() -> Any:
-        return await ask(path, verb, args, limit=limit)
+        return await ask(path, verb, args, limit=answer_within)
 
     try:
         return trio.run(run)
@@ -60,10 +63,10 @@ def call(role: str, verb: str, *, limit: float = 10.0, **args: Any) -> Any:
     except Unreachable as error:
         fail(f"the {role} does not answer: {error}", exit_codes.UNREACHABLE)
     except trio.TooSlowError:
-        fail(f"the {role} did not answer {verb} within {limit:g} s", exit_codes.TIMEOUT)
+        fail(f"the {role} did not answer {verb} within {answer_within:g} s", exit_codes.TIMEOUT)
 
 
-def stream(role: str, verb: str, **args: Any) -> Iterator[Any]:
+def stream(role: str, verb: str, /, **args: Any) -> Iterator[Any]:
     """Ask a streaming verb and give its items as they come; ends like `call`."""
     import socket
 

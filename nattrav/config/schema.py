@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from nattrav.config.admin import AdminSection
 from nattrav.config.control import ControlSection
 from nattrav.config.location import LocationSection
 from nattrav.config.log import LogSection
 from nattrav.config.node import NodeSection
 from nattrav.config.relay import RelaySection
-from nattrav.config.sip import SipSection
+from nattrav.config.sip import Quirk, SipSection, Upstream, User
 from nattrav.config.stun import StunSection
 from nattrav.config.types import Section
 
@@ -24,3 +26,6 @@ class Configuration(Section):
     relay: RelaySection = RelaySection()
     control: ControlSection = ControlSection()
     location: LocationSection = LocationSection()
+    upstream: list[Upstream] = Field(default=[])
+    user: list[User] = Field(default=[])
+    quirk: list[Quirk] = Field(default=[])

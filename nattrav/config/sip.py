@@ -1,9 +1,366 @@
-"""The [sip] table."""
+"""The [sip] table, and the lists [[upstream]], [[user]] and [[quirk]] that belong to it."""
 
 from __future__ import annotations
 
-from nattrav.config.types import Section
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from nattrav.config.types import Duration, Section
+from nattrav.net.address import canonical
+
+TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 8080, "wss": 8443}
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$")
+
+
+@dataclass(frozen=True)
+class Listen:
+    """One entry of `[sip] listen`, taken apart. `host` is a literal address, a wildcard or `auto`."""
+
+    transports: tuple[str, ...]
+    host: str
+    port: int | None
+    advertised: str | None
+
+
+def parse_listen(text: str) -> Listen:
+    """Read `[TRANSPORT:]ADDRESS[:PORT][!ADVERTISED]`; without a transport it means UDP and TCP."""
+    rest, _, advertised = text.partition("!")
+    transports: tuple[str, ...] = ("udp", "tcp")
+    head, colon, tail = rest.partition(":")
+    if colon and head in TRANSPORTS:
+        transports, rest = (head,), tail
+    elif colon and head.isalpha() and head != "auto":
+        raise ValueError(f"{head!r} is not a transport: write one of {', '.join(TRANSPORTS)}")
+    host, port = rest, None
+    if rest.startswith("["):
+        host, bracket, tail = rest[1:].partition("]")
+        if not bracket or (tail and not tail.startswith(":")):
+            raise ValueError(f"{text!r}: write an IPv6 address as [ADDRESS]:PORT")
+        port_text = tail[1:]
+    elif rest.count(":") == 1:
+        host, _, port_text = rest.partition(":")
+    else:
+        port_text = ""
+    if port_text:
+        if not (port_text.isascii() and port_text.isdigit()) or not 0 <= int(port_text) <= 65535:
+            raise ValueError(f"{port_text!r} is not a port number")
+        port = int(port_text)
+    if host != "auto":
+        host = canonical(host)
+    if advertised:
+        advertised = host_name(advertised)
+    return Listen(transports, host, port, advertised or None)
+
+
+def _listen(value: str) -> str:
+    parse_listen(value)
+    return value
+
+
+def host_name(value: str) -> str:
+    """Check a literal address or a DNS name; give its canonical spelling."""
+    text = value.strip().strip("[]")
+    try:
+        return canonical(text)
+    except ValueError:
+        if not _HOST.match(text) or "%" in text:
+            raise ValueError(f"{value!r} is neither an IP address nor a host name") from None
+        return text.lower()
+
+
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+def _sip_target(value: str) -> str:
+    text = value if value.startswith(("sip:", "sips:")) else f"sip:{value}"
+    rest = text.partition(":")[2].partition(";")[0]
+    if "@" in rest or not rest or any(c.isspace() for c in text):
+        raise ValueError(f'{value!r}: write "HOST[:PORT]" or "sip:HOST[:PORT][;transport=tcp]"')
+    return text
+
+
+ListenAddress = Annotated[str, AfterValidator(_listen)]
+HostName = Annotated[str, AfterValidator(host_name)]
+Network = Annotated[str, AfterValidator(_network)]
+SipTarget = Annotated[str, AfterValidator(_sip_target)]
+RelayPolicy = Literal["always", "auto", "never"]
+Ping = Literal["auto", "none", "options", "crlf", "zero4"]
+Seconds = Annotated[Duration, WithJsonSchema({"type": "string"})]
+
+
+class SipTimers(Section):
+    """The [sip.timers] table (RFC 3261 table 4)."""
+
+    t1: Duration = 0.5
+    """Round-trip estimate; retransmissions start at it."""
+    t2: Duration = 4.0
+    """Longest interval between retransmissions."""
+    t4: Duration = 5.0
+    """Longest time a message stays in the network."""
+    next_hop: Duration = 5.0
+    """How long a next hop may stay silent before the next one is tried, when there is one."""
+    ringing: Duration = 185.0
+    """Timer C: how long an INVITE may ring; must be longer than three minutes (RFC 3261 §16.6)."""
+
+    @model_validator(mode="after")
+    def _ringing_is_long_enough(self) -> SipTimers:
+        if self.ringing <= 180:
+            raise ValueError("ringing: must be longer than 3m (RFC 3261 section 16.6)")
+        if not 0 < self.t1 <= self.t2:
+            raise ValueError("t1: must be greater than 0 and not greater than t2")
+        return self
+
+
+class SipKeepalive(Section):
+    """The [sip.keepalive] table."""
+
+    method: Ping = "auto"
+    """What keeps a NAT's mapping open: auto (OPTIONS over UDP, CRLF on streams), options, crlf, zero4 or none."""
+    interval: Duration = 25.0
+    """Time between two keepalives of one flow; the start of adaptive learning."""
+    adaptive: bool = True
+    """Learn per NAT how long a mapping lives and send less often where that is safe."""
+    longest: Duration = 170.0
+    """Adaptive learning never waits longer than this."""
+    losses: int = Field(default=3, ge=1, le=20)
+    """Unanswered keepalives in a row after which a flow counts as dead."""
+    remove_dead: bool = True
+    """Remove the bindings of a dead flow."""
+
+
+class SipLimits(Section):
+    """The [sip.limits] table: what one source, one user and this process may use."""
+
+    requests_per_source: float = Field(default=50.0, gt=0)
+    """Requests per second of one source address (refilled continuously; unknown sources are dropped above it)."""
+    burst: int = Field(default=200, ge=1)
+    """Requests one source may send at once before the rate counts."""
+    calls_per_user: int = Field(default=10, ge=1)
+    """Calls at a time of one authenticated user."""
+    calls: int = Field(default=20000, ge=1)
+    """Calls at a time; above it INVITEs get 503 with Retry-After."""
+    transactions: int = Field(default=200000, ge=100)
+    """Transactions at a time; above it requests get 503."""
+    contacts_per_user: int = Field(default=10, ge=1)
+    """Bindings of one address-of-record."""
+    bindings: int = Field(default=500000, ge=1)
+    """Bindings altogether."""
+    failures_before_ban: int = Field(default=20, ge=1)
+    """Failed authentications, forged tokens or refused targets of one source within a minute that ban it."""
+    ban: Duration = 600.0
+    """How long a banned source is not heard."""
+    scanners: list[str] = Field(
+        default=[
+            "friendly-scanner",
+            "sipvicious",
+            "sipcli",
+            "sip-scan",
+            "sundayddr",
+            "pplsip",
+            "VaxSIPUserAgent",
+        ]
+    )
+    """Parts of User-Agent that mark a scanner: dropped without an answer, and banned. Compared without case."""
+
+
+class SipRegistrar(Section):
+    """The [sip.registrar] table."""
+
+    authentication: Literal["auto", "digest", "none"] = "auto"
+    """auto: digest as soon as one user is configured, without users only `open_nets` may register.
+    digest: always. none: anyone may register any name (only for tests)."""
+    open_nets: list[Network] = Field(
+        default=["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
+    )
+    """Without users, registrations and calls are taken from these sources only."""
+    users_file: str | None = None
+    """SQLite file of users (`nattrav users add`); default: users.sqlite in the state directory, when it exists."""
+    algorithms: list[Literal["SHA-256", "MD5"]] = Field(default=["SHA-256", "MD5"])
+    """Digest algorithms offered, best first (RFC 8760)."""
+    nonce_lifetime: Duration = 300.0
+    """How long a digest nonce may be used."""
+    min_expires: Duration = 30.0
+    """Shortest registration; shorter wishes get 423 with Min-Expires."""
+    max_expires: Duration = 3600.0
+    """Longest registration."""
+    default_expires: Duration = 600.0
+    """Registration without a wish."""
+    nat_expires: Duration | None = None
+    """Longest registration of a phone behind a NAT, when it should come back more often."""
+
+
+class SipEdge(Section):
+    """The [sip.edge] table: how registrations go on to a core."""
+
+    absorb: bool = True
+    """Answer a refresh ourselves while the core's binding lasts (short interval to the phone, long to the core)."""
+    core_expires: Duration = 3600.0
+    """Registration time asked of the core when refreshes are absorbed."""
+    phone_expires: Duration = 120.0
+    """Registration time given to a phone behind a NAT when refreshes are absorbed."""
+    grace: Duration = 600.0
+    """How long bindings are kept past the core's expiry while the core is unreachable."""
+
+
+class SipTls(Section):
+    """The [sip.tls] table: what TLS and WSS listeners and connections use."""
+
+    certificate: str | None = None
+    """PEM file with the certificate chain; read again on reload."""
+    key: str | None = None
+    """PEM file with the private key."""
+    ca: str | None = None
+    """PEM file with the authorities trusted for next hops; default: the system's."""
+    verify: bool = True
+    """Check the certificates of next hops."""
 
 
 class SipSection(Section):
-    """See deploy/nattrav.toml."""
+    """The [sip] table."""
+
+    listen: list[ListenAddress] = Field(default=["auto"], min_length=1)
+    """Where to listen: [TRANSPORT:]ADDRESS[:PORT][!ADVERTISED]; transports udp, tcp, tls, ws, wss; default udp and tcp.
+    ADDRESS may be auto (the advertised address and loopback), 0.0.0.0 or [::] (every address, one socket each)."""
+    mode: Literal["registrar", "edge", "redirect"] = "registrar"
+    """registrar: phones register here. edge: REGISTER goes on to the core in [[upstream]]. redirect: answer 3xx."""
+    advertised: HostName | None = None
+    """Address written into Via and Record-Route; default: the listening address."""
+    domains: list[HostName] = Field(default=[])
+    """Domains that are ours, besides our own addresses."""
+    realm: str | None = None
+    """Realm of digest challenges; default: the first domain, else "nattrav"."""
+    local_nets: list[Network] = Field(default=[])
+    """Subnets reached without a NAT: their addresses are no sign of one."""
+    relay: RelayPolicy = "always"
+    """Which calls of phones go through the relay: always, auto (where a NAT or an address family needs it), never."""
+    relay_required: bool = True
+    """Refuse a call with 503 when no relay answers; false: let it pass without."""
+    force_rport: Literal["auto", "always", "never"] = "auto"
+    """Answer to the source port although the phone asked for no rport (auto: when its addresses show a NAT)."""
+    recurse: bool = False
+    """Follow 3xx answers inside our own domains instead of passing them on."""
+    server_name: str = "nattrav"
+    """What Server and User-Agent say; empty: nothing."""
+    hooks: str | None = None
+    """Python file with on_register, on_request, on_response, on_call_end."""
+    token_key_file: str | None = None
+    """Key of the flow tokens (32 octets, mode 0600); default: flow-token.key in the state directory, made if absent."""
+    cdr_file: str | None = None
+    """File for call records, one JSON object a line; default: cdr.jsonl in the state directory."""
+    history: int = Field(default=200, ge=0, le=100000)
+    """Calls whose messages are kept for `nattrav explain`."""
+    timers: SipTimers = SipTimers()
+    """Transaction timers."""
+    keepalive: SipKeepalive = SipKeepalive()
+    """Keepalives to phones behind NATs."""
+    registrar: SipRegistrar = SipRegistrar()
+    """Registrations."""
+    edge: SipEdge = SipEdge()
+    """Edge mode."""
+    limits: SipLimits = SipLimits()
+    """Limits and bans."""
+    tls: SipTls = SipTls()
+    """Certificates."""
+
+
+class Upstream(Section):
+    """One [[upstream]]: a gateway or core on a public address."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    """Name in logs, metrics and `nattrav upstreams`."""
+    target: SipTarget
+    """Where to send: HOST[:PORT], or sip:HOST[:PORT][;transport=tcp]."""
+    prefixes: list[str] = Field(default=[""])
+    """Numbers that go there: user parts starting with one of these; "" is every one. The longest prefix wins."""
+    domains: list[HostName] = Field(default=[])
+    """Domains that go there, besides its own address."""
+    weight: int = Field(default=1, ge=0, le=65535)
+    """Share among upstreams of the same prefix and priority."""
+    priority: int = Field(default=0, ge=0, le=65535)
+    """Lower ones are tried first."""
+    sources: list[Network] = Field(default=[])
+    """Addresses its requests come from, besides the target's own."""
+    trusted: bool = True
+    """Requests from it need no authentication."""
+    relay: RelayPolicy | None = None
+    """Overrides [sip] relay for its calls."""
+    latch: bool = False
+    """Learn its media address from packets; gateways on public addresses send from where their SDP says."""
+    probe: bool = True
+    """Send OPTIONS to see whether it is up."""
+    probe_interval: Duration = 30.0
+    """Time between probes."""
+
+
+class User(Section):
+    """One [[user]] of the registrar."""
+
+    name: str = Field(min_length=1)
+    """User part of the address-of-record."""
+    domain: HostName | None = None
+    """Domain; default: every domain of ours."""
+    password: str | None = None
+    """Password in clear text."""
+    password_file: str | None = None
+    """File that holds the password."""
+    ha1: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    """MD5 of user:realm:password instead of a password."""
+    ha1_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of user:realm:password instead of a password."""
+
+    @model_validator(mode="after")
+    def _has_a_secret(self) -> User:
+        if not (self.password or self.password_file or self.ha1 or self.ha1_sha256):
+            raise ValueError("give a password, password_file, ha1 or ha1_sha256")
+        return self
+
+
+class Quirk(Section):
+    """One [[quirk]]: how to treat devices that need it; the first that matches wins."""
+
+    user_agent: str | None = None
+    """Regular expression searched in User-Agent or Server, without case."""
+    source: Network | None = None
+    """Source network."""
+    aor: str | None = None
+    """Address-of-record, user@domain."""
+    contact: Literal["token", "alias", "rewrite"] | None = None
+    """How requests find back: our signed token (default), an alias parameter, or a rewritten Contact."""
+    rport: Literal["auto", "always", "never"] | None = None
+    """Overrides force_rport; never: the device listens on the port of its Via."""
+    rr_transport: Literal["auto", "explicit"] | None = None
+    """explicit: Record-Route names the transport even for UDP."""
+    token_alphabet: Literal["base64url", "base32"] | None = None
+    """base32 for devices that lower-case user parts."""
+    latch: Literal["auto", "never", "strict"] | None = None
+    """Overrides how the relay learns its media address."""
+    ping: Ping | None = None
+    """Overrides the keepalive method."""
+    o_line: Literal["keep", "replace"] | None = None
+    """replace: the o= line shows the relay, too."""
+    ice: Literal["strip", "pass", "relay"] | None = None
+    """What happens to ICE candidates."""
+    max_udp: int | None = Field(default=None, ge=500, le=65535)
+    """Largest UDP datagram the device can take."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _matches_something(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not {"user_agent", "source", "aor"} & set(data):
+            raise ValueError("give user_agent, source or aor to match on")
+        return data
+
+    @model_validator(mode="after")
+    def _pattern_compiles(self) -> Quirk:
+        if self.user_agent is not None:
+            try:
+                re.compile(self.user_agent)
+            except re.error as error:
+                raise ValueError(f"user_agent: not a regular expression: {error}") from None
+        return self

@@ -16,7 +16,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Section(BaseModel):
     """A table of the configuration file: unknown keys are errors, docstrings become the manual."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # Defaults are validated, too, so that a default written out means the same as one left out.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
 def duration(value: Any) -> float:

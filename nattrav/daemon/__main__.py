@@ -16,7 +16,7 @@ import trio
 
 from nattrav.config.load import validate
 from nattrav.daemon.runtime import Listening, StartRefused
-from nattrav.daemon.service import Place, die_with_parent, load_serve, make_runtime, run_role
+from nattrav.daemon.service import Place, die_with_parent, load_serve, make_runtime, raise_open_files, run_role
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     orders = json.loads(sys.stdin.buffer.read())
     die_with_parent(orders["parent"])
+    raise_open_files()
     report = os.fdopen(orders["report"], "w")
 
     def answer(text: dict[str, Any]) -> None:

@@ -25,18 +25,27 @@ def listening_table(listeners: Sequence[Listening]) -> str:
 def warnings(listeners: Iterable[Listening]) -> list[str]:
     """Tell which advertised addresses the Internet cannot reach."""
     found: dict[str, list[str]] = {}
+    reachable: set[str] = set()
     for one in listeners:
         host = _host(one.advertised)
-        if host is not None and classify(host) in NON_PUBLIC:
+        if host is None:
+            continue
+        if classify(host) in NON_PUBLIC:
             found.setdefault(host, []).append(one.what)
+        if classify(host) is not AddressClass.LOOPBACK:
+            reachable.add(one.what)
     told = []
     for host, names in found.items():
         kind = classify(host)
-        word = "only this host" if kind is AddressClass.LOOPBACK else f"nobody beyond your own network ({kind.value})"
-        told.append(
-            f"{host} is advertised for {', '.join(dict.fromkeys(names))}, and {word} can reach it; "
-            "set the public address as ADDRESS!PUBLIC in the configuration"
-        )
+        local = kind is AddressClass.LOOPBACK
+        # A loopback listener beside a real one is there for this host's own programs.
+        names = [name for name in dict.fromkeys(names) if not (local and name in reachable)]
+        word = "only this host" if local else f"nobody beyond your own network ({kind.value})"
+        if names:
+            told.append(
+                f"{host} is advertised for {', '.join(names)}, and {word} can reach it; "
+                "set the public address as ADDRESS!PUBLIC in the configuration"
+            )
     return told
 
 

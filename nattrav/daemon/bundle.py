@@ -20,7 +20,7 @@ def run_bundle(config: Path | None, runtime_directory: Path | None, *, modules: 
     loaded = files.read(config)
     place = Place.choose(loaded.configuration, runtime_directory)
     runtime = make_runtime("supervisor", loaded.configuration, place)
-    supervisor = Supervisor(loaded, runtime, place, modules=modules)
+    supervisor = Supervisor(loaded, runtime, place, config=config, modules=modules)
 
     def on_ready(listeners: list[Listening]) -> None:
         print(listening_table(listeners), file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ Event = MutableMapping[str, Any]
 _CREDENTIALS = re.compile(
     r"""((?:response|nonce|cnonce|password|token|key|inline)\s*[=:]\s*"?)[^\s",;]+""", re.IGNORECASE
 )
-_NUMBER = re.compile(r"(?<![\w.:])\+?\d{7,15}(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])\+?\d{7,15}(?![\w.])")
 
 
 def mask(text: str) -> str:
@@ -123,6 +123,7 @@ class Log:
             return _human(level, event)
         stamp = _stamp()
         head = {"time": stamp, "level": level} | ({"node": self.node} if self.node else {})
+        head |= {key: event.pop(key) for key in ("role", "event") if key in event}
         line = str(structlog.processors.JSONRenderer(ensure_ascii=True, default=str)(None, "", head | dict(event)))
         return f"<{_PRIORITY[level]}>{line}" if self._journal else line
 

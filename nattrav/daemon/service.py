@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -47,8 +48,12 @@ class Place:
 
     @classmethod
     def choose(cls, configuration: Configuration, explicit: Path | None = None) -> Place:
-        """Choose and make both directories; StartRefused when one cannot be used."""
-        place = cls(runtime_directory(explicit), state_directory(configuration.node.state_directory))
+        """Choose and make both directories; StartRefused when one cannot be used.
+
+        An instance that was told a run directory of its own keeps its state there, too, unless told otherwise.
+        """
+        beside = None if explicit is None else explicit / "state"
+        place = cls(runtime_directory(explicit), state_directory(configuration.node.state_directory, beside=beside))
         for directory, option in (
             (place.runtime_directory, "--runtime-dir"),
             (place.state_directory, "[node] state_directory"),
@@ -160,6 +165,7 @@ def run_alone(role: str, configuration: Configuration, explicit: Path | None = N
     def on_ready(listeners: list[Listening]) -> None:
         print(listening_table(listeners), file=sys.stderr)
 
+    raise_open_files()
     try:
         place = Place.choose(configuration, explicit)
         runtime = make_runtime(role, configuration, place)
@@ -168,6 +174,12 @@ def run_alone(role: str, configuration: Configuration, explicit: Path | None = N
         print(f"nattrav {role}: {refused}", file=sys.stderr)
         return 1
     return 0
+
+
+def raise_open_files() -> None:
+    """Take as many descriptors as the hard limit allows; each media port needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def die_with_parent(parent: int) -> None:

@@ -6,21 +6,32 @@ lived for `SETTLED` seconds. When one service cannot start at first, nothing is 
 
 from __future__ import annotations
 
+import platform
 import signal
+import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
 
+from nattrav import __version__
 from nattrav.config.load import Loaded
+from nattrav.config.write import as_tables
 from nattrav.control.socket.io.client import Unreachable, ask
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.admin_http import application, serve_admin
 from nattrav.daemon.child import Child, Orders
+from nattrav.daemon.drain import Drain
+from nattrav.daemon.page.routes import routes
+from nattrav.daemon.reload import Reload
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
+from nattrav.daemon.systemd import Notifier
 from nattrav.metrics.samples import Samples
+from nattrav.net import clock
 
 BACKOFF_START = 0.2
 BACKOFF_LIMIT = 10.0
@@ -29,6 +40,9 @@ END_WITHIN = 4.2
 """Seconds a service gets between SIGTERM and SIGKILL; the whole bundle ends within five."""
 
 ASK_WITHIN = 2.0
+PING_INTERVAL = 2.0
+SILENT_LIMIT = 4
+"""Unanswered pings in a row after which a service is taken for hung: about 15 seconds."""
 
 ORDER = ("relay", "stun", "proxy")
 """The proxy asks the relay, so the relay comes first in every list."""
@@ -42,18 +56,28 @@ class Part:
     child: Child | None = None
     listeners: list[Listening] = field(default_factory=list)
     restarts: int = 0
+    silent: int = 0
     up: bool = False
+    wanted: bool = False
+    """Its end was asked for, so it is no crash."""
+    started: trio.Event = field(default_factory=trio.Event)
 
 
 class Supervisor:
     """The services of one instance. `runtime` is the supervisor's own."""
 
     def __init__(
-        self, loaded: Loaded, runtime: Runtime, place: Place, *, modules: dict[str, str] | None = None
+        self,
+        loaded: Loaded,
+        runtime: Runtime,
+        place: Place,
+        *,
+        config: Path | None = None,
+        modules: dict[str, str] | None = None,
     ) -> None:
         self.loaded = loaded
         self.runtime = runtime
-        self.parts = {
+        self.parts: dict[str, Part] = {
             role: Part(
                 Orders(
                     role,
@@ -66,25 +90,48 @@ class Supervisor:
             for role in ORDER
             if role in loaded.configuration.node.services
         }
+        self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
+        self.drain = Drain(self)
+        self.notifier = Notifier()
+        self.config: Path | None = config
         for role in self.parts:
             runtime.samples.inc("nattrav_worker_restarts_total", role, by=0)
+        self._note_accepted()
 
     async def run(self, *, on_ready: Callable[[list[Listening]], None]) -> None:
         """Run until SIGTERM or SIGINT. StartRefused when a service cannot start; then none is left running."""
         async with ungrouped():
             try:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(self._end_on_signal, nursery.cancel_scope)
+                    await nursery.start(self._heed_signals, nursery.cancel_scope)
                     await nursery.start(self.runtime.serve_control, self.verbs())
+                    self.runtime.listeners = await nursery.start(self._serve_admin)
                     await self._start_all()
                     self.runtime.ready = True
                     on_ready(self.listeners())
+                    self.notifier.tell(READY="1", STATUS="all services serve")
+                    nursery.start_soon(self._watch)
                     for part in self.parts.values():
                         nursery.start_soon(self._keep, part)
             finally:
+                self.notifier.tell(STOPPING="1")
                 with trio.CancelScope(shield=True):
                     await self._end_all()
+
+    async def _watch(self) -> None:
+        """Tell the service manager how we fare, and kill services that no longer answer; they are started again."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.notifier.keep, lambda: ", ".join(self.not_ready()) or "all services serve")
+            while True:
+                await trio.sleep(PING_INTERVAL)
+                answers = await self.gather("ping")
+                for role, part in self.parts.items():
+                    part.silent = 0 if role in answers or not part.up else part.silent + 1
+                    if part.silent >= SILENT_LIMIT and part.child is not None:
+                        self.runtime.log.error("a service does not answer and is killed", service=role)
+                        part.silent = 0
+                        part.child.send_signal(signal.SIGKILL)
 
     def listeners(self) -> list[Listening]:
         """All listeners of all services and the supervisor's own."""
@@ -92,7 +139,40 @@ class Supervisor:
 
     def verbs(self) -> dict[str, Any]:
         """Verbs of the supervisor's control socket."""
-        return {"status": self._status, "metrics": self._metrics, "log.level": self._log_level}
+        return {
+            "status": self._status,
+            "metrics": self._metrics,
+            "log.level": self._log_level,
+            "config.show": self._config_show,
+            "config.reload": self._config_reload,
+            "service.restart": self._service_restart,
+            "drain": lambda args: self.drain.set(True),
+            "undrain": lambda args: self.drain.set(False),
+            "drain.state": lambda args: self.drain.state(),
+        }
+
+    def roles(self) -> list[str]:
+        """Services of this instance."""
+        return list(self.parts)
+
+    def accept(self, loaded: Loaded) -> None:
+        """Hold a new configuration; services started from now on get it."""
+        self.loaded = loaded
+        for part in self.parts.values():
+            part.orders = replace(part.orders, tables=loaded.tables)
+
+    async def restart(self, role: str) -> None:
+        """End a service and wait until it serves again."""
+        part = self.parts[role]
+        part.wanted, part.started = True, trio.Event()
+        if part.child is not None:
+            await part.child.end(END_WITHIN)
+        await part.started.wait()
+
+    @staticmethod
+    def _datapath(samples: Samples) -> str:
+        offloads = samples.value("nattrav_relay_datapath_available", "xdp") > 0
+        return "xdp" if offloads else "userspace"
 
     async def gather(
         self, verb: str, args: dict[str, Any] | None = None, *, roles: Sequence[str] | None = None
@@ -121,12 +201,25 @@ class Supervisor:
             merged.set("nattrav_worker_up", float(role in answers), role, "process")
         for export in answers.values():
             merged.merge(export)
-        merged.set("nattrav_ready", float(self.is_ready()))
+        merged.set("nattrav_draining", float(self.drain.active))
+        merged.set("nattrav_ready", float(not self.not_ready()))
+        version = platform.python_version()
+        merged.set("nattrav_build_info", 1, __version__, version, self._datapath(merged), self.node)
         return merged
 
-    def is_ready(self) -> bool:
-        """All services serve."""
-        return self.runtime.ready and not self._ending and all(part.up for part in self.parts.values())
+    def not_ready(self) -> list[str]:
+        """Why new calls should go elsewhere; empty when all is well."""
+        if self._ending:
+            return ["ending"]
+        if not self.runtime.ready:
+            return ["starting"]
+        reasons = [f"{role} is down" for role, part in self.parts.items() if not part.up]
+        return [*reasons, "draining"] if self.drain.active else reasons
+
+    async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:
+        admin = self.loaded.configuration.admin
+        page = routes(self, mask=admin.mask_numbers) if admin.page else ()
+        await serve_admin(admin, self.runtime, lambda token: application(self, token, page), task_status=task_status)
 
     async def _start_all(self) -> None:
         refusals: list[str] = []
@@ -147,6 +240,10 @@ class Supervisor:
         part.child = Child(part.orders)
         part.listeners = await part.child.started()
         part.up = True
+        part.wanted = False
+        if self.drain.active:
+            await self.drain.tell(part.orders.role)
+        part.started.set()
 
     async def _keep(self, part: Part) -> None:
         """Wait for a service's end and start it again, for ever."""
@@ -158,16 +255,23 @@ class Supervisor:
                 part.up = False
                 if trio.current_time() - began >= SETTLED:
                     backoff = BACKOFF_START
+            if part.wanted:
+                self.runtime.log.info("a service is restarted", service=role)
+            else:
                 self.runtime.log.error(
-                    "a service ended and is started again", service=role, reason=part.child.outcome(), after=backoff
+                    "a service ended and is started again",
+                    service=role,
+                    reason=part.child.outcome() if part.child else "it could not start",
+                    after=backoff,
                 )
-            await trio.sleep(backoff)
-            backoff = min(backoff * 2, BACKOFF_LIMIT)
-            part.restarts += 1
-            self.runtime.samples.inc("nattrav_worker_restarts_total", role)
+                await trio.sleep(backoff)
+                backoff = min(backoff * 2, BACKOFF_LIMIT)
+                part.restarts += 1
+                self.runtime.samples.inc("nattrav_worker_restarts_total", role)
             try:
                 await self._start(part)
             except StartRefused as refused:
+                part.wanted = False
                 self.runtime.log.error("a service cannot start again", service=role, reason=str(refused))
             else:
                 self.runtime.log.info("a service runs again", service=role, pid=part.child.pid if part.child else 0)
@@ -180,14 +284,54 @@ class Supervisor:
                 if part.child is not None:
                     nursery.start_soon(partial(part.child.end, END_WITHIN))
 
-    async def _end_on_signal(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+    async def _heed_signals(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
             task_status.started()
             async for number in received:
-                self.runtime.log.info("ending", reason=signal.Signals(number).name)
-                scope.cancel()
+                if number != signal.SIGHUP:
+                    self.runtime.log.info("ending", reason=signal.Signals(number).name)
+                    scope.cancel()
+                elif self.runtime.ready:
+                    await self.reload(self.config)
+
+    async def reload(self, path: Path | None, *, dry_run: bool = False, restart: bool = False) -> dict[str, Any]:
+        """Take over a changed file; the log and two metrics say how it went."""
+        told = await Reload.of(self, path).run(dry_run=dry_run, restart=restart)
+        if dry_run:
+            return told
+        self.runtime.samples.set("nattrav_config_last_reload_successful", float(told["accepted"]))
+        if told["accepted"]:
+            self.config = path
+            self._note_accepted()
+            self.runtime.log.info("configuration reloaded", changed=[one["key"] for one in told["changes"]])
+        else:
+            self.runtime.log.error("configuration refused, the old one holds", reason=told["problems"])
+        return told
+
+    def _note_accepted(self) -> None:
+        self.runtime.samples.set("nattrav_config_last_reload_successful", 1)
+        self.runtime.samples.set("nattrav_config_last_reload_success_timestamp_seconds", clock.wall())
+
+    async def _config_show(self, args: dict[str, Any]) -> dict[str, Any]:
+        return as_tables(self.loaded.configuration)
+
+    async def _config_reload(self, args: dict[str, Any]) -> dict[str, Any]:
+        path = self.config if args.get("file") is None else Path(str(args["file"]))
+        return await self.reload(path, dry_run=bool(args.get("dry_run")), restart=bool(args.get("restart")))
+
+    async def _service_restart(self, args: dict[str, Any]) -> dict[str, Any]:
+        role = str(args.get("role", ""))
+        if role not in self.parts:
+            raise VerbError("not_found", f"no service {role!r}: choose one of {', '.join(self.parts)}")
+        await self.restart(role)
+        child = self.parts[role].child
+        return {"role": role, "pid": child.pid if child is not None else None}
 
     async def _status(self, args: dict[str, Any]) -> dict[str, Any]:
+        return await self.status()
+
+    async def status(self) -> dict[str, Any]:
+        """State of all services, each with what it says of itself."""
         answers = await self.gather("status")
         services = []
         for role, part in self.parts.items():
@@ -202,7 +346,16 @@ class Supervisor:
                     "restarts": part.restarts,
                 }
             )
-        return {"ready": self.is_ready(), "services": services}
+        return {
+            "version": __version__,
+            "node": self.node,
+            "ready": not self.not_ready(),
+            "not_ready": self.not_ready(),
+            "started_at": self.runtime.started_at,
+            "uptime": clock.wall() - self.runtime.started_at,
+            "listening": [asdict(one) for one in self.listeners()],
+            "services": services,
+        }
 
     async def _metrics(self, args: dict[str, Any]) -> Any:
         return (await self.samples()).export()

@@ -136,6 +136,7 @@ RELAY = (
     _counter("nattrav_relay_sessions_closed_total", "reason", "Relay sessions ended, and why"),
     _gauge("nattrav_relay_sessions_one_way", "", "Answered sessions with media in one direction only, now"),
     _gauge("nattrav_relay_sessions_no_media", "", "Answered sessions without any media, now"),
+    _gauge("nattrav_relay_silent_directions", "reason", "Directions of those sessions without media now, and why"),
     _counter(
         "nattrav_relay_sessions_closed_one_way_total", "", "Sessions that closed with media in one direction only"
     ),

@@ -25,7 +25,7 @@ MSG_TRUNC = 0x20
 VLEN_MAX = 1024
 
 # struct mmsghdr of 64-bit Linux: msghdr (56 bytes), then msg_len.
-_HEADER = np.dtype(
+HEADER_LAYOUT = np.dtype(
     {
         "names": ["name", "namelen", "iov", "iovlen", "control", "controllen", "flags", "length"],
         "formats": ["u8", "u4", "u8", "u8", "u8", "u8", "i4", "u4"],
@@ -33,7 +33,7 @@ _HEADER = np.dtype(
         "itemsize": 64,
     }
 )
-_IOVEC = np.dtype([("base", "u8"), ("len", "u8")])
+IOVEC_LAYOUT = np.dtype([("base", "u8"), ("len", "u8")])
 
 Rows = NDArray[np.intp]
 
@@ -95,7 +95,10 @@ class MmsgDatagrams:
         sent = position = 0
         while position < total:
             done = _libc.sendmmsg(
-                self.sock.fileno(), pointer + position * _HEADER.itemsize, min(total - position, VLEN_MAX), MSG_DONTWAIT
+                self.sock.fileno(),
+                pointer + position * HEADER_LAYOUT.itemsize,
+                min(total - position, VLEN_MAX),
+                MSG_DONTWAIT,
             )
             if done > 0:
                 sent += done
@@ -124,9 +127,9 @@ class _Layout:
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.iovecs = np.zeros(batch.slots, _IOVEC)
+        self.iovecs = np.zeros(batch.slots, IOVEC_LAYOUT)
         self.iovecs["base"] = batch.data.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * batch.data.strides[0]
-        self.headers = np.zeros(batch.slots, _HEADER)
+        self.headers = np.zeros(batch.slots, HEADER_LAYOUT)
         self.headers["name"] = batch.peer.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * batch.peer.strides[0]
         self.headers["iov"] = self.iovecs.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * self.iovecs.strides[0]
         self.headers["iovlen"] = 1

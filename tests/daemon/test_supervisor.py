@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import trio
 
 from nattrav.control.socket.io.client import Unreachable, ask
+from nattrav.control.socket.messages import VerbError
 
 ROOT = Path(__file__).parents[2]
 ROLES = dict.fromkeys(("stun", "relay", "proxy"), "tests.daemon.roles.serving")
@@ -27,7 +30,7 @@ class Bundle:
     def __init__(self, directory: Path, modules: dict[str, str], text: str = "") -> None:
         self.directory = directory
         (directory / "n.toml").write_text(
-            f'[admin]\nlisten = []\n[node]\nstate_directory = "{directory}/state"\n{text}'
+            f'[admin]\nlisten = ["127.0.0.1:0"]\n[node]\nstate_directory = "{directory}/state"\n{text}'
         )
         code = (
             "import sys; from pathlib import Path; from nattrav.daemon.bundle import run_bundle\n"
@@ -39,7 +42,7 @@ class Bundle:
             [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
 
-    def ask(self, role: str, verb: str = "status", **args: Any) -> Any:
+    def ask(self, role: str, verb: str = "status", /, **args: Any) -> Any:
         return trio.run(ask, self.directory / "run" / f"{role}.sock", verb, args)
 
     def wait_ready(self, *, within: float = 15) -> dict[str, Any]:
@@ -101,6 +104,27 @@ def test_the_start_prints_what_listens_where_and_warns_of_a_private_address(bund
     assert (bundle.directory / "state" / "relay").read_text() == "edge-1"
 
 
+def test_one_scrape_merges_all_services_and_the_command_line_shows_them(bundle: Bundle) -> None:
+    status = bundle.wait_ready()
+    (admin,) = [one for one in status["listening"] if one["role"] == "supervisor"]
+    with urllib.request.urlopen(f"http://{admin['address']}/metrics") as answer:
+        text = answer.read().decode()
+    assert "nattrav_stun_response_bytes_total 300.0" in text
+    assert 'nattrav_worker_up{role="proxy",worker="process"} 1.0' in text
+    assert 'node="edge-1"' in text
+    with urllib.request.urlopen(f"http://{admin['address']}/readyz") as answer:
+        assert answer.status == 200
+    command = [sys.executable, "-m", "nattrav.cli", "--runtime-dir", str(bundle.directory / "run"), "status"]
+    shown = subprocess.run([*command, "--check"], capture_output=True, text=True, check=True).stdout
+    assert "nattrav 0.1.0 on edge-1: ready" in shown
+    assert "192.168.1.5" in shown
+    rows = subprocess.run([*command, "-o", "csv", "--fields", "role,up"], capture_output=True, text=True, check=True)
+    assert rows.stdout == "role,up\nrelay,yes\nstun,yes\nproxy,yes\n"
+    os.kill({one["role"]: one["pid"] for one in status["services"]}["stun"], signal.SIGKILL)
+    time.sleep(0.1)
+    assert subprocess.run([*command, "--check"], capture_output=True, text=True, check=False).returncode == 7
+
+
 def test_a_killed_service_is_started_again_and_counted(bundle: Bundle) -> None:
     before = bundle.pids()
     os.kill(before["relay"], signal.SIGKILL)
@@ -108,7 +132,7 @@ def test_a_killed_service_is_started_again_and_counted(bundle: Bundle) -> None:
     while time.monotonic() < deadline:
         status = bundle.ask("supervisor")
         after = {service["role"]: service for service in status["services"]}
-        if status["ready"] and after["relay"]["pid"] != before["relay"]:
+        if status["ready"] and after["relay"]["up"] and after["relay"]["pid"] != before["relay"]:
             break
         time.sleep(0.05)
     assert after["relay"]["up"]
@@ -136,6 +160,16 @@ def test_a_service_that_hangs_is_killed_and_all_is_over_within_five_seconds(bund
     bundle.end()
     assert time.monotonic() - began < 5
     assert gone(list(pids.values()), 0.1)
+
+
+@pytest.mark.slow
+def test_a_service_that_no_longer_answers_is_killed_and_started_again(bundle: Bundle) -> None:
+    before = bundle.pids()
+    path = bundle.directory / "run" / "stun.sock"
+    with contextlib.suppress(trio.TooSlowError):
+        trio.run(lambda: ask(path, "block", {"seconds": 60}, limit=0.3))
+    assert wait_for(lambda: bundle.ask("supervisor")["services"][1]["pid"] != before["stun"], within=30)
+    assert bundle.pids()["relay"] == before["relay"]
 
 
 def test_ctrl_c_in_the_terminal_ends_everything_cleanly(bundle: Bundle) -> None:
@@ -177,3 +211,65 @@ def test_a_service_that_breaks_at_start_fails_the_start(tmp_path: Path) -> None:
     told = failed.process.communicate(timeout=15)[1]
     assert failed.process.returncode == 1
     assert "nattrav: the stun ended while it started (exit code 1); its own messages above say why" in told
+
+
+def wait_for(found: Callable[[], Any], within: float = 10) -> Any:
+    deadline = time.monotonic() + within
+    while not (value := found()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return value
+
+
+def test_a_changed_file_is_taken_over_and_a_wrong_one_refused(bundle: Bundle) -> None:
+    before = bundle.pids()
+    file = bundle.directory / "n.toml"
+    good = file.read_text()
+    file.write_text(good + '\n[log]\nlevel = "loud"\n')
+    told = bundle.ask("supervisor", "config.reload")
+    assert not told["accepted"]
+    assert "log.level" in told["problems"][0]
+    file.write_text(good.replace("edge-1", "edge-2") + '\n[log]\nlevel = "debug"\n')
+    told = bundle.ask("supervisor", "config.reload", dry_run=True)
+    assert [(one["key"], one["effect"]) for one in told["changes"]] == [
+        ("node.name", "after a restart of the bundle"),
+        ("log.level", "at once"),
+    ]
+    assert bundle.ask("stun", "log.level")["level"] == "info"
+    bundle.process.send_signal(signal.SIGHUP)
+    assert wait_for(lambda: bundle.ask("stun", "log.level")["level"] == "debug")
+    assert bundle.pids() == before
+    assert bundle.ask("supervisor", "config.show")["log"]["level"] == "debug"
+    metrics = bundle.ask("supervisor", "metrics")
+    assert metrics["nattrav_config_last_reload_successful"] == [[[], 1]]
+
+
+def test_a_service_restarted_on_purpose_gets_the_new_configuration_and_is_no_crash(bundle: Bundle) -> None:
+    before = bundle.pids()
+    file = bundle.directory / "n.toml"
+    file.write_text(file.read_text().replace("edge-1", "edge-2"))
+    assert bundle.ask("supervisor", "config.reload")["accepted"]
+    after = bundle.ask("supervisor", "service.restart", role="relay")
+    assert after["pid"] != before["relay"]
+    assert (bundle.directory / "state" / "relay").read_text() == "edge-2"
+    assert (bundle.directory / "state" / "stun").read_text() == "edge-1"
+    assert all(service["restarts"] == 0 for service in bundle.wait_ready()["services"])
+    with pytest.raises(VerbError, match="choose one of relay"):
+        bundle.ask("supervisor", "service.restart", role="turn")
+
+
+def test_draining_turns_readiness_red_reaches_the_services_and_survives_their_restart(bundle: Bundle) -> None:
+    status = bundle.wait_ready()
+    (admin,) = [one for one in status["listening"] if one["role"] == "supervisor"]
+    state = bundle.ask("supervisor", "drain")
+    assert state == {"draining": True, "calls": 0, "sessions": 0, "not_told": []}
+    assert bundle.ask("relay", "told") == ["relay.drain"]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://{admin['address']}/readyz")
+    assert (refused.value.code, refused.value.read()) == (503, b"draining\n")
+    refused.value.close()
+    with urllib.request.urlopen(f"http://{admin['address']}/healthz") as answer:
+        assert answer.status == 200
+    bundle.ask("supervisor", "service.restart", role="relay")
+    assert bundle.ask("relay", "told") == ["relay.drain"]
+    assert bundle.ask("supervisor", "undrain")["draining"] is False
+    assert bundle.ask("proxy", "told") == ["proxy.drain", "proxy.undrain"]

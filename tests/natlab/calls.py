@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.natlab.baresip import Baresip
 from tests.natlab.capture import Address, Capture, Packet, Seen
-from tests.tones import Heard, verdict
+from tests.tones import RATE, Heard, examine, from_mu_law, verdict
 
 TALK_SECONDS = 2.6
 
@@ -47,6 +48,13 @@ class CallRecord:
     @property
     def ladder(self) -> str:
         return "\n".join(map(str, self.seen))
+
+
+def heard_on_wire(packets: Iterable[Packet], *, far: float, own: float) -> Heard:
+    """Examine the G.711 µ-law in RTP packets, in order of arrival: what came, whatever a program made of it."""
+    payloads = [packet.payload for packet in packets if packet.is_rtp and packet.payload[1] & 0x7F == 0]
+    bodies = [payload[12 + 4 * (payload[0] & 15) :] for payload in payloads]
+    return examine(from_mu_law(b"".join(bodies)).astype(float), RATE, far=far, own=own)
 
 
 def place(

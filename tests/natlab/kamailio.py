@@ -148,16 +148,25 @@ failure_route[ENDED] {{
 
 @dataclass
 class KamailioEdge:
-    """Kamailio and a relay in the bundle's namespace, as the edge every subscriber registers at."""
+    """Kamailio and a relay in the bundle's namespace, as the edge every subscriber registers at.
+
+    `relay_command` starts another relay than rtpengine; it answers ng on 127.0.0.1:2223.
+    """
 
     laboratory: Laboratory
     name: str = "kamailio"
     domain: str = BUNDLE
+    relay_command: tuple[str, ...] = ()
 
     def __enter__(self) -> KamailioEdge:
         namespace = self.laboratory.bundle.namespace
         directory = self.laboratory.directory / "kamailio"
-        self.relay = start_rtpengine(namespace, directory, interface=BUNDLE)
+        directory.mkdir(parents=True, exist_ok=True)
+        if self.relay_command:
+            self.relay = namespace.start(*self.relay_command, name="relay", directory=directory)
+            self.relay.wait_listening("udp", 2223)
+        else:
+            self.relay = start_rtpengine(namespace, directory, interface=BUNDLE)
         self.proxy = start_kamailio(
             namespace,
             directory,
@@ -191,7 +200,6 @@ def start_rtpengine(
     ports: tuple[int, int] = (30000, 39999),
     threads: int = 1,
     prefix: tuple[str, ...] = (),
-    more: tuple[str, ...] = (),
 ) -> Program:
     """Start Debian's rtpengine in user space; returns when its ng port is open."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -208,7 +216,7 @@ def start_rtpengine(
         f"--port-max={ports[1]}",
         f"--num-threads={threads}",
         f"--pidfile={directory}/rtpengine.pid",
-        *more,
+        "--delete-delay=0",
         name="rtpengine",
         directory=directory,
     )

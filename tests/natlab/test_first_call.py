@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
 
 from tests.natlab import edges, kamailio
-from tests.natlab.baresip import Baresip
 from tests.natlab.calls import CallRecord, place
 from tests.natlab.capture import Capture, Seen
 from tests.natlab.laboratory import BUNDLE, GATEWAY, Laboratory, Subscriber
 from tests.natlab.nats import Kind
+from tests.natlab.town import NUMBER, Town
 from tests.natlab.wire import parameter
-from tests.tones import CALLEE, CALLER
+from tests.tones import CALLER
 
 pytestmark = [pytest.mark.lab, pytest.mark.interop, pytest.mark.slow]
 
@@ -31,40 +29,20 @@ KINDS = [
     Kind.SYMMETRIC_FIREWALL,
     Kind.CARRIER_GRADE,
 ]
-NUMBER = "9000"
-
-
-@dataclass
-class Town:
-    """The edge, the gateway and one registered phone behind each kind of router."""
-
-    edge: edges.Edge
-    gateway: Baresip
-    households: dict[Kind, Subscriber]
-    phones: dict[Kind, Baresip]
-    registration: Capture
 
 
 @pytest.fixture(scope="module")
 def town(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterator[Town]:
-    households = {kind: laboratory.subscriber(kind.value, kind) for kind in KINDS}
+    """The edge, the gateway and one registered phone behind each kind of router; names are the kinds."""
     edge = edges.choose(laboratory, [kind.value for kind in KINDS])
     if edge.name == "kamailio" and (reason := kamailio.missing()):
         pytest.skip(reason)
-    with ExitStack() as stack:
-        stack.enter_context(edge)
-        gateway = stack.enter_context(
-            Baresip(laboratory.gateway, NUMBER, edge.domain, laboratory.directory / "gateway", CALLEE, register=False)
-        )
-        phones = {
-            kind: stack.enter_context(
-                Baresip(household.phone, kind.value, edge.domain, laboratory.directory / kind.value, CALLER)
-            )
-            for kind, household in households.items()
-        }
-        for phone in phones.values():
+    with Town(laboratory, edge, capture) as made:
+        for kind in KINDS:
+            made.user_agent(laboratory.subscriber(kind.value, kind).phone, kind.value, CALLER)
+        for phone in made.phones.values():
             phone.wait_registered()
-        yield Town(edge, gateway, households, phones, capture)
+        yield made
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -75,19 +53,19 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture(scope="module")
 def household(town: Town, kind: Kind) -> Subscriber:
-    return town.households[kind]
+    return town.laboratory.subscribers[kind.value]
 
 
 @pytest.fixture(scope="module")
 def outgoing(town: Town, capture: Capture, kind: Kind) -> CallRecord:
     """The phone calls the gateway; the phone hangs up."""
-    return place(town.phones[kind], town.gateway, NUMBER, capture)
+    return place(town.phones[kind.value], town.gateway, NUMBER, capture)
 
 
 @pytest.fixture(scope="module")
 def incoming(town: Town, capture: Capture, kind: Kind) -> CallRecord:
     """The gateway calls the phone; the phone hangs up."""
-    return place(town.gateway, town.phones[kind], kind.value, capture, callee_hangs_up=True)
+    return place(town.gateway, town.phones[kind.value], kind.value, capture, callee_hangs_up=True)
 
 
 @pytest.fixture(params=["outgoing", "incoming"])

@@ -7,6 +7,7 @@ from typing import Any
 import trio
 
 from nattrav.config.schema import Configuration
+from nattrav.control.socket.messages import Handler
 from nattrav.daemon.runtime import Listening, Runtime
 
 
@@ -16,12 +17,26 @@ async def serve(config: Configuration, *, runtime: Runtime, task_status: trio.Ta
 
         time.sleep(args["seconds"])  # noqa: ASYNC251
 
+    told: list[str] = []
+
+    def tell(verb: str) -> Handler:
+        async def handle(args: dict[str, Any]) -> Any:
+            told.append(verb)
+
+        return handle
+
+    async def show(args: dict[str, Any]) -> Any:
+        return told
+
     sock = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
     await sock.bind(("127.0.0.1", 0))
     runtime.samples.inc("nattrav_stun_response_bytes_total", by=100)
     (runtime.state_directory / runtime.role).write_text(config.node.name)
+    names = [f"{runtime.role}.drain", f"{runtime.role}.undrain"]
     async with trio.open_nursery() as nursery:
-        await nursery.start(runtime.serve_control, {"block": block})
+        await nursery.start(
+            runtime.serve_control, {"block": block, "told": show, **{name: tell(name) for name in names}}
+        )
         host, port = sock.getsockname()
         task_status.started([runtime.listening("echo", "udp", f"{host}:{port}", "192.168.1.5")])
         await trio.sleep_forever()

@@ -1,0 +1,25 @@
+"""Write the files that are made from the code: docs/metrics.md, docs/cli.md, deploy/nattrav.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nattrav.cli import document as cli
+from nattrav.config.write import default_file
+from nattrav.metrics import document as metrics
+
+ROOT = Path(__file__).parent.parent
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Give every generated file and what belongs into it."""
+    yield ROOT / "deploy" / "nattrav.toml", default_file()
+    yield ROOT / "docs" / "metrics.md", metrics.page()
+    yield ROOT / "docs" / "cli.md", cli.page()
+
+
+if __name__ == "__main__":
+    for path, text in files():
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}")

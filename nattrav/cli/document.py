@@ -1,0 +1,77 @@
+"""The command tree as a page for people: docs/cli.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer.main
+
+from nattrav.cli.app import build
+
+_HEADING = """\
+# Command line
+
+Generated from the commands themselves by `make generated`.
+
+Anywhere on the line:
+
+| option | meaning |
+|---|---|
+| `-o`, `--output table\\|json\\|jsonl\\|csv` | how to print; JSON has `"schema": 1`, durations in seconds |
+| `--json` | the same as `-o json` |
+| `--fields a,b` | only these fields, in this order |
+| `--runtime-dir DIR` | where the daemon's control sockets are |
+
+Data goes to standard output, everything else to standard error. Colours appear on terminals only, and never with
+`NO_COLOR`. Control characters that came from the network are shown as `\\x1b`, never sent to the terminal.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | failed, or the answer of a check is no |
+| 2 | wrong usage |
+| 3 | no daemon found |
+| 4 | not found |
+| 5 | refused: not allowed |
+| 6 | time-out |
+| 7 | degraded (`status --check`, `doctor`) |
+| 130 | interrupted |
+"""
+
+
+def page() -> str:
+    """Write the page for all groups that are installed."""
+    command: Any = typer.main.get_command(build(None))
+    return _HEADING + "".join(_group("nattrav", command, 2))
+
+
+def _group(path: str, group: Any, depth: int) -> Iterator[str]:
+    for name in group.commands:
+        command = group.commands[name]
+        if command.hidden:
+            continue
+        full = f"{path} {name}"
+        yield f"\n{'#' * depth} {full}\n\n{_text(command.help)}\n"
+        if getattr(command, "commands", None):
+            yield from _group(full, command, depth + 1)
+        else:
+            yield from _parameters(full, command)
+
+
+def _parameters(path: str, command: Any) -> Iterator[str]:
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
+    words = [path, *(f"[{one.name.upper()}]" if not one.required else one.name.upper() for one in arguments)]
+    yield f"\n`{' '.join(words)}{' [OPTIONS]' if options else ''}`\n"
+    rows = [(f"`{one.name.upper()}`", one.help or "") for one in arguments]
+    rows += [(", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)), one.help or "") for one in options]
+    if rows:
+        yield "\n| | |\n|---|---|\n"
+    for left, right in rows:
+        yield f"| {left} | {_text(right).replace('|', chr(92) + '|')} |\n"
+
+
+def _text(help: str | None) -> str:
+    lines = [line.strip() for line in (help or "").splitlines()]
+    return "\n".join(lines).strip()

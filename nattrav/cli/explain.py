@@ -1,0 +1,61 @@
+"""`nattrav explain`: the ladder of a call, what we changed in each message and why, and one closing sentence."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from nattrav.cli.connect import call
+from nattrav.cli.output import clean, current, emit
+
+
+def explain(
+    what: Annotated[str, typer.Argument(help="Call-ID, number, user or source address.")],
+    full: Annotated[bool, typer.Option("--full", help="Whole messages instead of the changed lines.")] = False,
+    limit: Annotated[int, typer.Option(help="So many calls, newest first.")] = 1,
+) -> None:
+    """What happened to a call, a phone or an address, and why.
+
+    Example: nattrav explain +431234567
+    """
+    found = call("proxy", "explain", what=what, limit=limit)
+    if current().format != "table":
+        emit(found)
+        return
+    for binding in found["registrations"]:
+        nat = f"behind a NAT ({', '.join(binding['tests'])})" if binding["nat"] else "not behind a NAT"
+        print(clean(f"{binding['aor']} is registered from {binding['source']}, {nat}; {binding['user_agent']}"))
+    for ban in found["bans"]:
+        print(clean(f"{ban['source']} is banned for another {ban['seconds']} s: {ban['reason']}"))
+    for one in found["calls"]:
+        print()
+        print("\n".join(clean(line) for line in ladder(one, full=full)))
+    if found["more_calls"]:
+        print(f"\n{found['more_calls']} older calls match; --limit shows more")
+
+
+def ladder(one: dict[str, Any], *, full: bool = False) -> list[str]:
+    """Write a call as lines of text."""
+    record = one["call"]
+    lines = [f"{record['from']} -> {record['to']}   Call-ID {record['call_id']}"]
+    for side, facts in one["nat"].items():
+        signs = ", ".join(facts["tests"]) or "no sign of a NAT"
+        lines.append(f"  {side}: {record[f'{side}_flow'] or 'not reached'}; {signs}")
+    for message in one["messages"]:
+        at = datetime.fromtimestamp(message["at"]).strftime("%H:%M:%S.%f")[:-3]
+        peer, line = message["flow"], message["line"]
+        arrow = f"{peer:>32} --> {line}" if message["direction"] == "in" else f"{'us':>32} --> {peer}   {line}"
+        lines.append(f"{at} {arrow}")
+        if full:
+            lines += [f"{'':16}| {text}" for text in message["text"].splitlines()]
+        else:
+            lines += [
+                f"{'':16}{change['sign']} {change['line']}   [{change['rule']}: {change['why']}]"
+                for change in message.get("changes", ())
+            ]
+    if not one["messages_kept"]:
+        lines.append("  its messages are no longer kept ([sip] history)")
+    lines.append(one["verdict"])
+    return lines

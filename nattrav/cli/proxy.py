@@ -1,0 +1,67 @@
+"""`nattrav proxy`: run a SIP proxy alone, look at its upstreams, drain it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nattrav.cli import exit_codes
+from nattrav.cli.connect import call
+from nattrav.cli.output import Column, clean, current, emit
+
+app = typer.Typer(help="Run a SIP proxy alone, look at its upstreams, drain it.")
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Configuration file; default /etc/nattrav/nattrav.toml if it exists."),
+    ] = None,
+) -> None:
+    """Serve SIP in the foreground until Ctrl-C or SIGTERM.
+
+    Example: nattrav proxy serve --config proxy.toml
+    """
+    from nattrav.config.load import ConfigurationError
+    from nattrav.daemon import files
+    from nattrav.daemon.service import run_alone
+
+    try:
+        loaded = files.read(config)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(f"nattrav: {clean(str(problem))}", file=sys.stderr)
+        raise typer.Exit(exit_codes.FAILED) from None
+    raise typer.Exit(run_alone("proxy", loaded.configuration, current().runtime_directory))
+
+
+@app.command()
+def upstreams() -> None:
+    """Gateways and cores, and which of them are up."""
+    emit(
+        call("proxy", "upstreams.list"),
+        [
+            Column("name"),
+            Column("target"),
+            Column("up", format=lambda up: "up" if up else "down"),
+            Column("prefixes", format=lambda prefixes: " ".join(p or "*" for p in prefixes)),
+            Column("round_trip", "round trip", right=True, format=lambda s: "" if s is None else f"{s * 1000:.1f} ms"),
+        ],
+        empty="no upstreams are configured",
+    )
+
+
+@app.command()
+def drain() -> None:
+    """Take no new calls; those in progress go on."""
+    emit(call("proxy", "proxy.drain"))
+
+
+@app.command()
+def undrain() -> None:
+    """Take new calls again."""
+    emit(call("proxy", "proxy.undrain"))

@@ -1,0 +1,58 @@
+"""`nattrav registrations`: which phones are registered, from where, and behind which NAT."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nattrav.cli.connect import call
+from nattrav.cli.output import Column, emit
+
+app = typer.Typer(help="Bindings of phones, with the NAT each is behind.", invoke_without_command=True)
+
+COLUMNS = [
+    Column("aor", "user"),
+    Column("contact"),
+    Column("transport"),
+    Column("source"),
+    Column("nat", "NAT", format=lambda nat: "yes" if nat else "no"),
+    Column("tests", format=lambda tests: " ".join(tests)),
+    Column("expires", "expires in", right=True, format=lambda seconds: f"{seconds:.0f} s"),
+    Column("user_agent", "user agent"),
+]
+
+
+@app.callback()
+def default(context: typer.Context) -> None:
+    """Without a verb: list."""
+    if context.invoked_subcommand is None:
+        list_registrations()
+
+
+@app.command("list")
+def list_registrations(
+    search: Annotated[str, typer.Argument(help="Part of a user or of a source address.")] = "",
+    limit: Annotated[int, typer.Option(help="Show at most so many.")] = 1000,
+) -> None:
+    """Registered phones."""
+    found = call("proxy", "registrations.list", search=search, limit=limit)
+    emit(found, COLUMNS, empty="nobody is registered")
+
+
+@app.command()
+def show(aor: Annotated[str, typer.Argument(help="User, or user@domain.")]) -> None:
+    """Everything known of one user's registrations."""
+    for binding in call("proxy", "registrations.show", aor=aor):
+        emit(binding)
+
+
+@app.command()
+def remove(
+    aor: Annotated[str, typer.Argument(help="User, or user@domain.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Forget a user's registrations; the phone may register again."""
+    if not yes:
+        typer.confirm(f"remove the registrations of {aor}?", abort=True)
+    emit(call("proxy", "registrations.remove", aor=aor))

@@ -1,0 +1,60 @@
+"""`nattrav status`: one screen about the running bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nattrav.cli import exit_codes
+from nattrav.cli.connect import call
+from nattrav.cli.output import Column, current, emit
+
+
+def status(
+    check: Annotated[bool, typer.Option("--check", help="Exit 7 unless every service is ready.")] = False,
+) -> None:
+    """Show services, listeners and readiness of the running bundle.
+
+    Examples: nattrav status;  nattrav status --check --json
+    """
+    state: dict[str, Any] = call("supervisor", "status")
+    if current().format == "table":
+        _print_screen(state)
+    elif current().format == "json":
+        emit(state)
+    else:
+        emit(state["services"])
+    if check and not state["ready"]:
+        raise typer.Exit(exit_codes.DEGRADED)
+
+
+def _print_screen(state: dict[str, Any]) -> None:
+    ready = "ready" if state["ready"] else f"NOT READY: {', '.join(state['not_ready'])}"
+    print(f"nattrav {state['version']} on {state['node']}: {ready}, up {duration(state['uptime'])}\n")
+    emit(
+        state["services"],
+        [
+            Column("role", "service"),
+            Column("up", "answers"),
+            "ready",
+            "pid",
+            Column("uptime", "up", duration),
+            "restarts",
+        ],
+    )
+    print()
+    emit(
+        state["listening"],
+        [Column("role", "service"), "what", "transport", Column("address", "listens on"), "advertised"],
+        empty="no listeners",
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people: `3d 4h`, `2h 5m`, `12m 3s`, `8s`."""
+    whole = int(seconds)
+    for unit, size, below, below_size in (("d", 86_400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // below_size}{below}"
+    return f"{whole}s"

@@ -1,0 +1,259 @@
+"""The ng server's sockets: UDP in batches, Unix datagrams, TCP. A reply leaves from the socket that was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trio
+
+from nattrav.config.control import ControlAddress
+from nattrav.control.ng.io.unix import PathTaken, auto_path, close_listener, open_listener
+from nattrav.control.ng.server import Outcome, Server, Stream
+from nattrav.metrics.samples import Samples
+from nattrav.net.address import TransportAddress, canonical
+from nattrav.net.batch import Batch
+from nattrav.net.clock import monotonic, wall
+from nattrav.net.interfaces import expand
+from nattrav.net.mmsg import open_datagrams
+from nattrav.net.options import open_udp
+
+SLOTS = 32
+LATE_TRIES = 100
+LATE_WAIT = 0.0005
+DATAGRAM = 65536
+BUFFER = 4 << 20
+TCP_CONNECTIONS = 128
+TCP_IDLE = 600.0
+
+After = Callable[[], None]
+
+
+class CannotListen(Exception):
+    """A listener cannot be opened; the message is one line that ends with the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One open listener: what the start-up table says of it."""
+
+    transport: str
+    address: str
+
+
+def _nothing() -> None:
+    return None
+
+
+class NgService:
+    """A server on its sockets. `after` is called when requests were carried out, before the next wait.
+
+    Opens nothing before `serve`; a listener that cannot be opened raises CannotListen there.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        listen: Sequence[ControlAddress],
+        *,
+        directory: Path,
+        samples: Samples | None = None,
+        after: After = _nothing,
+        group: int | None = None,
+    ) -> None:
+        self.send_errors: Counter[int] = Counter()
+        self._server = server
+        self._listen = listen
+        self._directory = directory
+        self._samples = samples
+        self._after = after
+        self._group = group
+
+    async def serve(self, *, task_status: trio.TaskStatus[list[Listener]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer until cancelled."""
+        opened: list[Listener] = []
+        with contextlib.ExitStack() as stack:
+            tasks: list[tuple[Callable[[socket.socket], Awaitable[None]], socket.socket]] = []
+            for asked in self._listen:
+                for sock, listener, run in self._open(asked, stack):
+                    opened.append(listener)
+                    tasks.append((run, sock))
+            async with trio.open_nursery() as nursery:
+                for run, sock in tasks:
+                    nursery.start_soon(run, sock)
+                task_status.started(opened)
+
+    def _open(
+        self, asked: ControlAddress, stack: contextlib.ExitStack
+    ) -> list[tuple[socket.socket, Listener, Callable[[socket.socket], Awaitable[None]]]]:
+        if asked.transport == "unix":
+            path = auto_path(self._directory) if asked.path is None else Path(asked.path)
+            sock = _opened(str(path), lambda: open_listener(path, group=self._group))
+            stack.callback(close_listener, sock, path)
+            return [(sock, Listener("unix", str(path)), self._unix)]
+        assert asked.address is not None
+        found: list[tuple[socket.socket, Listener, Callable[[socket.socket], Awaitable[None]]]] = []
+        for host in expand(asked.address.host):
+            address = TransportAddress(host, asked.address.port)
+            if asked.transport == "udp":
+                sock = _opened(f"udp:{address}", lambda at=address: open_udp(at, receive_buffer=BUFFER))  # type: ignore[misc]
+                run: Callable[[socket.socket], Awaitable[None]] = self._udp
+            else:
+                sock = _opened(f"tcp:{address}", lambda at=address: _open_tcp(at))  # type: ignore[misc]
+                run = self._tcp
+            stack.callback(sock.close)
+            bound = TransportAddress(canonical(sock.getsockname()[0]), sock.getsockname()[1])
+            found.append((sock, Listener(asked.transport, str(bound)), run))
+        return found
+
+    async def _udp(self, sock: socket.socket) -> None:
+        datagrams = open_datagrams(sock)
+        incoming = Batch(SLOTS, DATAGRAM)
+        outgoing = Batch(SLOTS, DATAGRAM, peers_of=incoming)
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            count = datagrams.receive(incoming)
+            rows: list[int] = []
+            for slot in range(count):
+                started = monotonic()
+                source = incoming.peer_address(slot).host
+                outcome = self._server.receive(incoming.payload(slot), source, started, wall())
+                self._count("udp", source, outcome, started)
+                if outcome.reply is not None and len(outcome.reply) <= DATAGRAM:
+                    size = len(outcome.reply)
+                    outgoing.data[slot, :size] = np.frombuffer(outcome.reply, np.uint8)
+                    outgoing.length[slot] = size
+                    rows.append(slot)
+            if rows:
+                datagrams.send(outgoing, np.array(rows, np.intp))
+            if count:
+                self._after()
+
+    async def _unix(self, sock: socket.socket) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            late: list[tuple[bytes, str | bytes]] = []
+            for _ in range(SLOTS):
+                try:
+                    data, peer = sock.recvfrom(DATAGRAM)
+                except (BlockingIOError, InterruptedError):
+                    break
+                started = monotonic()
+                outcome = self._server.receive(data, None, started, wall())
+                self._count("unix", None, outcome, started)
+                reply = outcome.reply
+                if reply is not None and peer and (late or not self._replied(sock, reply, peer)):
+                    late.append((reply, peer))
+            self._after()
+            for reply, peer in late:
+                # Linux lets no more than ten datagrams wait at a Unix socket (net.unix.max_dgram_qlen).
+                for _ in range(LATE_TRIES):
+                    if self._replied(sock, reply, peer):
+                        break
+                    await trio.sleep(LATE_WAIT)
+
+    def _replied(self, sock: socket.socket, reply: bytes, peer: str | bytes) -> bool:
+        """Send a reply; False when the peer's queue is full. A peer that is gone asks again, if it comes back."""
+        try:
+            sock.sendto(reply, peer)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.send_errors[error.errno or 0] += 1
+        return True
+
+    async def _tcp(self, sock: socket.socket) -> None:
+        limit = trio.CapacityLimiter(TCP_CONNECTIONS)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        raise
+                    await trio.sleep(0.1)
+                    continue
+                nursery.start_soon(self._connection, stream, limit)
+
+    async def _connection(self, stream: trio.SocketStream, limit: trio.CapacityLimiter) -> None:
+        source = canonical(stream.socket.getpeername()[0]) if _connected(stream) else None
+        async with stream:
+            if source is None or not self._server.allows(source) or limit.available_tokens < 1:
+                return
+            async with limit:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                    await self._converse(stream, source)
+
+    async def _converse(self, stream: trio.SocketStream, source: str) -> None:
+        reader = Stream(self._server, source)
+        while not reader.closed:
+            with trio.fail_after(TCP_IDLE):
+                data = await stream.receive_some(DATAGRAM)
+            if not data:
+                return
+            started = monotonic()
+            outcomes = reader.feed(data, started)
+            for outcome in outcomes:
+                self._count("tcp", source, outcome, started)
+            if outcomes:
+                self._after()
+                with trio.fail_after(TCP_IDLE):
+                    await stream.send_all(b"".join(outcome.reply for outcome in outcomes if outcome.reply is not None))
+
+    def _count(self, transport: str, source: str | None, outcome: Outcome, started: float) -> None:
+        seconds = monotonic() - started
+        self._server.record(source, outcome, seconds)
+        samples = self._samples
+        if samples is None or outcome.reply is None:
+            return
+        samples.inc("nattrav_control_requests_total", transport, outcome.command, outcome.result)
+        if outcome.result == "duplicate":
+            samples.inc("nattrav_control_cookie_hits_total")
+        else:
+            samples.observe("nattrav_control_request_duration_seconds", seconds, outcome.command)
+
+
+def _opened(what: str, opening: Callable[[], socket.socket]) -> socket.socket:
+    try:
+        return opening()
+    except PathTaken:
+        raise CannotListen(f"{what} is in use by a running relay: stop it, or set another control.listen") from None
+    except OSError as error:
+        remedy = "is another relay running? set another control.listen"
+        if error.errno == errno.EADDRNOTAVAIL:
+            remedy = "the address is not on this host; set another control.listen"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "not permitted; set another control.listen or another --runtime-dir"
+        elif error.errno == errno.ENOENT:
+            remedy = "its directory does not exist; create it or set another control.listen"
+        raise CannotListen(f"cannot listen on {what}: {os.strerror(error.errno or 0)}; {remedy}") from None
+
+
+def _open_tcp(address: TransportAddress) -> socket.socket:
+    sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(64)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _connected(stream: trio.SocketStream) -> bool:
+    try:
+        stream.socket.getpeername()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,257 @@
+"""The examinations, in the order in which an operator would look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
+
+from nattrav.config.relay import PortRange, RelayInterface
+from nattrav.config.schema import Configuration
+from nattrav.config.sip import DEFAULT_PORTS, parse_listen
+from nattrav.daemon.doctor.findings import Finding, fail, ok, unknown, warn
+from nattrav.daemon.doctor.host import Host
+from nattrav.net.address import NON_PUBLIC, AddressClass, TransportAddress, classify, is_literal
+
+MEGABYTE = 1 << 20
+BUFFER = 4 * MEGABYTE
+CONNTRACK = 262_144
+BACKLOG = 10_000
+
+Examination = Callable[[Host, Configuration], Iterable[Finding]]
+
+
+def examine(host: Host, configuration: Configuration, *, running: bool) -> Iterator[Finding]:
+    """Examine everything. A bundle that runs here holds its ports itself."""
+    for examination in EXAMINATIONS:
+        if not (running and examination is _ports_free):
+            yield from examination(host, configuration)
+
+
+def _addresses(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    public = [one.host for one in host.addresses() if one.kind is AddressClass.PUBLIC]
+    told = [RelayInterface.parse(text).advertised for text in configuration.relay.interfaces]
+    advertised = [text for text in told if text]
+    if advertised and all(classify(text) not in NON_PUBLIC for text in advertised):
+        yield ok("advertised address", ", ".join(advertised))
+    elif public and not advertised:
+        yield ok("advertised address", ", ".join(public))
+    elif advertised:
+        yield warn(
+            "advertised address",
+            f"{', '.join(advertised)} is not reachable from the Internet",
+            'advertise the public address: [relay] interfaces = ["public/auto!PUBLIC"], and [sip], [stun] listen alike',
+        )
+    else:
+        own = [one.host for one in host.addresses() if one.kind is not AddressClass.LOOPBACK]
+        yield warn(
+            "advertised address",
+            f"this host has no public address ({', '.join(own) or 'none but loopback'})",
+            "behind a 1:1 NAT set ADDRESS!PUBLIC in [sip] listen, [relay] interfaces and [stun] listen; "
+            "for phones inside your own network all is well",
+        )
+    if len({one.interface for one in host.addresses() if one.kind is not AddressClass.LOOPBACK}) > 1:
+        yield from _reverse_path(host)
+
+
+def _reverse_path(host: Host) -> Iterator[Finding]:
+    value = host.read("/proc/sys/net/ipv4/conf/all/rp_filter")
+    if value == "1":
+        yield warn(
+            "reverse path filter",
+            "strict on a host with several interfaces: packets that return another way are dropped silently",
+            "sysctl net.ipv4.conf.all.rp_filter=2",
+        )
+    else:
+        yield ok("reverse path filter", f"rp_filter={value}")
+
+
+def _ports_free(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    wanted: list[tuple[str, str, TransportAddress, str]] = []
+    for text in configuration.sip.listen:
+        listen = parse_listen(text)
+        where = "127.0.0.1" if listen.host == "auto" else listen.host
+        for transport in listen.transports:
+            port = DEFAULT_PORTS[transport] if listen.port is None else listen.port
+            kind = "udp" if transport == "udp" else "tcp"
+            wanted.append((f"SIP {transport}", kind, TransportAddress(where, port), "[sip] listen"))
+    wanted.append(("STUN", "udp", TransportAddress("0.0.0.0", configuration.stun.port), "[stun] port"))
+    wanted += [("admin", "tcp", TransportAddress.parse(text), "[admin] listen") for text in configuration.admin.listen]
+    for what, transport, address, key in wanted:
+        error = host.bind_error(transport, address)
+        name = f"port of {what}"
+        if error is None:
+            yield ok(name, f"{address}/{transport} is free")
+        else:
+            remedy = f"'ss -l{transport[0]}np' names the program that uses it; stop it, or change {key}"
+            yield fail(name, f"{address}/{transport}: {error}", remedy)
+
+
+def _reserved_ports(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    ports = PortRange.parse(configuration.relay.ports)
+    local = (host.read("/proc/sys/net/ipv4/ip_local_port_range") or "32768 60999").split()
+    if ports.high < int(local[0]) or ports.low > int(local[1]):
+        yield ok("relay ports reserved", f"{configuration.relay.ports} lie outside the kernel's {'-'.join(local)}")
+        return
+    reserved = host.read("/proc/sys/net/ipv4/ip_local_reserved_ports") or ""
+    low, high = max(ports.low, int(local[0])), min(ports.high, int(local[1]))
+    if _covers(reserved, low, high):
+        yield ok("relay ports reserved", reserved)
+    else:
+        merged = ",".join(part for part in (reserved, configuration.relay.ports) if part)
+        yield warn(
+            "relay ports reserved",
+            f"the kernel may give ports of {configuration.relay.ports} to outgoing connections",
+            f"sysctl net.ipv4.ip_local_reserved_ports={merged}",
+        )
+
+
+def _covers(reserved: str, low: int, high: int) -> bool:
+    wanted = low
+    for part in sorted(reserved.split(","), key=lambda text: int(text.partition("-")[0] or 0)):
+        first, _, last = part.partition("-")
+        if first and int(first) <= wanted <= int(last or first):
+            wanted = int(last or first) + 1
+    return wanted > high
+
+
+def _buffers(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    for name, floor, advice in (
+        ("net.core.rmem_max", BUFFER, 67_108_864),
+        ("net.core.wmem_max", BUFFER, 67_108_864),
+        ("net.core.netdev_max_backlog", BACKLOG, 250_000),
+    ):
+        value = host.read("/proc/sys/" + name.replace(".", "/"))
+        if value is None:
+            yield unknown(name, "cannot be read here (a container sees only some of them)")
+        elif int(value) < floor:
+            yield warn(name, f"{value}: bursts of packets are lost before we see them", f"sysctl {name}={advice}")
+        else:
+            yield ok(name, value)
+
+
+def _open_files(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    ports = PortRange.parse(configuration.relay.ports)
+    needed = ports.high - ports.low + 1 + 4096
+    limit = host.open_files()
+    if limit < needed:
+        yield warn(
+            "open files",
+            f"{limit}: the relay's {configuration.relay.ports} cannot all be open at once",
+            f"LimitNOFILE={needed} in the unit, or 'ulimit -n {needed}'",
+        )
+    else:
+        yield ok("open files", str(limit))
+
+
+def _kernel_features(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    refused = host.io_uring()
+    if refused is None:
+        yield ok("io_uring", "allowed")
+    else:
+        yield warn(
+            "io_uring",
+            f"refused ({refused}): the relay uses recvmmsg instead and needs more CPU",
+            "sysctl kernel.io_uring_disabled=0; in a container use a seccomp profile that allows io_uring",
+        )
+    kernel, capabilities = host.kernel(), host.capabilities()
+    version = f"kernel {kernel[0]}.{kernel[1]}"
+    if kernel < (5, 9):
+        yield warn("XDP", f"{version} is too old to attach it by a link", "kernel 5.9 or newer")
+    elif not ("CAP_SYS_ADMIN" in capabilities or {"CAP_BPF", "CAP_NET_ADMIN"} <= capabilities):
+        yield unknown("XDP", f"{version} has it; this process lacks CAP_BPF and CAP_NET_ADMIN to load it")
+    else:
+        yield ok("XDP", version)
+
+
+def _firewall(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    modules = {line.split()[0] for line in (host.read("/proc/modules") or "").splitlines()}
+    helpers = sorted(modules & {"nf_conntrack_sip", "nf_nat_sip"})
+    if helpers:
+        yield fail(
+            "SIP helper of the firewall",
+            f"{', '.join(helpers)} rewrites SIP messages behind our back",
+            f"modprobe -r {' '.join(reversed(helpers))}, and blacklist nf_conntrack_sip in /etc/modprobe.d/",
+        )
+    else:
+        yield ok("SIP helper of the firewall", "not loaded")
+    limit, count = (host.read(f"/proc/sys/net/netfilter/nf_conntrack_{name}") for name in ("max", "count"))
+    if limit is None:
+        yield ok("connection tracking", "not in use")
+        return
+    rules = host.ruleset()
+    if rules is not None and "notrack" in rules:
+        yield ok("connection tracking", f"notrack rules found; {count} of {limit} entries used")
+    elif int(limit) < CONNTRACK:
+        yield warn(
+            "connection tracking",
+            f"{count or '?'} of {limit} entries used: each media port takes entries, a full table drops packets",
+            "use deploy/nftables/nattrav.nft (notrack), or sysctl net.netfilter.nf_conntrack_max=1048576",
+        )
+    else:
+        yield ok("connection tracking", f"{count} of {limit} entries used")
+
+
+def _clock(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    match host.clock_synchronised():
+        case True:
+            yield ok("clock", "synchronised")
+        case False:
+            yield warn("clock", "no time service keeps it: certificates, logs and nonces suffer", "apt install chrony")
+        case None:
+            yield unknown("clock", "the kernel does not tell")
+
+
+def _names(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    for upstream in configuration.upstream:
+        target = upstream.target.partition(":")[2].partition(";")[0]
+        name = target.rpartition(":")[0] if target.rpartition(":")[2].isdigit() else target
+        if is_literal(name.strip("[]")):
+            continue
+        if host.resolves(name):
+            yield ok(f"name of upstream {upstream.name}", name)
+        else:
+            yield fail(
+                f"name of upstream {upstream.name}",
+                f"{name} has no address in the DNS",
+                "correct [[upstream]] target, or /etc/resolv.conf",
+            )
+
+
+def _packages(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    ours = host.module_file("nattrav")
+    for name in ("relay", "stun"):
+        found = host.module_file(name)
+        if ours is None or found is None or PurePath(found).parents[1] != PurePath(ours).parents[1]:
+            yield fail(
+                f"Python package {name}",
+                f"{found} is not ours: another distribution of that name shadows it",
+                "give nattrav a virtual environment of its own",
+            )
+        else:
+            yield ok(f"Python package {name}", found)
+
+
+def _certificate(host: Host, configuration: Configuration) -> Iterator[Finding]:
+    tls = configuration.sip.tls
+    for key, path in (("certificate", tls.certificate), ("key", tls.key)):
+        if not path:
+            continue
+        if host.read(path) is None:
+            yield fail(f"TLS {key}", f"{path} cannot be read", f"correct [sip.tls] {key}, or the file's rights")
+        else:
+            yield ok(f"TLS {key}", path)
+
+
+EXAMINATIONS: tuple[Examination, ...] = (
+    _addresses,
+    _ports_free,
+    _reserved_ports,
+    _buffers,
+    _open_files,
+    _kernel_features,
+    _firewall,
+    _clock,
+    _names,
+    _certificate,
+    _packages,
+)

@@ -1,0 +1,1 @@
+"""The read-only status page: one self-contained page, kept current by server-sent events."""

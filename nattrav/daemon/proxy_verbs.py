@@ -1,0 +1,260 @@
+"""What can be asked of a running proxy over its control socket."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from nattrav.control.socket.messages import VerbError, Verbs
+from nattrav.daemon.runtime import Runtime
+from nattrav.location.bindings import Binding
+from nattrav.net.address import canonical
+from nattrav.net.clock import monotonic
+from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.core import Proxy
+from nattrav.proxy.explain import explain, matches
+from nattrav.proxy.io.shell import Shell
+from nattrav.proxy.nat import NatTest
+from nattrav.proxy.registrar import behind_nat
+
+Args = dict[str, Any]
+
+_FROM_THE_START = (
+    ("nattrav_sip_auth_total", ("ok", "failed", "stale", "unknown_user")),
+    ("nattrav_sip_rate_limited_total", ("source", "user")),
+    ("nattrav_sip_nat_detections_total", [test.value for test in NatTest]),
+    ("nattrav_sip_registration_events_total", ("added", "refreshed", "removed", "expired", "rejected")),
+)
+
+
+class ProxyVerbs:
+    """Handlers of the proxy's verbs; each reads or changes the core between two batches."""
+
+    def __init__(self, core: Proxy, shell: Shell, runtime: Runtime) -> None:
+        self._core = core
+        self._shell = shell
+        self._runtime = runtime
+        # Series that exist from the start make the first increment visible to rate().
+        for name, labels in _FROM_THE_START:
+            for label in labels:
+                runtime.samples.inc(name, label, by=0)
+
+    def table(self) -> Verbs:
+        """Give the verbs by name."""
+        return {
+            "status": self._status,
+            "metrics": self._metrics,
+            "registrations.list": self._registrations,
+            "registrations.show": self._registration,
+            "registrations.remove": self._remove_registration,
+            "calls.list": self._calls,
+            "calls.show": self._call,
+            "calls.missed": self._missed,
+            "explain": self._explain,
+            "upstreams.list": self._upstreams,
+            "bans.list": self._bans,
+            "bans.add": self._ban,
+            "bans.remove": self._unban,
+            "calls.kill": self._kill,
+            "proxy.drain": self._drain,
+            "proxy.undrain": self._undrain,
+        }
+
+    async def _status(self, args: Args) -> dict[str, Any]:
+        core = self._core
+        relays = self._shell.relays
+        return {
+            "mode": core.parts.sip.mode,
+            "draining": core.requests.draining,
+            "calls": len(core.rooms.calls),
+            "confirmed_calls": core.rooms.calls.confirmed,
+            "registrations": len(core.rooms.location),
+            "transactions": len(core.parts.transactions),
+            "connections": self._shell.transports.connections,
+            "relays": relays.pool.states() if relays is not None else {},
+        }
+
+    async def _metrics(self, args: Args) -> Any:
+        core, samples = self._core, self._runtime.samples
+        calls = core.rooms.calls
+        samples.set("nattrav_sip_calls", len(calls) - calls.confirmed, "early")
+        samples.set("nattrav_sip_calls", calls.confirmed, "confirmed")
+        samples.clear("nattrav_sip_registrations")
+        by_kind: dict[tuple[str, str], int] = {}
+        for binding in core.rooms.location:
+            key = (binding.flow.transport, "yes" if behind_nat(binding) else "no")
+            by_kind[key] = by_kind.get(key, 0) + 1
+        for (transport, nat), number in by_kind.items():
+            samples.set("nattrav_sip_registrations", number, transport, nat)
+        servers, clients = core.parts.transactions.servers, core.parts.transactions.clients
+        for kind, table in (("server", servers), ("client", clients)):
+            invites = sum(1 for one in table.values() if one.invite)
+            samples.set("nattrav_sip_transactions", invites, kind, "invite")
+            samples.set("nattrav_sip_transactions", len(table) - invites, kind, "non_invite")
+        for (transport, reason), number in self._shell.drops.items():
+            name = "nattrav_sip_malformed_total" if reason == "malformed" else "nattrav_sip_dropped_total"
+            samples.set(name, number, transport, reason)
+        moved = core.parts.transactions.retransmissions
+        samples.set("nattrav_sip_retransmissions_total", moved["request_rx"], "rx", "request")
+        samples.set("nattrav_sip_retransmissions_total", moved["request_tx"], "tx", "request")
+        samples.set("nattrav_sip_retransmissions_total", moved["response_tx"], "tx", "response")
+        flows = Counter(flow.transport for flow in {binding.flow for binding in core.rooms.location})
+        connections = Counter(flow.transport for flow in core.parts.connections.values())
+        for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
+            samples.set("nattrav_sip_flows", flows[transport], transport)
+            samples.set("nattrav_sip_connections", connections[transport], transport)
+        samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
+        for state in core.rooms.upstreams.all:
+            samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
+            if state.round_trip is not None:
+                samples.set("nattrav_sip_upstream_rtt_seconds", state.round_trip, state.name)
+        return samples.export()
+
+    def _binding(self, binding: Binding) -> dict[str, Any]:
+        wall = self._core.parts.wall(monotonic())
+        return {
+            "aor": binding.aor,
+            "contact": binding.uri,
+            "transport": binding.flow.transport,
+            "source": str(binding.flow.remote),
+            "expires": binding.remaining(wall),
+            "nat": behind_nat(binding),
+            "tests": list(binding.tests),
+            "user_agent": binding.user_agent,
+            "q": binding.q,
+            "instance": binding.instance,
+            "reg_id": binding.reg_id,
+            "registered": round(wall - binding.registered_at, 1),
+            "serial": binding.serial,
+        }
+
+    async def _registrations(self, args: Args) -> list[dict[str, Any]]:
+        wanted = str(args.get("search", ""))
+        limit = int(args.get("limit", 1000))
+        found = []
+        for binding in self._core.rooms.location:
+            if wanted in binding.aor or wanted in str(binding.flow.remote):
+                found.append(self._binding(binding))
+                if len(found) >= limit:
+                    break
+        return sorted(found, key=lambda one: str(one["aor"]))
+
+    def _find(self, aor: str) -> list[Binding]:
+        found = [one for one in self._core.rooms.location if one.aor == aor or one.aor.partition("@")[0] == aor]
+        if not found:
+            raise VerbError("not_found", f"no registration of {aor}")
+        return found
+
+    async def _registration(self, args: Args) -> list[dict[str, Any]]:
+        return [self._binding(one) for one in self._find(str(args.get("aor", "")))]
+
+    async def _remove_registration(self, args: Args) -> dict[str, Any]:
+        found = self._find(str(args.get("aor", "")))
+        for one in found:
+            self._core.registrar.drop([one], "removed")
+        self._shell.perform(self._core.take_effects())
+        return {"removed": len(found)}
+
+    async def _calls(self, args: Args) -> list[dict[str, Any]]:
+        limit = int(args.get("limit", 1000))
+        now = monotonic()
+        return [self._summary(call, now) for call, _ in zip(self._core.rooms.calls, range(limit), strict=False)]
+
+    def _summary(self, call: Call, now: float) -> dict[str, Any]:
+        return {
+            "call_id": call.call_id,
+            "from": call.caller,
+            "to": call.callee,
+            "state": call.state.value,
+            "age": round(now - call.created, 1),
+            "duration": None if call.answered is None else round(now - call.answered, 1),
+            "relayed": call.media.session,
+            "upstream": call.upstream,
+            "caller": str(call.flows[Party.CALLER] or ""),
+            "callee": str(call.flows[Party.CALLEE] or ""),
+        }
+
+    async def _call(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("call_id", ""))
+        calls = self._core.rooms.calls
+        for call in (*calls, *calls.history.values()):
+            if call.call_id == wanted:
+                return calls.record(call)
+        raise VerbError("not_found", f"no call {wanted}")
+
+    async def _missed(self, args: Args) -> list[dict[str, Any]]:
+        return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
+
+    async def _explain(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("what", ""))
+        core = self._core
+        found = core.rooms.calls.search(lambda call: matches(call, wanted))
+        bindings = [
+            self._binding(one)
+            for one in core.rooms.location
+            if one.aor == wanted or one.aor.partition("@")[0] == wanted or one.flow.remote.host == wanted
+        ]
+        bans = [ban for ban in await self._bans({}) if ban["source"] == wanted]
+        if not found and not bindings and not bans:
+            raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
+        return {
+            "calls": [explain(call, core.parts) for call in found[: int(args.get("limit", 1))]],
+            "more_calls": max(0, len(found) - int(args.get("limit", 1))),
+            "registrations": bindings,
+            "bans": bans,
+        }
+
+    async def _upstreams(self, args: Args) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": one.name,
+                "target": one.settings.target,
+                "up": one.up,
+                "usable": one.usable(monotonic()),
+                "prefixes": one.settings.prefixes,
+                "round_trip": one.round_trip,
+            }
+            for one in self._core.rooms.upstreams.all
+        ]
+
+    async def _bans(self, args: Args) -> list[dict[str, Any]]:
+        now = monotonic()
+        return [
+            {"source": ban.host, "reason": ban.reason, "seconds": round(ban.until - now)}
+            for ban in self._core.admission.bans(now)
+        ]
+
+    def _host(self, args: Args) -> str:
+        try:
+            return canonical(str(args.get("source", "")))
+        except ValueError as error:
+            raise VerbError("invalid", str(error)) from None
+
+    async def _ban(self, args: Args) -> dict[str, Any]:
+        seconds = args.get("seconds")
+        ban = self._core.admission.ban(
+            self._host(args), "admin", monotonic(), None if seconds is None else float(seconds)
+        )
+        return {"source": ban.host, "seconds": round(ban.until - monotonic())}
+
+    async def _unban(self, args: Args) -> dict[str, Any]:
+        host = self._host(args)
+        if not self._core.admission.unban(host):
+            raise VerbError("not_found", f"{host} is not banned")
+        return {"source": host}
+
+    async def _kill(self, args: Args) -> dict[str, Any]:
+        wanted = str(args.get("call_id", ""))
+        found = self._core.rooms.calls.with_call_id(wanted)
+        if not found:
+            raise VerbError("not_found", f"no call {wanted}")
+        self._shell.perform(self._core.kill(found, monotonic()))
+        return {"killed": len(found)}
+
+    async def _drain(self, args: Args) -> dict[str, Any]:
+        self._core.requests.draining = True
+        return {"draining": True, "calls": len(self._core.rooms.calls)}
+
+    async def _undrain(self, args: Args) -> dict[str, Any]:
+        self._core.requests.draining = False
+        return {"draining": False}

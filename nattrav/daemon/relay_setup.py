@@ -1,0 +1,121 @@
+"""From the configuration to an engine: interfaces with their pools, policy, descriptors, data plane."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nattrav.config.relay import RelayInterface, RelaySection
+from nattrav.daemon.runtime import StartRefused
+from nattrav.net.interfaces import advertised_address, local_addresses
+from relay.interfaces import Interfaces, LocalAddress, overlapping
+from relay.io.descriptors import DescriptorBudget, claim_descriptors
+from relay.io.pump import BackendRefused, DataPlane, open_plane
+from relay.io.sockets import Unpredictable
+from relay.policy import LimitSettings, Policy, TimeOuts
+from relay.ports import PortPool
+from relay.session import Learning
+
+
+def build_policy(section: RelaySection) -> Policy:
+    """Give the engine's defaults."""
+    return Policy(
+        learning=Learning(section.learning),
+        strict_source=section.strict_source,
+        window=section.learning_window,
+        continuity=section.continuity_relearn,
+        validate=section.validate_rtp,
+        audio_packet_rate=section.audio_packet_rate,
+        video_packet_rate=section.video_packet_rate,
+        size_limit=section.packet_size,
+        tos=section.tos,
+        delete_delay=section.delete_delay,
+        one_way_grace=section.one_way_grace,
+        reachable=tuple(section.reachable_networks),
+        time_outs=TimeOuts(
+            media=section.timeout,
+            silent=section.silent_timeout,
+            offer=section.offer_timeout,
+            final=section.final_timeout,
+        ),
+        limits=LimitSettings(
+            sessions=section.max_sessions,
+            ports=section.max_port_use,
+            packets=section.max_packet_rate,
+            bytes=section.max_bandwidth,
+        ),
+    )
+
+
+def build_interfaces(section: RelaySection) -> Interfaces:
+    """Find the addresses and make their pools. StartRefused when an address is not on this host."""
+    here = {address.host for address in local_addresses()}
+    choose = Unpredictable()
+    addresses: list[LocalAddress] = []
+    pools: dict[tuple[str, int, int], PortPool] = {}
+    for interface in section.chosen_interfaces():
+        span = section.port_range(interface.name)
+        for host, advertised in _hosts(interface):
+            if host not in here:
+                raise StartRefused(
+                    f"[relay] interfaces: {host} is not an address of this host; bind to a local address and write "
+                    f"what phones should see after it: {interface.name}/LOCAL!{advertised}"
+                )
+            pool = pools.get((host, span.low, span.high))
+            if pool is None:
+                pool = pools[host, span.low, span.high] = PortPool(
+                    interface.name,
+                    host,
+                    span.low,
+                    span.high,
+                    choose=choose,
+                    excluded=section.excluded_ports,
+                    quarantine=section.quarantine,
+                )
+            addresses.append(LocalAddress(interface.name, host, advertised, pool))
+    both = overlapping(pools.values())
+    if both is not None:
+        raise StartRefused(
+            f"[relay] interface_ports: {both[0].name} and {both[1].name} share {both[0].host} and some of its ports; "
+            "give them ranges that do not overlap, or the same one"
+        )
+    return Interfaces(addresses, dict(section.aliases))
+
+
+def _hosts(interface: RelayInterface) -> Iterator[tuple[str, str]]:
+    if interface.host is not None:
+        yield interface.host, interface.advertised or interface.host
+        return
+    for family in (socket.AF_INET, socket.AF_INET6):
+        host = advertised_address(family)
+        if host is not None:
+            same_family = interface.advertised is not None and (":" in interface.advertised) == (":" in host)
+            yield host, interface.advertised if same_family and interface.advertised else host
+
+
+def claim_sockets(interfaces: Interfaces, policy: Policy) -> tuple[Policy, DescriptorBudget]:
+    """Raise the descriptor limit for every port; StartRefused when hardly any would be left."""
+    budget = claim_descriptors(sum(pool.total for pool in interfaces.pools))
+    if budget.useless:
+        raise StartRefused(
+            f"{budget.needed} media ports need as many open files, but this process may have only {budget.allowed}; "
+            f"raise the limit (LimitNOFILE={budget.needed + 1024} in the unit, or ulimit -Hn), or narrow [relay] ports"
+        )
+    if budget.enough:
+        return policy, budget
+    return replace(policy, limits=replace(policy.limits, sockets=budget.allowed)), budget
+
+
+def build_plane(section: RelaySection, threads: int) -> DataPlane:
+    """Make and start the data threads. StartRefused when the backend asked for cannot run here."""
+    try:
+        plane = open_plane(threads, section.backend, coalesce=section.coalesce, pin=section.pin_threads)
+        plane.start()
+    except BackendRefused as refused:
+        raise StartRefused(f'{refused}; set [relay] backend = "auto"') from None
+    except OSError as error:
+        raise StartRefused(
+            f'cannot start the relay\'s data threads: {error.strerror}; try [relay] backend = "portable"'
+        ) from None
+    return plane

@@ -1,0 +1,220 @@
+"""What the relay answers on its control socket: sessions, ports, live traffic, drain, events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+import trio
+
+from nattrav.control.socket.messages import VerbError, Verbs
+from nattrav.daemon.relay_metrics import RelayMetrics
+from nattrav.daemon.relay_view import pool_rows, port_view, session_row, session_view
+from nattrav.net import clock
+from relay.engine import Engine
+from relay.io.pump import DataPlane
+from relay.session import Refusal
+
+EVENTS_WAITING = 1024
+"""Events kept for one listener that does not read; further ones are lost to it."""
+
+Args = dict[str, Any]
+
+
+class RelayVerbs:
+    """The verbs over one engine."""
+
+    def __init__(self, engine: Engine, plane: DataPlane, metrics: RelayMetrics) -> None:
+        self._engine = engine
+        self._plane = plane
+        self._metrics = metrics
+        self._listeners: set[trio.MemorySendChannel[Args]] = set()
+        self.events_lost = 0
+        self.leave_when_empty = False
+        self._leave_at = math.inf
+
+    def table(self) -> Verbs:
+        """Every verb by name."""
+        return {
+            "status": self.status,
+            "metrics": self.metrics,
+            "sessions.list": self.sessions_list,
+            "sessions.show": self.sessions_show,
+            "sessions.kick": self.sessions_kick,
+            "sessions.stats": self.sessions_stats,
+            "ports.list": self.ports_list,
+            "ports.show": self.ports_show,
+            "relay.top": self.top,
+            "relay.drain": self.drain,
+            "relay.undrain": self.undrain,
+            "events": self.events,
+        }
+
+    def publish(self, event: Args) -> None:
+        """Hand an event to everyone who listens."""
+        for channel in self._listeners:
+            try:
+                channel.send_nowait(event)
+            except trio.WouldBlock:
+                self.events_lost += 1
+
+    async def status(self, args: Args) -> Args:
+        """What `nattrav status` shows of the relay."""
+        statistics = self._engine.statistics(clock.monotonic())
+        return {
+            "draining": statistics.draining,
+            "sessions": statistics.sessions,
+            "backend": self._plane.backend,
+            "backend_reason": self._plane.backend_reason,
+            "threads": self._plane.shards,
+            "packet_rate": round(statistics.packet_rate, 1),
+            "byte_rate": round(statistics.byte_rate, 1),
+            "pools": pool_rows(statistics),
+        }
+
+    async def metrics(self, args: Args) -> Any:
+        """Every metric, brought up to date."""
+        self._metrics.collect(clock.monotonic())
+        return self._metrics.export()
+
+    async def sessions_list(self, args: Args) -> list[Args]:
+        """Rows of sessions, newest first. `limit`, `match` (part of the Call-ID), `condition`."""
+        limit = _number(args, "limit", 100)
+        match = str(args.get("match") or "")
+        condition = args.get("condition")
+        rows: list[Args] = []
+        now = clock.monotonic()
+        for session in reversed(self._engine.sessions.values()):
+            if len(rows) >= limit:
+                break
+            if match in session.call_id and (
+                not condition or (session.condition is not None and session.condition.value == condition)
+            ):
+                rows.append(session_row(session, self._engine, now))
+        return rows
+
+    async def sessions_show(self, args: Args) -> Args:
+        """One session with every leg."""
+        call_id = _text(args, "call_id")
+        now = clock.monotonic()
+        try:
+            report = self._engine.query(call_id, now=now)
+        except Refusal:
+            raise VerbError("not_found", f"no session {call_id}") from None
+        return session_view(report, self._engine, now)
+
+    async def sessions_kick(self, args: Args) -> Args:
+        """End one session, or with `all` every one."""
+        now = clock.monotonic()
+        if args.get("all") is True:
+            call_ids = list(self._engine.sessions)
+        else:
+            call_ids = [_text(args, "call_id")]
+        for call_id in call_ids:
+            try:
+                self._engine.kick(call_id, now)
+            except Refusal:
+                raise VerbError("not_found", f"no session {call_id}") from None
+        return {"ended": len(call_ids)}
+
+    async def sessions_stats(self, args: Args) -> Args:
+        """Counters since the start."""
+        statistics = asdict(self._engine.statistics(clock.monotonic()))
+        statistics["closed"] = {reason.value: count for reason, count in statistics["closed"].items()}
+        return statistics
+
+    async def ports_list(self, args: Args) -> list[Args]:
+        """One row a pool."""
+        return pool_rows(self._engine.statistics(clock.monotonic()))
+
+    async def ports_show(self, args: Args) -> list[Args]:
+        """Who holds a port, on each address that has it."""
+        port = _number(args, "port", 0)
+        rows = port_view(self._engine, port, clock.monotonic())
+        if not rows:
+            raise VerbError("not_found", f"port {port} is in no pool")
+        return rows
+
+    async def top(self, args: Args) -> AsyncIterator[Args]:
+        """Stream rates and the busiest sessions, one item every `interval` seconds."""
+        interval = max(0.2, float(args.get("interval") or 1.0))
+        return self._top(interval, _number(args, "limit", 20))
+
+    async def _top(self, interval: float, limit: int) -> AsyncIterator[Args]:
+        before: dict[str, tuple[int, int]] = {}
+        last = clock.monotonic()
+        sums = self._engine.sums()
+        while True:
+            await trio.sleep(interval)
+            now = clock.monotonic()
+            new = self._engine.sums()
+            span = now - last
+            rows = []
+            counts: dict[str, tuple[int, int]] = {}
+            for session in self._engine.sessions.values():
+                row = session_row(session, self._engine, now)
+                count = counts[session.call_id] = (row["packets"], row["dropped"])
+                packets, dropped = before.get(session.call_id, count)
+                row["packet_rate"] = round((count[0] - packets) / span, 1)
+                row["drop_rate"] = round((count[1] - dropped) / span, 1)
+                rows.append(row)
+            rows.sort(key=lambda row: -row["packet_rate"])
+            statistics = self._engine.statistics(now)
+            yield {
+                "sessions": statistics.sessions,
+                "draining": statistics.draining,
+                "packet_rate_in": round((new.packets_in - sums.packets_in) / span, 1),
+                "packet_rate_out": round((new.packets_out - sums.packets_out) / span, 1),
+                "byte_rate_in": round((new.bytes_in - sums.bytes_in) / span, 1),
+                "drop_rate": round((sum(new.drops.values()) - sum(sums.drops.values())) / span, 1),
+                "pools": pool_rows(statistics),
+                "busiest": rows[:limit],
+            }
+            before, last, sums = counts, now, new
+
+    async def drain(self, args: Args) -> Args:
+        """Take no new sessions. With `exit` end the process after the last one, or after `max` seconds."""
+        self._engine.limits.draining = True
+        self.leave_when_empty = args.get("exit") is True
+        longest = _number(args, "max", 0)
+        self._leave_at = clock.monotonic() + longest if longest else math.inf
+        return {"draining": True, "sessions": len(self._engine.sessions)}
+
+    def may_leave(self, now: float) -> bool:
+        """A drain that was to end the process has come to its end."""
+        return not self._engine.sessions or now >= self._leave_at
+
+    async def undrain(self, args: Args) -> Args:
+        """Take new sessions again."""
+        self._engine.limits.draining = False
+        self.leave_when_empty = False
+        return {"draining": False, "sessions": len(self._engine.sessions)}
+
+    async def events(self, args: Args) -> AsyncIterator[Args]:
+        """Stream what happens to sessions."""
+        return self._events()
+
+    async def _events(self) -> AsyncIterator[Args]:
+        send, receive = trio.open_memory_channel[Args](EVENTS_WAITING)
+        self._listeners.add(send)
+        try:
+            async for event in receive:
+                yield event
+        finally:
+            self._listeners.discard(send)
+
+
+def _text(args: Args, name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str) or not value:
+        raise VerbError("invalid", f"{name} is missing")
+    return value
+
+
+def _number(args: Args, name: str, default: int) -> int:
+    value = args.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise VerbError("invalid", f"{name} is not a number")
+    return int(value)

@@ -1,0 +1,137 @@
+"""Who may register and who may call: digest for users (RFC 8760), known sources when there are none (R1, R4)."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+from nattrav.proxy.accounts import Accounts
+from nattrav.proxy.parts import Parts
+from nattrav.proxy.routing import Sender
+from nattrav.proxy.validate import Refused
+from nattrav.sip.digest import Algorithm, Credentials, NonceCounts, Nonces, NonceState, challenges, credentials_for
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Request
+from nattrav.sip.uri import SipUri
+
+
+class Authorisation:
+    """Decides before routing. Sets `sender.authorised` and, with credentials, `sender.user`."""
+
+    def __init__(self, parts: Parts, accounts: Accounts) -> None:
+        self._parts = parts
+        self.accounts = accounts
+        settings = parts.sip.registrar
+        self._policy = settings.authentication
+        self._algorithms = [Algorithm(name) for name in settings.algorithms]
+        self._nonces = Nonces(parts.randomness(32), lifetime=settings.nonce_lifetime)
+        self._counts = NonceCounts()
+        self._open = [ipaddress.ip_network(net, strict=False) for net in settings.open_nets]
+        self._from_open_net = lru_cache(maxsize=20_000)(self._in_open_net)
+        self.rejected = False
+        """The last request carried credentials that were wrong."""
+
+    @property
+    def uses_digest(self) -> bool:
+        """Credentials are asked for."""
+        return self._policy == "digest" or (self._policy == "auto" and len(self.accounts) > 0)
+
+    def registration(self, request: Request, sender: Sender, now: float) -> Refused | None:
+        """May this REGISTER go on? With digest a user registers only his own address-of-record."""
+        self.rejected = False
+        if not self.uses_digest:
+            return self._admit_source(sender)
+        refused = self._check(request, sender, "authorization", 401, now)
+        if refused is None and not self._owns(request.to.uri, sender):
+            return Refused(403, "8.1")
+        return refused
+
+    def request(self, request: Request, sender: Sender, now: float) -> Refused | None:
+        """May this request outside a dialog go on? With digest nobody speaks in another user's name."""
+        self.rejected = False
+        if sender.upstream is not None and sender.upstream.settings.trusted:
+            sender.authorised = True
+            return None
+        if self._parts.sip.mode == "edge":
+            return None
+        if not self.uses_digest:
+            return self._admit_source(sender)
+        refused = self._check(request, sender, "proxy-authorization", 407, now)
+        if refused is None and self._is_ours(request.from_.uri) and not self._owns(request.from_.uri, sender):
+            return Refused(403, "R1", reason="From is another user")
+        return refused
+
+    def admits_source(self, sender: Sender) -> bool:
+        """Without digest, sources that may call may also route within what looks like a dialog."""
+        if self.uses_digest or self._parts.sip.mode == "edge":
+            return False
+        return self._policy == "none" or self._from_open_net(sender.flow.remote.host)
+
+    def _admit_source(self, sender: Sender) -> Refused | None:
+        if self._policy == "none" or self._from_open_net(sender.flow.remote.host):
+            sender.authorised = True
+            return None
+        return Refused(403, "R1")
+
+    def _check(self, request: Request, sender: Sender, header: str, status: int, now: float) -> Refused | None:
+        parts = self._parts
+        realm = parts.settings.realm
+        wall = parts.wall(now)
+        try:
+            credentials = credentials_for(realm, request.all(header)) if header in request.names else None
+        except MalformedMessage:
+            return Refused(400, "R1", reason="Bad credentials")
+        if credentials is None:
+            return self._challenge(status, wall)
+        state = self._nonces.check(credentials.nonce, realm, wall)
+        if state is NonceState.FORGED:
+            return self._failed(status, wall, "failed")
+        secret, known = self._secret(credentials)
+        if secret is None or not credentials.match(secret, request.method, request.body) or not known:
+            return self._failed(status, wall, "failed" if known else "unknown_user")
+        if state is NonceState.STALE or (
+            credentials.nc is not None and not self._counts.accept(credentials.nonce, credentials.nc)
+        ):
+            parts.count("nattrav_sip_auth_total", "stale")
+            return self._challenge(status, wall, stale=True)
+        parts.count("nattrav_sip_auth_total", "ok")
+        sender.user = credentials.username
+        sender.authorised = True
+        return None
+
+    def _secret(self, credentials: Credentials) -> tuple[str | None, bool]:
+        account = self.accounts.find(credentials.username)
+        if account is None:
+            # As much work as for a real user, so that time does not tell who exists.
+            return "0" * 32, False
+        return account.secret(credentials.algorithm), True
+
+    def _failed(self, status: int, wall: float, result: str) -> Refused:
+        self._parts.count("nattrav_sip_auth_total", result)
+        self.rejected = True
+        return self._challenge(status, wall)
+
+    def _challenge(self, status: int, wall: float, *, stale: bool = False) -> Refused:
+        realm = self._parts.settings.realm
+        nonce = self._nonces.make(realm, wall, self._parts.randomness(4))
+        name = "WWW-Authenticate" if status == 401 else "Proxy-Authenticate"
+        values = challenges(realm, nonce, self._algorithms, stale=stale)
+        return Refused(status, "R1", tuple((name, value) for value in values))
+
+    def _owns(self, text: str, sender: Sender) -> bool:
+        try:
+            uri = SipUri.parse(text)
+        except MalformedMessage:
+            return False
+        return uri.user == sender.user
+
+    def _is_ours(self, text: str) -> bool:
+        try:
+            uri = SipUri.parse(text)
+        except MalformedMessage:
+            return False
+        return self._parts.is_ours(uri.host, uri.port, uri.transport)
+
+    def _in_open_net(self, host: str) -> bool:
+        address = ipaddress.ip_address(host)
+        return any(address in net for net in self._open)

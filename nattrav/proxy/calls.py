@@ -1,0 +1,314 @@
+"""Calls as the proxy knows them: who the two parties are, which flows reach them, and what becomes of the call.
+
+Less than a dialog: enough to tell caller from callee in any later request, to end the relay session, to write the call
+record, and to explain what happened.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nattrav.proxy.effects import Record
+from nattrav.proxy.meter import LOCAL, code_label
+from nattrav.proxy.nat import NO_NAT, NatVerdict
+from nattrav.proxy.parts import Parts
+from nattrav.proxy.timers import Timed
+from nattrav.sip.message import Request, Response
+from nattrav.sip.transport.flow import Flow
+
+MESSAGES_KEPT = 60
+
+
+class CallState(enum.Enum):
+    """Where a call stands."""
+
+    EARLY = "early"
+    CONFIRMED = "confirmed"
+    ENDED = "ended"
+
+
+class Party(enum.Enum):
+    """The two sides of a call."""
+
+    CALLER = "caller"
+    CALLEE = "callee"
+
+    @property
+    def other(self) -> Party:
+        """The opposite side."""
+        return Party.CALLEE if self is Party.CALLER else Party.CALLER
+
+
+@dataclass(slots=True)
+class MediaState:
+    """Offer/answer state of one call (sip.md §9). Tags are those of SIP; SDP bodies as their senders wrote them.
+
+    `session`: the relay holds one now, `used`: it ever did. `stable` is (offerer's tag, offer, answerer's tag, answer)
+    of the last completed exchange, to be restored when a re-INVITE fails. `late` maps the callee's tag to its offer in
+    a response while the answer is due in ACK or PRACK.
+    """
+
+    session: bool = False
+    used: bool = False
+    stable: tuple[str, bytes, str, bytes] | None = None
+    late: dict[str, bytes] = field(default_factory=dict)
+    answered_acks: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
+
+
+class Message:
+    """One message of a call as kept for `explain`: when, which way, over which flow, the octets, and why."""
+
+    __slots__ = ("at", "data", "flow", "received", "rules")
+
+    def __init__(self, at: float, received: bool, flow: object, data: bytes, rules: tuple[str, ...]) -> None:
+        self.at, self.received, self.flow, self.data, self.rules = at, received, flow, data, rules
+
+
+class Call(Timed):
+    """One call, from its first INVITE to its end."""
+
+    __slots__ = (
+        "accepted",
+        "access",
+        "answered",
+        "attempted",
+        "callee",
+        "callee_tags",
+        "caller",
+        "calls",
+        "cause",
+        "code",
+        "contact",
+        "created",
+        "ended",
+        "flows",
+        "key",
+        "media",
+        "messages",
+        "nat",
+        "quality",
+        "ringing",
+        "state",
+        "upstream",
+        "user",
+        "user_agents",
+    )
+
+    def __init__(self, calls: Calls, key: tuple[str, str], request: Request, now: float) -> None:
+        super().__init__()
+        self.calls = calls
+        self.key = key
+        self.caller = request.from_.uri
+        self.callee = request.request_uri
+        self.callee_tags: set[str] = set()
+        self.flows: dict[Party, Flow | None] = {Party.CALLER: None, Party.CALLEE: None}
+        self.access: dict[Party, bool] = {Party.CALLER: True, Party.CALLEE: False}
+        self.nat: dict[Party, NatVerdict] = {Party.CALLER: NO_NAT, Party.CALLEE: NO_NAT}
+        self.user_agents: dict[Party, str] = {}
+        self.state = CallState.EARLY
+        self.created = now
+        self.attempted = False
+        self.ringing: float | None = None
+        self.answered: float | None = None
+        self.ended: float | None = None
+        self.code = 0
+        self.cause = ""
+        self.upstream: str | None = None
+        self.user: str | None = None
+        self.media = MediaState()
+        self.quality: dict[str, Any] | None = None
+        self.contact: str | None = None
+        self.accepted: Response | None = None
+        self.messages: list[Message] | None = calls.room_for_messages(self)
+
+    @property
+    def call_id(self) -> str:
+        """Its Call-ID."""
+        return self.key[0]
+
+    @property
+    def caller_tag(self) -> str:
+        """The caller's From tag."""
+        return self.key[1]
+
+    def sender(self, request: Request) -> Party:
+        """Which party sent this request of the dialog."""
+        return Party.CALLER if request.from_.tag == self.key[1] else Party.CALLEE
+
+    def note(self, at: float, received: bool, flow: object, data: bytes, *rules: str) -> None:
+        """Keep a message for `explain`; a call keeps a bounded number."""
+        if self.messages is not None and len(self.messages) < MESSAGES_KEPT:
+            self.messages.append(Message(at, received, flow, data, rules))
+
+    def expire(self, now: float) -> None:
+        self.calls.end(self, "timeout", now)
+
+
+class Calls:
+    """Live calls by (Call-ID, caller's tag), ended ones in a bounded history."""
+
+    LONGEST = 24 * 3600.0
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._live: dict[tuple[str, str], Call] = {}
+        self._per_user: dict[str, int] = {}
+        self._with_messages: deque[Call] = deque()
+        self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
+        self.missed: deque[dict[str, Any]] = deque(maxlen=1000)
+        self.confirmed = 0
+
+    def room_for_messages(self, call: Call) -> list[Message] | None:
+        """Let a new call keep its messages; the oldest call that does forgets them when there are too many."""
+        limit = self._parts.sip.history
+        if not limit:
+            return None
+        if len(self._with_messages) >= limit:
+            self._with_messages.popleft().messages = None
+        self._with_messages.append(call)
+        return []
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._live.values())
+
+    def find(self, call_id: str, one_tag: str | None, other_tag: str | None) -> Call | None:
+        """Find the call of a request or response, whichever side sent it."""
+        live = self._live
+        if one_tag is not None:
+            call = live.get((call_id, one_tag))
+            if call is not None:
+                return call
+        return live.get((call_id, other_tag)) if other_tag is not None else None
+
+    def with_call_id(self, call_id: str) -> list[Call]:
+        """Live calls of one Call-ID, whatever their tags."""
+        return [call for key, call in self._live.items() if key[0] == call_id]
+
+    def search(self, matches: Callable[[Call], bool]) -> list[Call]:
+        """Live and ended calls that match, newest first."""
+        found = [call for call in (*self.history.values(), *self._live.values()) if matches(call)]
+        return sorted(found, key=lambda call: -call.created)
+
+    def of(self, request: Request) -> Call | None:
+        """Find the call a request belongs to."""
+        return self.find(request.call_id, request.from_.tag, request.to.tag)
+
+    def begin(self, request: Request, now: float) -> Call:
+        """Open the record of a new call, or give the one that an earlier attempt (before a challenge) opened."""
+        key = (request.call_id, request.from_.tag or "")
+        call = self._live.get(key)
+        if call is None:
+            call = self._live[key] = Call(self, key, request, now)
+            if request.user_agent:
+                call.user_agents[Party.CALLER] = request.user_agent[:120]
+        return call
+
+    def of_user(self, user: str) -> int:
+        """Calls now of one authenticated user."""
+        return self._per_user.get(user, 0)
+
+    def set_user(self, call: Call, user: str) -> None:
+        """Count a call for its user."""
+        if call.user is None:
+            call.user = user
+            self._per_user[user] = self._per_user.get(user, 0) + 1
+
+    def attempted(self, call: Call) -> None:
+        """The call's next hop is chosen, or it ends without one: count the attempt, once."""
+        if not call.attempted:
+            call.attempted = True
+            self._parts.count("nattrav_sip_call_attempts_total", call.upstream or LOCAL)
+
+    def ring(self, call: Call, now: float) -> None:
+        """The first 18x."""
+        if call.ringing is None:
+            call.ringing = now
+            self._parts.observe("nattrav_sip_post_dial_delay_seconds", now - call.created)
+
+    def answer(self, call: Call, tag: str, now: float) -> None:
+        """A 2xx to the first INVITE."""
+        call.callee_tags.add(tag)
+        if call.state is CallState.EARLY:
+            call.state = CallState.CONFIRMED
+            call.answered = now
+            call.code = 200
+            self.confirmed += 1
+            self._parts.timers.set(call, now + self.LONGEST)
+            self._parts.count("nattrav_sip_call_results_total", call.upstream or LOCAL, "200")
+            self._parts.observe("nattrav_sip_call_setup_seconds", now - call.created)
+
+    def end(self, call: Call, cause: str, now: float, code: int = 0) -> None:
+        """Close the record: cause is bye, cancel, rejected, timeout, session_timer, media_timeout or admin."""
+        if call.state is CallState.ENDED:
+            return
+        if call.state is CallState.CONFIRMED:
+            self.confirmed -= 1
+        call.state = CallState.ENDED
+        call.deadline = None
+        call.ended = now
+        call.cause = cause
+        if code:
+            call.code = code
+        self._live.pop(call.key, None)
+        if call.user is not None:
+            left = self._per_user.get(call.user, 1) - 1
+            if left:
+                self._per_user[call.user] = left
+            else:
+                self._per_user.pop(call.user, None)
+        self._meter(call, now)
+        record = self.record(call)
+        self._parts.out.append(Record(record))
+        if self._parts.hooks.has("on_call_end"):
+            self._parts.hooks.call("on_call_end", record)
+        if call.answered is None and cause != "admin":
+            self.missed.append(record)
+        if self._parts.sip.history:
+            self.history[call.key] = call
+            self.history.move_to_end(call.key)
+            while len(self.history) > self._parts.sip.history:
+                self.history.popitem(last=False)
+
+    def _meter(self, call: Call, now: float) -> None:
+        parts, upstream = self._parts, call.upstream or LOCAL
+        self.attempted(call)
+        if call.answered is None:
+            parts.count("nattrav_sip_call_results_total", upstream, code_label(call.code, call.cause))
+        else:
+            parts.observe("nattrav_sip_call_duration_seconds", now - call.answered)
+        parts.count("nattrav_sip_calls_ended_total", upstream, call.cause)
+
+    def record(self, call: Call) -> dict[str, Any]:
+        """The call record (CDR) as JSON-able data; times are seconds since the epoch, durations seconds."""
+        parts = self._parts
+        end = call.ended
+        return {
+            "call_id": call.call_id,
+            "from": call.caller,
+            "to": call.callee,
+            "user": call.user,
+            "state": call.state.value,
+            "start": round(parts.wall(call.created), 3),
+            "answer": None if call.answered is None else round(parts.wall(call.answered), 3),
+            "end": None if end is None else round(parts.wall(end), 3),
+            "duration": None if end is None or call.answered is None else round(end - call.answered, 3),
+            "post_dial_delay": None if call.ringing is None else round(call.ringing - call.created, 3),
+            "code": call.code,
+            "cause": call.cause,
+            "upstream": call.upstream,
+            "relayed": call.media.used,
+            "caller_flow": str(call.flows[Party.CALLER] or ""),
+            "callee_flow": str(call.flows[Party.CALLEE] or ""),
+            "caller_nat": call.nat[Party.CALLER].names,
+            "callee_nat": call.nat[Party.CALLEE].names,
+            "caller_agent": call.user_agents.get(Party.CALLER),
+            "callee_agent": call.user_agents.get(Party.CALLEE),
+            "media": call.quality,
+        }

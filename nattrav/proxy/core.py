@@ -1,0 +1,248 @@
+"""The proxy: takes what arrives on a flow, decides, and leaves effects for its shell.
+
+No socket, clock or randomness in here. `receive`, `relay_reply`, `next_hops`, `flow_closed`, `unreachable` and
+`handle_timeout` all return the effects to carry out, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nattrav.config.sip import SipSection
+from nattrav.location.bindings import Limits
+from nattrav.location.location import Location
+from nattrav.location.memory import MemoryLocation
+from nattrav.proxy.accounts import Accounts, configured
+from nattrav.proxy.backward import ResponseContext
+from nattrav.proxy.calls import Call, Calls, CallState, Party
+from nattrav.proxy.effects import DropReason, Effect, Send
+from nattrav.proxy.fork import Branch
+from nattrav.proxy.hang_up import bye, dialog_of
+from nattrav.proxy.listener import Listener
+from nattrav.proxy.media import Media
+from nattrav.proxy.parties import reply_flow
+from nattrav.proxy.parts import Parts, Randomness, Settings
+from nattrav.proxy.probing import Prober
+from nattrav.proxy.requests import Requests
+from nattrav.proxy.rooms import Rooms
+from nattrav.proxy.routing import Routing
+from nattrav.proxy.transactions import ClientTransaction
+from nattrav.proxy.upstreams import Upstreams
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Request, Response
+from nattrav.sip.parser import parse_datagram_untrusted
+from nattrav.sip.response import respond
+from nattrav.sip.transport.flow import Flow
+
+_KEEPALIVE = frozenset(b"\r\n\0")
+
+
+class Proxy:
+    """The SIP NAT proxy's core."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[Listener],
+        token_secrets: list[bytes],
+        randomness: Randomness,
+        wall_offset: float = 0.0,
+        *,
+        location: Location | None = None,
+        accounts: Accounts | None = None,
+    ) -> None:
+        parts = self.parts = Parts(settings, listeners, token_secrets, randomness, wall_offset)
+        self.accounts = accounts if accounts is not None else Accounts(configured(settings.users, settings.realm))
+        found = location if location is not None else MemoryLocation(location_limits(settings.sip))
+        upstreams = Upstreams(settings.upstreams)
+        routing = Routing(parts, found, self.accounts, upstreams)
+        self.rooms = Rooms(parts, found, upstreams, routing, Calls(parts), Media(parts))
+        self._prober = Prober(parts, upstreams, routing)
+        requests = self.requests = Requests(self.rooms, self.accounts)
+        self.registrar, self.keepalive, self.admission = requests.registrar, requests.keepalive, requests.admission
+
+    def restore(self, now: float) -> None:
+        """Take up the bindings of before the restart, their expiry and their keepalives, and begin to probe upstreams.
+
+        Connections did not survive it, nor do bindings of listeners that are no more.
+        """
+        listeners = self.parts.listeners.by_id
+        gone = [one for one in self.rooms.location if one.flow.reliable or one.flow.listener not in listeners]
+        self.registrar.drop(gone, "removed")
+        self.registrar.watch_expiry(now)
+        for binding in self.rooms.location:
+            self.keepalive.watch(binding, now)
+        self._prober.start(now)
+
+    # ---- what arrives
+
+    def receive(self, flow: Flow, data: bytes, now: float) -> list[Effect]:
+        """Take one datagram, or one message that the stream framer cut out."""
+        if not _KEEPALIVE.issuperset(data[:4]):
+            host = flow.remote.host
+            refused = self.admission.refuses(host, now) if host not in self.rooms.upstreams.hosts else None
+            if refused is None:
+                self._receive(flow, data, now)
+            else:
+                self.parts.drop(refused, flow)
+                if refused is DropReason.RATE_LIMITED:
+                    self.parts.count("nattrav_sip_rate_limited_total", "source")
+        return self.take_effects()
+
+    def malformed(self, flow: Flow, fault: MalformedMessage) -> list[Effect]:
+        """What arrived on a stream is no message; the transport closes the connection."""
+        self._malformed(flow, fault)
+        return self.take_effects()
+
+    def relay_reply(self, request: int, reply: object, now: float) -> list[Effect]:
+        """The relay answered a question, or None: it did not."""
+        return self._continue(request, reply, now)
+
+    def next_hops(self, request: int, found: object, now: float) -> list[Effect]:
+        """A lookup ended: a list of (transport, address, server name), best first; empty when there is nothing."""
+        return self._continue(request, found, now)
+
+    def flow_opened(self, flow: Flow) -> None:
+        """A connection is there, whoever opened it."""
+        self.parts.connections[(flow.listener, flow.remote.host, flow.remote.port)] = flow
+
+    def flow_closed(self, flow: Flow, now: float) -> list[Effect]:
+        """A connection is gone: so are the bindings it carried (RFC 5626 §5.3)."""
+        key = (flow.listener, flow.remote.host, flow.remote.port)
+        if self.parts.connections.get(key) == flow:
+            del self.parts.connections[key]
+        self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
+        return self.take_effects()
+
+    def unreachable(self, branch: str, now: float) -> list[Effect]:
+        """The transport could not deliver what this branch sent (§16.9)."""
+        for method in ("INVITE", "OPTIONS", "MESSAGE", "BYE", "REGISTER", "SUBSCRIBE", "NOTIFY"):
+            client = self.parts.transactions.clients.get((branch, method))
+            if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
+                client.context.unreachable(client, now)
+        return self.take_effects()
+
+    def handle_timeout(self, now: float) -> list[Effect]:
+        """Let what is due expire."""
+        self.parts.timers.expire(now)
+        return self.take_effects()
+
+    def next_timeout(self) -> float | None:
+        """When to call `handle_timeout`; may be early."""
+        return self.parts.timers.next()
+
+    def session_closed(self, call_id: str, reason: str, now: float) -> list[Effect]:
+        """The relay ended a session by itself: its media died."""
+        for call in self.rooms.calls.with_call_id(call_id):
+            if not call.media.session:
+                continue
+            call.media.session = False
+            self._hang_up(call, "no media", now)
+            self.rooms.calls.end(call, "media_timeout", now)
+            self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
+        return self.take_effects()
+
+    def kill(self, calls: Sequence[Call], now: float) -> list[Effect]:
+        """An operator ends calls: their relay sessions go, and their records are written."""
+        for call in calls:
+            self._hang_up(call, "ended by the operator", now)
+            self.rooms.media.delete(call, delay=0)
+            self.rooms.calls.end(call, "admin", now)
+        return self.take_effects()
+
+    def _hang_up(self, call: Call, reason: str, now: float) -> None:
+        """Send a BYE to both sides when the dialog is known."""
+        parts = self.parts
+        if call.accepted is None or call.state is not CallState.CONFIRMED:
+            return
+        dialog = dialog_of(call.accepted, call.contact, parts.is_ours)
+        if dialog is None:
+            return
+        for party in Party:
+            flow = call.flows[party]
+            listener = parts.listeners.of(flow) if flow is not None else None
+            if flow is None or listener is None:
+                continue
+            branch = f"z9hG4bK{parts.unique()}"
+            rport = ";rport" if listener.transport == "udp" else ""
+            via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
+            data = bye(dialog, to_caller=party is Party.CALLER, via=via, reason=reason)
+            call.note(now, False, flow, data, "reaped")
+            ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
+
+    def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
+        continuation = self.parts.waiting.pop(request, None)
+        if continuation is not None:
+            continuation(reply, now)
+        return self.take_effects()
+
+    def take_effects(self) -> list[Effect]:
+        """Give what is to be carried out since the last call, in order."""
+        out = self.parts.out
+        effects = out.copy()
+        out.clear()
+        return effects
+
+    def _receive(self, flow: Flow, data: bytes, now: float) -> None:
+        try:
+            message = parse_datagram_untrusted(data)
+        except MalformedMessage as fault:
+            self._malformed(flow, fault)
+            return
+        try:
+            if isinstance(message, Response):
+                self._response(flow, message, data, now)
+            else:
+                self.requests.receive(flow, message, data, now)
+        except MalformedMessage as fault:
+            # A header field that only this request's way needed turned out to be broken.
+            fault.message = message
+            self._malformed(flow, fault)
+
+    def _malformed(self, flow: Flow, fault: MalformedMessage) -> None:
+        """Answer a broken request when its Via can be read; never a response, never an ACK (P5)."""
+        parts = self.parts
+        message = fault.message
+        if not isinstance(message, Request) or message.method == "ACK":
+            parts.drop(DropReason.MALFORMED, flow)
+            return
+        to = flow
+        try:
+            via = message.via
+            message.stamp(flow.remote)
+            to = reply_flow(flow, via, symmetric=via.wants_rport)
+        except MalformedMessage:
+            if not (message.first("via") or "").startswith("SIP/2.0/"):
+                parts.drop(DropReason.MALFORMED, flow)
+                return
+        data = respond(message, fault.status, to_tag=parts.to_tag(message.start_line))
+        parts.out.append(Send(to, data))
+
+    # ---- responses
+
+    def _response(self, flow: Flow, response: Response, data: bytes, now: float) -> None:
+        parts = self.parts
+        branch = response.via.branch or ""
+        client = parts.transactions.clients.get((branch, response.cseq.method))
+        if client is None:
+            if self.keepalive.receive(branch, flow, now):
+                return
+            parts.drop(DropReason.STRAY_RESPONSE, flow)
+            return
+        context = client.context
+        if isinstance(context, ResponseContext) and context.call is not None:
+            context.call.note(now, True, flow, data)
+        client.receive(response, now)
+
+    # ---- requests
+
+
+def location_limits(sip: SipSection) -> Limits:
+    """Give the registrar's limits as the location service wants them."""
+    return Limits(
+        min_expires=int(sip.registrar.min_expires),
+        default_expires=int(sip.registrar.default_expires),
+        max_expires=int(sip.registrar.max_expires),
+        per_aor=sip.limits.contacts_per_user,
+        total=sip.limits.bindings,
+    )

@@ -1,0 +1,117 @@
+"""What the proxy's core is told and what it asks of its shell."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from nattrav.sip.transport.flow import Flow, Target
+
+
+class DropReason(enum.Enum):
+    """Why a received message led neither to a forward nor to an answer: metric label and the word in `explain`."""
+
+    MALFORMED = "malformed"
+    STRAY_RESPONSE = "stray_response"
+    STRAY_ACK = "stray_ack"
+    NOT_OUR_VIA = "not_our_via"
+    BAD_NEXT_VIA = "bad_next_via"
+    AFTER_FINAL = "after_final"
+    SCANNER = "scanner"
+    BANNED = "banned"
+    RATE_LIMITED = "rate_limited"
+    FORGERY = "forged_token"
+    FLOW_GONE = "flow_gone"
+    NO_ROUTE = "no_route"
+    MAX_FORWARDS = "max_forwards"
+    LOOP = "loop"
+    TABLE_FULL = "table_full"
+    HOOK = "hook"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send `data` on a flow; a flow that is gone is reported with `flow_closed`."""
+
+    flow: Flow
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Send `data` to a next hop over a connection, opened when there is none; failures come back as `unreachable`."""
+
+    target: Target
+    data: bytes
+    branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close a connection."""
+
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class AskRelay:
+    """Ask the relay; the answer comes back as `relay_reply(request, …)`. Arguments are ng's own words."""
+
+    request: int
+    command: str
+    call_id: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Find next hops by RFC 3263; the answer comes back as `next_hops(request, …)`."""
+
+    request: int
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A message ended here."""
+
+    reason: DropReason
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the operator. `event` is a fixed word, the rest its facts."""
+
+    level: str
+    event: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A call ended: one call record."""
+
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A metric moved: name and labels of the registry."""
+
+    name: str
+    labels: tuple[str, ...] = ()
+    by: float = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """A value for a histogram of the registry, in its unit."""
+
+    name: str
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+Effect = Send | Connect | Close | AskRelay | Lookup | Drop | Log | Record | Count | Observe

@@ -1,0 +1,141 @@
+"""What happened to a call and why: its messages before and after, the rule of each changed line, a closing sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nattrav.proxy.calls import Call, CallState, Message, Party
+from nattrav.proxy.parts import Parts
+
+RULES = {
+    "request-line": ("R3", "Request-URI set to the next target (RFC 3261 §16.5)"),
+    "via": ("R7", "our Via on top, or taken off again; received and rport say where it came from (T3)"),
+    "max-forwards": ("R2", "one hop less"),
+    "record-route": ("R5", "we stay in the path; the token names the phone's flow"),
+    "route": ("R3", "our own entry is used up"),
+    "path": ("N1", "the core finds back through our token"),
+    "proxy-authorization": ("R12", "credentials for our realm end here"),
+    "content-length": ("D1", "the body changed"),
+    "contact": ("8.1", "registration times differ on both sides"),
+    "expires": ("8.2", "the core is asked for longer than the phone"),
+    "supported": ("N8", "path is supported on the phone's behalf"),
+}
+SDP_RULES = {"c": ("D2", "media goes to the relay"), "m": ("D2", "the relay's port"), "o": ("D8", "origin hidden")}
+SDP_ATTRIBUTES = ("D5", "RTCP address or attribute written by the relay")
+
+
+def explain(call: Call, parts: Parts) -> dict[str, Any]:
+    """Give everything known of a call as JSON-able data."""
+    messages = call.messages or []
+    steps: list[dict[str, Any]] = []
+    for number, message in enumerate(messages):
+        text = message.data.decode("latin-1", "replace")
+        step: dict[str, Any] = {
+            "at": round(parts.wall(message.at), 6),
+            "direction": "in" if message.received else "out",
+            "flow": _peer(message.flow),
+            "line": text.partition("\r\n")[0],
+            "text": text,
+        }
+        if not message.received:
+            before = _source(messages, number)
+            if before is not None:
+                step["changes"] = changes(before.data, message.data)
+        steps.append(step)
+    return {
+        "call": call.calls.record(call),
+        "nat": {
+            party.value: {"tests": call.nat[party].names, "nat": call.nat[party].nat}
+            for party in (Party.CALLER, Party.CALLEE)
+        },
+        "messages": steps,
+        "messages_kept": call.messages is not None,
+        "verdict": verdict(call),
+    }
+
+
+def _peer(flow: object) -> str:
+    remote = getattr(flow, "remote", None)
+    return f"{getattr(flow, 'transport', '')}:{remote}" if remote is not None else str(flow)
+
+
+def _source(messages: list[Message], number: int) -> Message | None:
+    """The received message that a sent one came of: the latest with the same CSeq and kind."""
+    sent = _identity(messages[number].data)
+    for earlier in reversed(messages[:number]):
+        if earlier.received and _identity(earlier.data) == sent:
+            return earlier
+    return None
+
+
+def _identity(data: bytes) -> tuple[str, str]:
+    head = data.partition(b"\r\n\r\n")[0].decode("latin-1", "replace")
+    start, _, rest = head.partition("\r\n")
+    kind = start.split(" ")[1] if start.startswith("SIP/2.0 ") else start.split(" ")[0]
+    cseq = next((line.partition(":")[2].strip() for line in rest.split("\r\n") if line[:5].lower() == "cseq:"), "")
+    return kind, cseq
+
+
+def changes(before: bytes, after: bytes) -> list[dict[str, str]]:
+    """Line by line: what went, what came, and the rule that did it."""
+    found = []
+    old_head, _, old_body = before.decode("latin-1", "replace").partition("\r\n\r\n")
+    new_head, _, new_body = after.decode("latin-1", "replace").partition("\r\n\r\n")
+    for sign, line in _difference(old_head.split("\r\n"), new_head.split("\r\n")):
+        name = line.partition(":")[0].strip().lower()
+        is_start = line in (old_head.split("\r\n", 1)[0], new_head.split("\r\n", 1)[0])
+        rule, why = RULES.get("request-line" if is_start else name, ("P2", "changed"))
+        found.append({"sign": sign, "line": line, "rule": rule, "why": why})
+    for sign, line in _difference(old_body.splitlines(), new_body.splitlines()):
+        rule, why = SDP_RULES.get(line[:1], SDP_ATTRIBUTES)
+        found.append({"sign": sign, "line": line, "rule": rule, "why": why})
+    return found
+
+
+def _difference(old: list[str], new: list[str]) -> list[tuple[str, str]]:
+    gone = [line for line in old if line not in new]
+    come = [line for line in new if line not in old]
+    return [("-", line) for line in gone] + [("+", line) for line in come]
+
+
+_CAUSES = {
+    "bye": "ended by a BYE",
+    "cancel": "was cancelled before anybody answered",
+    "timeout": "ended because one side no longer knew it or never answered",
+    "media_timeout": "was ended because no media came any more",
+    "session_timer": "ended because its session was not refreshed",
+    "admin": "was ended by an operator",
+}
+
+
+def verdict(call: Call) -> str:
+    """One sentence."""
+    relayed = "media went through the relay" if call.media.used else "media did not go through the relay"
+    nats = [party.value for party in (Party.CALLER, Party.CALLEE) if call.nat[party].nat]
+    behind = f"the {' and the '.join(nats)} sat behind a NAT" if nats else "no NAT showed in signalling"
+    if call.state is CallState.EARLY:
+        return f"The call is being set up; {behind}, {relayed}."
+    if call.state is CallState.CONFIRMED:
+        return f"The call is in progress; {behind}, {relayed}."
+    if call.cause == "rejected":
+        return f"The call failed with {call.code}; {behind}."
+    length = (
+        f" after {call.ended - call.answered:.1f} s" if call.answered is not None and call.ended is not None else ""
+    )
+    return f"The call {_CAUSES.get(call.cause, call.cause)}{length}; {behind}, {relayed}."
+
+
+def matches(call: Call, wanted: str) -> bool:
+    """The call is meant by a Call-ID, a number, a user or an address."""
+    if call.call_id == wanted:
+        return True
+    if _user(call.caller) == wanted or _user(call.callee) == wanted:
+        return True
+    return any(flow is not None and flow.remote.host == wanted for flow in call.flows.values()) or wanted in (
+        call.caller,
+        call.callee,
+    )
+
+
+def _user(uri: str) -> str:
+    return uri.partition(":")[2].partition("@")[0].partition(";")[0]

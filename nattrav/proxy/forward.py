@@ -1,0 +1,148 @@
+"""The request as it goes out (RFC 3261 §16.6): Request-URI, Max-Forwards, Record-Route, Route, Via.
+
+Works on the line lists of an `Edit`; nothing that stays is rendered anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nattrav.proxy.listener import Listener
+from nattrav.sip.edit import Edit
+from nattrav.sip.grammar import split_first
+from nattrav.sip.message import Request, Response
+from nattrav.sip.name_addr import NameAddr
+
+RECORD_ROUTED = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY", "UPDATE"))
+
+
+def outgoing(
+    request: Request,
+    *,
+    request_uri: str,
+    popped: int,
+    record_routes: Sequence[str] = (),
+    path: Sequence[str] = (),
+    routes: Sequence[str] = (),
+    strip_authorization: bool = False,
+) -> tuple[Edit, str]:
+    """Write the request as it goes on, all but its Via; give it with its Request-URI.
+
+    popped         leading Route values that named us
+    record_routes  values to put on top, first one topmost
+    routes         Route values of the destination (a binding's Path), put before what is left
+    """
+    edit = Edit(request)
+    names, lines = edit.names, edit.lines
+    if request_uri != request.request_uri:
+        edit.start_line(f"{request.method} {request_uri} SIP/2.0")
+    if "max-forwards" in names:
+        left = request.max_forwards
+        lines[names.index("max-forwards")] = f"Max-Forwards: {70 if left is None else left - 1}"
+    else:
+        at = _after_vias(names)
+        names.insert(at, "max-forwards")
+        lines.insert(at, "Max-Forwards: 70")
+    for _ in range(popped):
+        edit.remove_top("route")
+    if routes:
+        for value in reversed(routes):
+            if "route" in names:
+                edit.prepend("Route", value)
+            else:
+                _insert_after_vias(edit, "route", "Route", value)
+    if "route" in names:
+        request_uri = _strict_route(edit, request.method, request_uri)
+    for value in reversed(record_routes):
+        if "record-route" in names:
+            at = names.index("record-route")
+        else:
+            at = _after_vias(names)
+        names.insert(at, "record-route")
+        lines.insert(at, f"Record-Route: {value}")
+    for value in reversed(path):
+        if "path" in names:
+            edit.prepend("Path", value)
+        else:
+            _insert_after_vias(edit, "path", "Path", value)
+    if strip_authorization and "proxy-authorization" in names:
+        edit.remove("proxy-authorization")
+    return edit, request_uri
+
+
+def record_route(listener: Listener, token: str | None, *, explicit: bool = False) -> str:
+    """Write a Record-Route value of ours: loose routing, the token of an access-side peer, the transport if not UDP."""
+    user = "" if token is None else f"{token}@"
+    transport = f";transport={listener.transport}" if explicit or listener.transport != "udp" else ""
+    return f"<sip:{user}{listener.sent_by}{transport};lr>"
+
+
+def add_via(edit: Edit, via: str) -> None:
+    """Put our Via on top."""
+    at = edit.names.index("via")
+    edit.names.insert(at, "via")
+    edit.lines.insert(at, via)
+
+
+def _after_vias(names: list[str]) -> int:
+    return len(names) - names[::-1].index("via")
+
+
+def _insert_after_vias(edit: Edit, name: str, spelled: str, value: str) -> None:
+    at = _after_vias(edit.names)
+    edit.names.insert(at, name)
+    edit.lines.insert(at, f"{spelled}: {value}")
+
+
+def _strict_route(edit: Edit, method: str, request_uri: str) -> str:
+    """When the next Route has no `lr`, it becomes the Request-URI and the old one goes to the end (§16.6 step 6)."""
+    line = edit.lines[edit.names.index("route")]
+    top = NameAddr.parse(split_first(line[line.index(":") + 1 :].strip(" \t\r\n"))[0].strip())
+    if "lr" in top.sip_uri.params:
+        return request_uri
+    edit.start_line(f"{method} {top.uri} SIP/2.0")
+    edit.remove_top("route")
+    if "route" in edit.names:
+        edit.append("Route", f"<{request_uri}>")
+    else:
+        _insert_after_vias(edit, "route", "Route", f"<{request_uri}>")
+    return top.uri
+
+
+def ack_for_failure(sent: Edit, request_uri: str, response: Response) -> bytes:
+    """Build the ACK of a non-2xx response from the INVITE as it was sent (§17.1.1.3): same branch, Route and URI."""
+    lines = [f"ACK {request_uri} SIP/2.0"]
+    via_seen = False
+    for name, line in zip(sent.names, sent.lines, strict=True):
+        if name == "via":
+            if not via_seen:
+                lines.append(line)
+                via_seen = True
+        elif name in ("route", "from", "call-id"):
+            lines.append(line)
+    lines.append(f"To: {response.first('to')}")
+    lines.append(f"CSeq: {response.cseq.number} ACK")
+    lines.append("Max-Forwards: 70")
+    lines.append("Content-Length: 0")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def cancel_for(sent: Edit, request_uri: str, cseq: int, reason: str | None = None) -> bytes:
+    """Build the CANCEL of an INVITE as it was sent (§9.1): same branch, Route, URI, To, From, Call-ID."""
+    lines = [f"CANCEL {request_uri} SIP/2.0"]
+    via_seen = False
+    for name, line in zip(sent.names, sent.lines, strict=True):
+        if name == "via":
+            if not via_seen:
+                lines.append(line)
+                via_seen = True
+        elif name in ("route", "from", "to", "call-id"):
+            lines.append(line)
+    lines.append(f"CSeq: {cseq} CANCEL")
+    lines.append("Max-Forwards: 70")
+    if reason:
+        lines.append(f"Reason: {reason}")
+    lines.append("Content-Length: 0")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("latin-1")

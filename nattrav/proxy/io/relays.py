@@ -1,0 +1,167 @@
+"""The sockets over which relays are asked (ng), around the pool that decides whom to ask and when again."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from nattrav.control.ng.client import Answered, RelayChanged, RelayChoice, RelayPool, SendControl
+from nattrav.control.ng.client import Effect as PoolEffect
+from nattrav.control.ng.seal import Way, seal, unseal
+from nattrav.net.address import TransportAddress
+from nattrav.net.clock import monotonic, wall
+from nattrav.net.pace import GRID, Pace
+
+_DATAGRAM = 65536
+_BATCH = 64
+_BACKLOG = 10_000
+
+OnAnswer = Callable[[int, dict[str, Any] | None], None]
+"""Called with the core's number of a question and the relay's reply, or None when no relay answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayAddress:
+    """Where one relay listens: a transport address (UDP) or the path of its Unix socket."""
+
+    name: str
+    weight: int
+    address: TransportAddress | None = None
+    path: str | None = None
+
+
+class Relays:
+    """Asks relays and hands their answers on. `ask` never blocks. `key` seals what goes over UDP."""
+
+    def __init__(
+        self,
+        addresses: Sequence[RelayAddress],
+        on_answer: OnAnswer,
+        on_change: Callable[[str, bool], None],
+        *,
+        cookie_prefix: str,
+        first_retry: float = 0.25,
+        key: bytes | None = None,
+    ) -> None:
+        self._key = key
+        self.pool = RelayPool(
+            [RelayChoice(one.name, one.weight) for one in addresses],
+            prefix=cookie_prefix,
+            intervals=(first_retry, 2 * first_retry, 4 * first_retry),
+        )
+        self._addresses = {one.name: one for one in addresses}
+        self._sockets: dict[str, socket.socket] = {}
+        self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
+        self._on_answer = on_answer
+        self._on_change = on_change
+        self._numbers: dict[int, int] = {}
+
+    def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
+        """Ask on behalf of the core's question `number`."""
+        asked, effects = self.pool.ask(command, arguments, call_id=call_id, now=monotonic())
+        self._numbers[asked] = number
+        self._carry_out(effects)
+
+    def handle_timeout(self, now: float) -> None:
+        """Let the pool send again, give up or ping."""
+        self._carry_out(self.pool.handle_timeout(now))
+
+    def next_timeout(self) -> float | None:
+        """When the pool wants to be called."""
+        return self.pool.next_timeout()
+
+    def _carry_out(self, effects: Sequence[PoolEffect]) -> None:
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                self._send(effect.relay, effect.payload)
+            elif isinstance(effect, Answered):
+                number = self._numbers.pop(effect.request_id, None)
+                if number is not None:
+                    self._on_answer(number, effect.reply)
+            elif isinstance(effect, RelayChanged):
+                self._on_change(effect.relay, effect.up)
+
+    def _send(self, name: str, payload: bytes) -> None:
+        if self._unsent[name] or not self._sent(name, payload):
+            self._unsent[name].append(payload)
+
+    def _sent(self, name: str, payload: bytes) -> bool:
+        """Send a datagram; False when the relay's queue is full. Any other failure is a loss: the pool asks again."""
+        sock = self._sockets.get(name)
+        if sock is None:
+            return True
+        address = self._addresses[name]
+        destination: Any = address.path if address.path is not None else address.address
+        if self._key is not None and address.path is None:
+            payload = seal(self._key, Way.REQUEST, payload, wall())
+        try:
+            sock.sendto(payload, destination)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    async def _send_late(self) -> None:
+        """Send what had to wait: Linux lets no more than ten datagrams wait at a Unix socket."""
+        while True:
+            await trio.sleep(GRID)
+            for name, unsent in self._unsent.items():
+                while unsent and self._sent(name, unsent[0]):
+                    unsent.popleft()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Receive until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for one in self._addresses.values():
+                    sock = _open(one)
+                    self._sockets[one.name] = sock
+                    nursery.start_soon(self._receive, one.name, sock)
+                nursery.start_soon(self._send_late)
+                task_status.started()
+        finally:
+            for sock in self._sockets.values():
+                sock.close()
+            self._sockets.clear()
+
+    async def _receive(self, name: str, sock: socket.socket) -> None:
+        pace = Pace()
+        while True:
+            datagrams: list[bytes] = []
+            while len(datagrams) < _BATCH:
+                try:
+                    datagrams.append(sock.recv(_DATAGRAM))
+                except BlockingIOError:
+                    break
+                except OSError:
+                    continue
+            if not datagrams:
+                await trio.lowlevel.wait_readable(sock)
+                continue
+            now = monotonic()
+            for datagram in datagrams:
+                opened = self._opened(name, datagram)
+                if opened is not None:
+                    self._carry_out(self.pool.receive(name, opened, now))
+            await pace.after_work(sock)
+
+    def _opened(self, name: str, datagram: bytes) -> bytes | None:
+        if self._key is None or self._addresses[name].path is not None:
+            return datagram
+        return unseal(self._key, Way.REPLY, datagram, wall())
+
+
+def _open(one: RelayAddress) -> socket.socket:
+    family = socket.AF_UNIX if one.path is not None else one.address.family if one.address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    if one.path is not None:
+        sock.bind("")  # an abstract name of the kernel's choice, so that the relay can answer
+    return sock

@@ -1,0 +1,147 @@
+"""Carries out what the core decides: messages in and out in batches, relay questions, lookups, records, timers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, assert_never
+
+import trio
+
+from nattrav.net.clock import monotonic
+from nattrav.proxy.core import Proxy
+from nattrav.proxy.effects import AskRelay, Close, Connect, Count, Drop, Effect, Log, Lookup, Observe, Record, Send
+from nattrav.proxy.io.relays import Relays
+from nattrav.proxy.meter import MessageMeter
+from nattrav.sip.transport.flow import FlowClosed, FlowOpened, Incoming, Kept, Malformed, Outgoing, SendFailed
+from nattrav.sip.transport.io.transports import Transports
+
+SHORTEST, LONGEST = 0.01, 0.1
+"""Bounds of the sleep between two looks at the timers, in seconds; SIP's shortest timer is T1, half a second."""
+
+Resolve = Callable[[str], Awaitable[list[tuple[str, tuple[str, int], str | None]]]]
+
+
+class Shell:
+    """One core with its sockets. `count`, `log` and `record` take what leaves the process another way."""
+
+    def __init__(
+        self,
+        core: Proxy,
+        *,
+        resolve: Resolve,
+        count: Callable[..., None],
+        observe: Callable[..., None],
+        log: Callable[[str, str, dict[str, Any]], None],
+        record: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.core = core
+        self.transports: Transports
+        self.relays: Relays | None = None
+        self.drops: dict[tuple[str, str], int] = {}
+        self.received = 0
+        self.sent = 0
+        self._resolve = resolve
+        self._count = count
+        self._observe = observe
+        self._meter = MessageMeter(count)
+        self._log = log
+        self._record = record
+        self._nursery: trio.Nursery | None = None
+
+    def deliver(self, batch: list[Incoming]) -> None:
+        """Take a batch from the transports; what it causes is sent when this returns."""
+        now = monotonic()
+        core = self.core
+        for flow, item in batch:
+            if isinstance(item, bytes):
+                if flow is not None:
+                    self.received += 1
+                    self._meter.message("rx", flow.transport, item)
+                    self._carry_out(core.receive(flow, item, now))
+            elif isinstance(item, Kept):
+                continue
+            elif isinstance(item, FlowOpened):
+                if flow is not None:
+                    core.flow_opened(flow)
+            elif isinstance(item, FlowClosed):
+                if flow is not None:
+                    self._carry_out(core.flow_closed(flow, now))
+            elif isinstance(item, SendFailed):
+                if item.ticket is not None:
+                    self._carry_out(core.unreachable(str(item.ticket), now))
+            elif isinstance(item, Malformed):
+                if flow is not None:
+                    self._carry_out(core.malformed(flow, item.fault))
+            else:
+                assert_never(item)
+
+    def relay_answered(self, number: int, reply: dict[str, Any] | None) -> None:
+        """Take a relay's reply."""
+        self._carry_out(self.core.relay_reply(number, reply, monotonic()))
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Carry out effects that a verb caused."""
+        self._carry_out(effects)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        if not effects:
+            return
+        outgoing: list[Outgoing] = []
+        for effect in effects:
+            if isinstance(effect, Send):
+                outgoing.append(Outgoing(effect.flow, effect.data))
+                self._meter.message("tx", effect.flow.transport, effect.data)
+            elif isinstance(effect, AskRelay):
+                if self.relays is None:
+                    self._carry_out(self.core.relay_reply(effect.request, None, monotonic()))
+                else:
+                    self.relays.ask(effect.request, effect.command, effect.arguments, effect.call_id)
+            elif isinstance(effect, Count):
+                self._count(effect.name, *effect.labels, by=effect.by)
+            elif isinstance(effect, Observe):
+                self._observe(effect.name, effect.value, *effect.labels)
+            elif isinstance(effect, Connect):
+                outgoing.append(Outgoing(effect.target, effect.data, effect.branch))
+                self._meter.message("tx", effect.target.transport, effect.data)
+            elif isinstance(effect, Drop):
+                key = (effect.flow.transport, effect.reason.value)
+                self.drops[key] = self.drops.get(key, 0) + 1
+            elif isinstance(effect, Record):
+                self._record(effect.fields)
+            elif isinstance(effect, Log):
+                self._log(effect.level, effect.event, effect.facts)
+            elif isinstance(effect, Lookup):
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._look_up, effect.request, effect.uri)
+            elif isinstance(effect, Close):
+                self.transports.close(effect.flow)
+            else:
+                assert_never(effect)
+        if outgoing:
+            self.sent += len(outgoing)
+            self.transports.send(outgoing)
+
+    async def _look_up(self, request: int, uri: str) -> None:
+        found = await self._resolve(uri)
+        self._carry_out(self.core.next_hops(request, found, monotonic()))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            if self.relays is not None:
+                await nursery.start(self.relays.run)
+            await nursery.start(self.transports.run)
+            nursery.start_soon(self._keep_time)
+            task_status.started()
+
+    async def _keep_time(self) -> None:
+        while True:
+            now = monotonic()
+            self._carry_out(self.core.handle_timeout(now))
+            deadlines = [self.core.next_timeout()]
+            if self.relays is not None:
+                self.relays.handle_timeout(now)
+                deadlines.append(self.relays.next_timeout())
+            wait = min((at - now for at in deadlines if at is not None), default=LONGEST)
+            await trio.sleep(min(max(wait, SHORTEST), LONGEST))

@@ -1,0 +1,143 @@
+"""Keepalives to phones behind NATs: prebuilt bytes, spread over the interval, one per flow."""
+
+from __future__ import annotations
+
+import zlib
+
+from nattrav.location.bindings import Binding
+from nattrav.location.location import Location
+from nattrav.proxy.effects import Send
+from nattrav.proxy.listener import Listener
+from nattrav.proxy.parts import Parts
+from nattrav.proxy.registrar import Registrar, behind_nat
+from nattrav.proxy.timers import Timed
+from nattrav.sip.transport.flow import Flow
+
+CRLF = b"\r\n\r\n"
+ZEROS = b"\0\0\0\0"
+_BRANCH = "z9hG4bKka"
+
+
+class FlowKeepalive(Timed):
+    """The keepalive of one flow. `waiting` is the Call-ID of an OPTIONS whose answer is due."""
+
+    __slots__ = ("flow", "keepalive", "losses", "seen", "sequence", "waiting")
+
+    def __init__(self, keepalive: Keepalive, flow: Flow) -> None:
+        super().__init__()
+        self.keepalive = keepalive
+        self.flow = flow
+        self.losses = 0
+        self.seen = 0.0
+        self.sequence = 0
+        self.waiting = False
+
+    def expire(self, now: float) -> None:
+        self.keepalive.ping(self, now)
+
+
+class Keepalive:
+    """Pings every NATed flow that has a binding; any final answer to OPTIONS proves it alive."""
+
+    def __init__(self, parts: Parts, location: Location, registrar: Registrar) -> None:
+        self._parts = parts
+        self._location = location
+        self._registrar = registrar
+        self._flows: dict[tuple[int, object], FlowKeepalive] = {}
+        self._waiting: dict[str, FlowKeepalive] = {}
+        self._key = parts.unique()
+        self._heads = {listener.id: self._head(listener) for listener in parts.listeners.all}
+        self._number = 0
+        self.sent = 0
+        self.dead = 0
+
+    def _head(self, listener: Listener) -> tuple[str, str]:
+        via = f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={_BRANCH}"
+        after = (
+            f";rport\r\nMax-Forwards: 1\r\nFrom: <sip:keepalive@{listener.sent_by}>;tag={self._key}\r\n"
+            f"CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n"
+        )
+        return via, after
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def watch(self, binding: Binding, now: float) -> None:
+        """A binding was made or refreshed: keep its flow alive when a NAT is in the way."""
+        settings = self._parts.sip.keepalive
+        if not behind_nat(binding) or settings.method == "none":
+            return
+        flow = binding.flow
+        key = (flow.listener, flow.remote)
+        if key in self._flows:
+            self._flows[key].flow = flow
+            return
+        one = self._flows[key] = FlowKeepalive(self, flow)
+        spread = zlib.crc32(str(flow.remote).encode()) % 1000 / 1000
+        self._parts.timers.set(one, now + settings.interval * (0.5 + 0.5 * spread))
+
+    def ping(self, one: FlowKeepalive, now: float) -> None:
+        """Send the next keepalive of a flow, or give the flow up."""
+        parts = self._parts
+        settings = parts.sip.keepalive
+        if one.waiting:
+            one.waiting = False
+            one.losses += 1
+            parts.count("nattrav_sip_keepalives_total", "options", "timeout")
+        bindings = self._location.by_flow(one.flow)
+        if not bindings:
+            self._forget(one)
+            return
+        if one.losses >= settings.losses:
+            self._give_up(one, bindings)
+            return
+        method = settings.method
+        if method == "auto":
+            method = "crlf" if one.flow.reliable else "options"
+        if method == "options":
+            one.waiting = True
+            parts.out.append(Send(one.flow, self._options(one)))
+        else:
+            parts.out.append(Send(one.flow, ZEROS if method == "zero4" and not one.flow.reliable else CRLF))
+            parts.count("nattrav_sip_keepalives_total", "crlf", "ok")
+        self.sent += 1
+        # A lost answer is asked again soon: the mapping may be about to close.
+        parts.timers.set(one, now + (5.0 if one.losses else settings.interval))
+
+    def _options(self, one: FlowKeepalive) -> bytes:
+        self._number += 1
+        name = f"{self._number:x}"
+        self._waiting.pop(f"{one.sequence:x}", None)
+        via, after = self._heads[one.flow.listener]
+        one.sequence = self._number
+        self._waiting[name] = one
+        host = one.flow.remote
+        return (
+            f"OPTIONS sip:{host} SIP/2.0\r\n{via}{name}{after}To: <sip:{host}>\r\nCall-ID: ka{name}@{self._key}\r\n\r\n"
+        ).encode("latin-1")
+
+    def receive(self, branch: str, flow: Flow, now: float) -> bool:
+        """A response with one of our keepalive branches came; True when it was one."""
+        if not branch.startswith(_BRANCH):
+            return False
+        one = self._waiting.pop(branch[len(_BRANCH) :], None)
+        if one is not None and one.flow.remote == flow.remote:
+            one.losses = 0
+            if one.waiting:
+                one.waiting = False
+                self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
+            self._parts.timers.set(one, now + self._parts.sip.keepalive.interval)
+            one.seen = now
+        return True
+
+    def _give_up(self, one: FlowKeepalive, bindings: list[Binding]) -> None:
+        self._forget(one)
+        self.dead += 1
+        self._parts.log("info", "flow_dead", flow=str(one.flow), bindings=len(bindings))
+        if self._parts.sip.keepalive.remove_dead:
+            self._registrar.drop(bindings, "expired")
+
+    def _forget(self, one: FlowKeepalive) -> None:
+        self._flows.pop((one.flow.listener, one.flow.remote), None)
+        self._waiting.pop(f"{one.sequence:x}", None)
+        one.deadline = None

@@ -1,0 +1,181 @@
+"""Offer and answer to relay verbs (RFC 3264, RFC 6337; sip.md §9): who sent this SDP in which transaction decides.
+
+Tags in `offer` name the party whose SDP it is as `from-tag`; in `answer` the offerer's is `from-tag`, the answerer's
+`to-tag`. Asked twice for the same SDP in the same place, the stored result is given and the relay is not asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.effects import AskRelay
+from nattrav.proxy.nat import NatVerdict
+from nattrav.proxy.parts import Parts
+from nattrav.proxy.quirks import Treatment
+from nattrav.sip.message import Message
+from nattrav.sip.transport.flow import Flow
+
+Resume = Callable[[bytes | None, float], None]
+"""Goes on with the new body, or with None when the relay refused or did not answer."""
+
+SDP = "application/sdp"
+DELETE_DELAY = 30
+_CONNECTION = re.compile(rb"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
+_RTCP = re.compile(rb"^a=rtcp:\d+ IN IP[46] (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What the relay is told about the sender of an SDP."""
+
+    flow: Flow | None
+    access: bool
+    verdict: NatVerdict
+    treatment: Treatment
+    latch: bool
+
+
+def sdp_of(message: Message) -> bytes | None:
+    """Give the session description of a message, None without one."""
+    if message.body and message.content_type == SDP:
+        return message.body
+    return None
+
+
+def media_hosts(sdp: bytes) -> tuple[str, ...]:
+    """Every c= and a=rtcp address of an SDP."""
+    found = _CONNECTION.findall(sdp) + _RTCP.findall(sdp)
+    return tuple(dict.fromkeys(host.decode("latin-1") for host in found))
+
+
+class Media:
+    """Asks the relay and keeps what a call needs to be restored or repeated."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def offer(
+        self,
+        call: Call,
+        sdp: bytes,
+        side: Side,
+        resume: Resume,
+        *,
+        from_tag: str,
+        to_tag: str | None = None,
+        branch: str | None = None,
+    ) -> None:
+        """The SDP is an offer of the party with `from_tag`."""
+        call.media.session = call.media.used = True
+        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        self._ask("offer", call, arguments, resume)
+
+    def answer(
+        self,
+        call: Call,
+        sdp: bytes,
+        side: Side,
+        resume: Resume,
+        *,
+        from_tag: str,
+        to_tag: str,
+        branch: str | None = None,
+    ) -> None:
+        """The SDP answers the offer of `from_tag`; `to_tag` is the answerer's."""
+        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        self._ask("answer", call, arguments, resume)
+
+    def delete(self, call: Call, *, branch: str | None = None, delay: int | None = None) -> None:
+        """End the relay session of a call, or one branch of it."""
+        if not call.media.session:
+            return
+        if branch is None:
+            call.media.session = False
+        arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": call.caller_tag}
+        if branch is not None:
+            arguments["via-branch"] = branch
+        if delay is not None:
+            arguments["delete-delay"] = delay
+        request = self._parts.await_reply(partial(self._deleted, call))
+        self._parts.out.append(AskRelay(request, "delete", call.call_id, arguments))
+
+    def delete_unknown(self, call_id: str, tag: str) -> None:
+        """End the relay session of a call that began before this process did; without one the relay just says so."""
+        request = self._parts.await_reply(_ignore)
+        self._parts.out.append(AskRelay(request, "delete", call_id, {"call-id": call_id, "from-tag": tag}))
+
+    def restore(self, call: Call) -> None:
+        """A re-INVITE failed: put the last completed exchange in force again."""
+        stable = call.media.stable
+        if stable is None:
+            return
+        offerer, offer, answerer, answer = stable
+        for command, sdp in (("offer", offer), ("answer", answer)):
+            arguments = {
+                "call-id": call.call_id,
+                "from-tag": offerer,
+                "to-tag": answerer,
+                "sdp": sdp,
+                "ICE": "remove",
+                "replace": ["origin"],
+            }
+            request = self._parts.await_reply(_ignore)
+            self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
+
+    def _arguments(
+        self, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
+    ) -> dict[str, Any]:
+        treatment = side.treatment
+        arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
+        if to_tag is not None:
+            arguments["to-tag"] = to_tag
+        if branch is not None:
+            arguments["via-branch"] = branch
+        flags: list[str] = []
+        if side.flow is not None:
+            host = side.flow.remote.host
+            arguments["received-from"] = ["IP6" if ":" in host else "IP4", host]
+        if side.access and side.verdict.nat:
+            flags.append("SIP-source-address")
+        if not side.latch or treatment.latch == "never":
+            flags.append("asymmetric")
+        if treatment.latch == "strict":
+            flags.append("strict-source")
+        if flags:
+            arguments["flags"] = flags
+        if treatment.ice != "pass":
+            arguments["ICE"] = "remove"
+        if treatment.o_line != "keep":
+            arguments["replace"] = ["origin"]
+        return arguments
+
+    def _ask(self, command: str, call: Call, arguments: dict[str, Any], resume: Resume) -> None:
+        request = self._parts.await_reply(partial(self._answered, command, call, resume))
+        self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
+
+    def _answered(self, command: str, call: Call, resume: Resume, reply: object, now: float) -> None:
+        if isinstance(reply, dict) and reply.get("result") == "ok" and "sdp" in reply:
+            sdp = reply["sdp"]
+            resume(sdp if isinstance(sdp, bytes) else str(sdp).encode("latin-1"), now)
+            return
+        reason = reply.get("error-reason", reply.get("result")) if isinstance(reply, dict) else "no answer"
+        self._parts.log("warning", f"relay_{command}_failed", call_id=call.call_id, reason=reason)
+        resume(None, now)
+
+    def _deleted(self, call: Call, reply: object, now: float) -> None:
+        if isinstance(reply, dict) and "totals" in reply:
+            call.quality = {"totals": reply["totals"]}
+
+
+def _ignore(reply: object, now: float) -> None:
+    """The answer changes nothing."""
+
+
+def latch_of(call: Call, party: Party, default: bool = True) -> bool:
+    """Whether a party's media address is learned: always for phones, for upstreams as configured."""
+    return True if call.access[party] else default

@@ -1,0 +1,119 @@
+"""What the proxy's rooms share: settings, listeners, tables and the list of effects that the shell will carry out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nattrav.config.sip import Quirk, SipSection, Upstream, User
+from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Log, Observe
+from nattrav.proxy.flow_token import TokenSigner
+from nattrav.proxy.hooks import NO_HOOKS
+from nattrav.proxy.listener import Listener, Listeners
+from nattrav.proxy.nat import NatTests
+from nattrav.proxy.quirks import Quirks, rule_from
+from nattrav.proxy.timers import Timers
+from nattrav.proxy.transactions import TimerValues, Transactions
+from nattrav.sip.branch import BranchMaker
+from nattrav.sip.transport.flow import Flow
+
+Randomness = Callable[[int], bytes]
+"""Gives that many unpredictable octets; tests pass a counter, so that a run can be replayed octet by octet."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parts of the configuration that the core reads."""
+
+    sip: SipSection
+    upstreams: Sequence[Upstream] = ()
+    users: Sequence[User] = ()
+    quirks: Sequence[Quirk] = ()
+
+    @property
+    def realm(self) -> str:
+        """Realm of challenges and of flow tokens."""
+        return self.sip.realm or (self.sip.domains[0] if self.sip.domains else "nattrav")
+
+
+class Parts:
+    """One of each; made once by the core and given to every room."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[Listener],
+        token_secrets: list[bytes],
+        randomness: Randomness,
+        wall_offset: float = 0.0,
+    ) -> None:
+        self.settings = settings
+        self.sip = settings.sip
+        self.listeners = Listeners(listeners)
+        self.signer = TokenSigner(token_secrets, settings.realm)
+        self.randomness = randomness
+        self.wall_offset = wall_offset
+        self.utc_offset = 0.0
+        """Local time minus UTC in seconds, for hooks that know office hours."""
+        self.hooks = NO_HOOKS
+        self.out: list[Effect] = []
+        self.timers = Timers()
+        values = settings.sip.timers
+        self.transactions = Transactions(
+            self.timers,
+            TimerValues(values.t1, values.t2, values.t4, values.ringing, values.next_hop),
+            self.out,
+        )
+        self.nat = NatTests(settings.sip.local_nets)
+        self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
+        self.domains = frozenset(settings.sip.domains)
+        self.connections: dict[tuple[int, str, int], Flow] = {}
+        self.waiting: dict[int, Callable[[object, float], None]] = {}
+        self._request = 0
+        self._unique = 0
+        self._salt = randomness(9)
+        self.branches = BranchMaker(randomness(32))
+        self._tag_secret = randomness(16)
+
+    def wall(self, now: float) -> float:
+        """Seconds since the epoch, for records."""
+        return now + self.wall_offset
+
+    def unique(self) -> str:
+        """A text never given before, not guessable from outside (branches, tags, Call-IDs)."""
+        self._unique += 1
+        digest = hashlib.blake2b(self._unique.to_bytes(8, "big"), digest_size=8, key=self._salt)
+        return digest.hexdigest()
+
+    def to_tag(self, branch: str) -> str:
+        """The To tag of a response made without state: the same for the same request (RFC 3261 §8.2.7)."""
+        return hashlib.blake2b(branch.encode("latin-1", "replace"), digest_size=6, key=self._tag_secret).hexdigest()
+
+    def await_reply(self, continuation: Callable[[object, float], None]) -> int:
+        """Number a question to the shell; its reply is handed to `continuation`."""
+        self._request += 1
+        self.waiting[self._request] = continuation
+        return self._request
+
+    def is_ours(self, host: str, port: int | None, transport: str | None = None) -> bool:
+        """The URI's host names this proxy or one of its domains."""
+        return (port is None and host.lower() in self.domains) or self.listeners.is_ours(
+            host.lower(), port, transport or "udp"
+        )
+
+    def count(self, name: str, *labels: str, by: float = 1) -> None:
+        """Move a metric."""
+        self.out.append(Count(name, labels, by))
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Put a value into a histogram."""
+        self.out.append(Observe(name, value, labels))
+
+    def drop(self, reason: DropReason, flow: Flow) -> None:
+        """End a message here."""
+        self.out.append(Drop(reason, flow))
+
+    def log(self, level: str, event: str, **facts: object) -> None:
+        """Tell the operator."""
+        self.out.append(Log(level, event, facts))

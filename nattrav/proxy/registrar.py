@@ -1,0 +1,121 @@
+"""The registrar: REGISTER requests carried out on the location service (RFC 3261 §10.3, RFC 5626 §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from nattrav.location import bindings as location_bindings
+from nattrav.location.bindings import Binding, Registration
+from nattrav.location.location import Location
+from nattrav.location.registration import read_registration
+from nattrav.proxy.nat import is_nat
+from nattrav.proxy.parts import Parts
+from nattrav.proxy.routing import Sender
+from nattrav.proxy.timers import Timed
+from nattrav.proxy.validate import Refused
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A 200 with these header fields; `bindings` are all that the address-of-record now has."""
+
+    headers: tuple[tuple[str, str], ...]
+    bindings: tuple[Binding, ...] = ()
+
+
+class Registrar:
+    """Takes REGISTER requests that are authorised already."""
+
+    SWEEP = 1.0
+
+    def __init__(self, parts: Parts, location: Location) -> None:
+        self._parts = parts
+        self._location = location
+        self._sweep = _Sweep(self)
+
+    def register(self, request: Request, aor: str, sender: Sender, now: float) -> Registered | Refused:
+        """Carry out a request, wholly or not at all."""
+        try:
+            registration = read_registration(request, aor, sender.flow, tests=tuple(sender.verdict.names))
+            outcome = self._location.register(self._shortened(registration, sender), self._parts.wall(now))
+        except MalformedMessage as fault:
+            self.event("rejected")
+            return Refused(400, "8.1", reason=fault.reason[:80].encode("ascii", "replace").decode())
+        if isinstance(outcome, location_bindings.Refused):
+            self.event("rejected")
+            headers: tuple[tuple[str, str], ...] = ()
+            if outcome.min_expires is not None:
+                headers = (("Min-Expires", str(outcome.min_expires)),)
+            elif outcome.status == 503:
+                headers = (("Retry-After", "60"),)
+            return Refused(outcome.status, "8.1", headers)
+        for event, changed in (
+            ("added", outcome.added),
+            ("refreshed", outcome.refreshed),
+            ("removed", outcome.removed),
+        ):
+            for _ in changed:
+                self.event(event)
+        self.watch_expiry(now)
+        return Registered(self._headers(request, outcome.bindings, now), outcome.bindings)
+
+    def _shortened(self, registration: Registration, sender: Sender) -> Registration:
+        """Let phones behind a NAT come back more often, when the operator wants that."""
+        longest = self._parts.sip.registrar.nat_expires
+        if longest is None or not sender.verdict.nat:
+            return registration
+        default = self._parts.sip.registrar.default_expires
+        contacts = tuple(
+            replace(one, expires=int(min(longest, default if one.expires is None else one.expires)))
+            for one in registration.contacts
+        )
+        return replace(registration, contacts=contacts)
+
+    def _headers(self, request: Request, bindings: Iterable[Binding], now: float) -> tuple[tuple[str, str], ...]:
+        wall = self._parts.wall(now)
+        headers = [("Contact", one.contact_value(wall)) for one in bindings]
+        headers += [("Path", value.text) for value in request.paths]
+        if any(one.reg_id is not None for one in bindings) and "outbound" in request.tokens("supported"):
+            headers.append(("Require", "outbound"))
+            headers.append(("Flow-Timer", str(int(self._parts.sip.keepalive.interval))))
+        return tuple(headers)
+
+    def event(self, name: str) -> None:
+        """Count what happened to a binding."""
+        self._parts.count("nattrav_sip_registration_events_total", name)
+
+    def drop(self, bindings: Iterable[Binding], event: Literal["removed", "expired"]) -> None:
+        """Take bindings out: their flow is gone, their phone is dead, or an operator wants it."""
+        gone = list(bindings)
+        self._location.remove(gone)
+        for _ in gone:
+            self.event(event)
+
+    def watch_expiry(self, now: float) -> None:
+        """Look for expired bindings from now on, as long as there are any."""
+        if self._sweep.deadline is None and len(self._location):
+            self._parts.timers.set(self._sweep, now + self.SWEEP)
+
+    def sweep(self, now: float) -> None:
+        """Take out what has expired."""
+        for _ in self._location.expire(self._parts.wall(now)):
+            self.event("expired")
+        self.watch_expiry(now)
+
+
+class _Sweep(Timed):
+    def __init__(self, registrar: Registrar) -> None:
+        super().__init__()
+        self._registrar = registrar
+
+    def expire(self, now: float) -> None:
+        self._registrar.sweep(now)
+
+
+def behind_nat(binding: Binding) -> bool:
+    """The registration showed a NAT."""
+    return is_nat(binding.tests)

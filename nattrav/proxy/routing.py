@@ -1,0 +1,353 @@
+"""Where a request goes: its Route set with our tokens in it, then bindings, upstreams and domains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from nattrav.location.bindings import Binding
+from nattrav.location.location import Location
+from nattrav.net.address import TransportAddress, canonical, is_literal
+from nattrav.proxy.accounts import Accounts
+from nattrav.proxy.flow_token import FlowToken, ForgedToken, TokenKind
+from nattrav.proxy.hooks import Route
+from nattrav.proxy.listener import Listener
+from nattrav.proxy.nat import NO_NAT, NatVerdict
+from nattrav.proxy.parts import Parts
+from nattrav.proxy.quirks import PLAIN, Treatment
+from nattrav.proxy.upstreams import Upstreams, UpstreamState
+from nattrav.proxy.validate import Refused
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Request, Response
+from nattrav.sip.transport.flow import Flow, Target
+from nattrav.sip.uri import SipUri
+
+_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
+
+
+@dataclass(slots=True)
+class Sender:
+    """Who sent a request, as far as routing cares."""
+
+    flow: Flow
+    upstream: UpstreamState | None = None
+    verdict: NatVerdict = NO_NAT
+    treatment: Treatment = PLAIN
+    user: str | None = None
+    authorised: bool = False
+
+    @property
+    def access(self) -> bool:
+        """It came from the access side, not from an upstream."""
+        return self.upstream is None
+
+
+@dataclass(slots=True)
+class Hop:
+    """One destination. `next_hop` is None while `uri` must still be looked up (RFC 3263)."""
+
+    request_uri: str
+    next_hop: Flow | Target | None
+    uri: SipUri | None = None
+    routes: tuple[str, ...] = ()
+    q: float = 1.0
+    access: bool = False
+    upstream: UpstreamState | None = None
+    binding: Binding | None = None
+    alternatives: list[Hop] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RouteSet:
+    """What the Route header fields said. `exit` is the flow that a token of ours names as the way out."""
+
+    popped: int = 0
+    tokens: list[FlowToken] = field(default_factory=list)
+    request_uri: str = ""
+    exit: Flow | None = None
+    outgoing: bool = False
+    next_route: SipUri | None = None
+
+
+class Routing:
+    """Decides; keeps nothing of its own."""
+
+    def __init__(self, parts: Parts, location: Location, accounts: Accounts, upstreams: Upstreams) -> None:
+        self._parts = parts
+        self._location = location
+        self._accounts = accounts
+        self._upstreams = upstreams
+
+    def route_set(self, request: Request) -> RouteSet | Refused:
+        """Take our own entries off the Route set and read their tokens (R3, sip.md §5.4)."""
+        found = RouteSet(request_uri=request.request_uri)
+        if "route" not in request.names:
+            return found
+        parts = self._parts
+        try:
+            routes = [value.sip_uri for value in request.routes]
+            uri = request.uri
+        except MalformedMessage:
+            return Refused(400, "R3", reason="Bad Route")
+        if isinstance(uri, SipUri) and uri.loose and routes and parts.is_ours(uri.host, uri.port, uri.transport):
+            # A strict router before us put our Record-Route URI into the Request-URI; the target is the last Route.
+            routes.insert(0, uri)
+            found.request_uri = routes.pop().text
+            found.popped = -1
+        for index, route in enumerate(routes):
+            if not parts.is_ours(route.host, route.port, route.transport):
+                found.next_route = route
+                break
+            found.popped = index + 1
+            if route.user is not None:
+                try:
+                    token = parts.signer.read(route.user)
+                except ForgedToken:
+                    return Refused(403, "R4", reason="Forbidden")
+                found.tokens.append(token)
+        return found
+
+    def token_flow(self, token: FlowToken) -> Flow | None:
+        """Give the flow a token names, at its newest address; None when it is gone."""
+        listener = self._parts.listeners.by_id.get(token.listener)
+        if listener is None:
+            return None
+        remote = token.remote
+        if token.serial:
+            binding = self._location.by_serial(token.serial)
+            if binding is not None and binding.flow.listener == listener.id:
+                remote = binding.flow.remote
+        if listener.transport == "udp":
+            return Flow("udp", listener.id, listener.bound, remote)
+        return self._parts.connections.get((listener.id, remote.host, remote.port))
+
+    def token_for(self, flow: Flow, now: float, *, kind: TokenKind = TokenKind.DIALOG, base32: bool = False) -> str:
+        """Sign a token for a flow."""
+        parts = self._parts
+        on_flow = self._location.by_flow(flow)
+        token = FlowToken(
+            kind=kind,
+            listener=flow.listener,
+            remote=flow.remote,
+            serial=on_flow[0].serial if len(on_flow) == 1 else 0,
+            hours=int(parts.wall(now) // 3600),
+        )
+        return parts.signer.write(token, base32=base32)
+
+    def to_uri(self, uri: SipUri, near: Listener | None) -> Flow | Target | None:
+        """Give the next hop of a URI with a literal address; None when its name must be looked up."""
+        host = uri.params.get("maddr") or uri.host
+        host = host.strip("[]")
+        if not is_literal(host):
+            return None
+        transport = uri.transport or ("tls" if uri.secure else "udp")
+        if uri.secure and transport == "tcp":
+            transport = "tls"
+        return self.to_address(
+            transport, TransportAddress(canonical(host), uri.port or _PORTS.get(transport, 5060)), near
+        )
+
+    def to_address(
+        self, transport: str, address: TransportAddress, near: Listener | None, server_name: str | None = None
+    ) -> Flow | Target | None:
+        """Choose the listener or connection that reaches a literal address; None when no listener can."""
+        listener = self._parts.listeners.reaching(transport, address, near)
+        if listener is None:
+            return None
+        if transport == "udp":
+            return Flow("udp", listener.id, listener.bound, address)
+        open_one = self._parts.connections.get((listener.id, address.host, address.port))
+        return open_one or Target(transport, address, server_name or "")
+
+    def initial(self, request: Request, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
+        """Find the destinations of a request outside a dialog (§16.5)."""
+        parts = self._parts
+        if routes.tokens and (sender.upstream is not None or parts.sip.mode == "edge"):
+            token = routes.tokens[-1]
+            if token.kind is TokenKind.EDGE or sender.upstream is not None:
+                flow = self.token_flow(token)
+                if flow is None:
+                    return Refused(430, "N1")
+                return [Hop(routes.request_uri, flow, access=True)]
+        if routes.next_route is not None and not sender.authorised:
+            onward = routes.next_route
+            # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.
+            if parts.sip.mode != "edge" or not self._upstreams.for_domain(onward.host.lower(), onward.port, now):
+                return Refused(403, "R4")
+        uri = request.uri if routes.request_uri == request.request_uri else SipUri.parse(routes.request_uri)
+        if not isinstance(uri, SipUri):
+            number = uri.number if hasattr(uri, "number") else ""
+            return self._to_upstreams(self._upstreams.for_number(number, now, sender.upstream), routes, sender)
+        if routes.next_route is not None:
+            return [self._toward(routes.next_route, routes, sender)]
+        if parts.sip.mode == "edge" and sender.access:
+            found = self._upstreams.for_domain(uri.host.lower(), uri.port, now) or self._upstreams.for_number(
+                uri.user or "", now
+            )
+            return self._to_upstreams(found, routes, sender)
+        if parts.is_ours(uri.host, uri.port, uri.transport):
+            return self._inside(uri, routes, sender, now)
+        served = self._upstreams.for_domain(uri.host.lower(), uri.port, now)
+        if served:
+            return self._to_upstreams(served, routes, sender) if sender.authorised else Refused(403, "R4")
+        if not sender.authorised:
+            return Refused(403, "R4")
+        return [self._toward(uri, routes, sender)]
+
+    def chosen(
+        self, request: Request, routes: RouteSet, sender: Sender, decision: Route, now: float
+    ) -> list[Hop] | Refused:
+        """Follow an operator's hook: other upstreams, another number, or both."""
+        try:
+            uri = SipUri.parse(routes.request_uri)
+        except MalformedMessage as fault:
+            return Refused(fault.status, "hook")
+        if decision.number is not None:
+            uri = uri.replace(user=decision.number)
+            routes.request_uri = uri.text
+        if not decision.upstreams:
+            return self._inside(uri, routes, sender, now)
+        named = {state.name: state for state in self._upstreams.all}
+        found = [named[name] for name in decision.upstreams if name in named]
+        usable = [state for state in found if state.usable(now)]
+        return self._to_upstreams(usable or found, routes, sender)
+
+    def redirected(self, response: Response, routes: RouteSet, sender: Sender, now: float) -> list[Hop]:
+        """Give the destinations of a 3xx, strangers left out."""
+        hops: list[Hop] = []
+        try:
+            contacts = response.contacts
+            uris = [] if contacts == "*" else [one.sip_uri for one in contacts]
+        except MalformedMessage:
+            return []
+        for uri in uris[:10]:
+            if self._parts.is_ours(uri.host, uri.port, uri.transport):
+                found = self._inside(uri, replace(routes, request_uri=uri.text), sender, now)
+                if not isinstance(found, Refused):
+                    hops += found
+        return hops
+
+    def _inside(self, uri: SipUri, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
+        if uri.user is None:
+            found = self._upstreams.for_number("", now, exclude=sender.upstream)
+            if found and sender.authorised and uri.host.lower() in self._parts.domains:
+                return self._to_upstreams(found, routes, sender)
+            return Refused(404, "R3")
+        aor = self.aor(uri)
+        bound = self._location.lookup(aor, self._parts.wall(now))
+        if bound:
+            hops = [self._to_binding(one) for one in bound]
+            gone = [hop for hop in hops if hop.next_hop is None]
+            hops = [hop for hop in hops if hop.next_hop is not None]
+            return hops or Refused(430 if gone else 480, "N1")
+        if self._is_user(aor):
+            return Refused(480, "R3")
+        found = self._upstreams.for_number(uri.user, now, exclude=sender.upstream)
+        if found and sender.upstream is None:
+            return self._to_upstreams(found, routes, sender) if sender.authorised else Refused(403, "R4")
+        return Refused(404, "R3")
+
+    def _is_user(self, aor: str) -> bool:
+        name, _, domain = aor.rpartition("@")
+        return self._accounts.find(name, None if domain == "*" else domain) is not None
+
+    def _to_binding(self, binding: Binding) -> Hop:
+        flow: Flow | None = binding.flow
+        if flow is not None and flow.reliable:
+            flow = self._parts.connections.get((flow.listener, flow.remote.host, flow.remote.port))
+        return Hop(binding.uri, flow, routes=binding.path, q=binding.q, access=True, binding=binding)
+
+    def _to_upstreams(self, found: list[UpstreamState], routes: RouteSet, sender: Sender) -> list[Hop] | Refused:
+        if not found:
+            return Refused(404, "R9")
+        hops = []
+        near = self._parts.listeners[sender.flow.listener]
+        for state in found:
+            next_hop = self.to_uri(state.uri, near)
+            hops.append(Hop(self._upstream_uri(routes.request_uri, state), next_hop, state.uri, upstream=state))
+        first = hops[0]
+        first.alternatives = hops[1:]
+        return [first]
+
+    def _upstream_uri(self, request_uri: str, state: UpstreamState) -> str:
+        """Name the upstream in the Request-URI when it named us, so that it finds itself responsible."""
+        if self._parts.sip.mode == "edge":
+            return request_uri
+        try:
+            uri = SipUri.parse(request_uri)
+        except MalformedMessage:
+            return request_uri
+        if not self._parts.is_ours(uri.host, uri.port, uri.transport) or uri.host.lower() in self._parts.domains:
+            return request_uri
+        user = "" if uri.user is None else f"{uri.user}@"
+        params = "".join(
+            f";{name}" if value is None else f";{name}={value}"
+            for name, value in uri.params.items()
+            if name not in ("transport", "maddr", "lr")
+        )
+        return f"sip:{user}{state.uri.hostport}{params}"
+
+    def _toward(self, uri: SipUri, routes: RouteSet, sender: Sender) -> Hop:
+        next_hop = self.to_uri(uri, self._parts.listeners[sender.flow.listener])
+        return Hop(routes.request_uri, next_hop, uri)
+
+    def within_dialog(
+        self,
+        request: Request,
+        routes: RouteSet,
+        sender: Sender,
+        from_access_party: bool | None,
+        other_party: Flow | None = None,
+    ) -> Hop | Refused:
+        """Find the destination of a request inside a dialog by the tokens of its Route set (sip.md §5.4).
+
+        `from_access_party` says whether its sender is a party on the access side, None when the call is not known.
+        `other_party` is where a known call's other side is: clients that lost their route set still find it.
+        """
+        if len(routes.tokens) >= 2:
+            return self._down(routes.tokens[-1], routes)
+        if routes.tokens:
+            token = routes.tokens[0]
+            outgoing = from_access_party
+            if outgoing is None:
+                outgoing = self._comes_from(token, sender.flow)
+            if not outgoing:
+                return self._down(token, routes)
+        elif routes.popped == 0 and routes.next_route is None and other_party is not None:
+            return Hop(routes.request_uri, other_party)
+        elif routes.popped == 0 and not sender.authorised and routes.next_route is None:
+            return Refused(481, "R4")
+        elif not routes.popped and not sender.authorised:
+            return Refused(403, "R4")
+        if routes.next_route is not None:
+            return self._toward(routes.next_route, routes, sender)
+        try:
+            uri = SipUri.parse(routes.request_uri)
+        except MalformedMessage as fault:
+            return Refused(fault.status, "R3")
+        if self._parts.is_ours(uri.host, uri.port, uri.transport):
+            return Refused(481, "R3")
+        return self._toward(uri, routes, sender)
+
+    def _comes_from(self, token: FlowToken, flow: Flow) -> bool:
+        if token.listener != flow.listener:
+            return False
+        if token.remote == flow.remote or (token.asymmetric and token.remote.host == flow.remote.host):
+            return True
+        if token.serial:
+            binding = self._location.by_serial(token.serial)
+            return binding is not None and binding.flow.remote == flow.remote
+        return False
+
+    def _down(self, token: FlowToken, routes: RouteSet) -> Hop | Refused:
+        flow = self.token_flow(token)
+        if flow is None:
+            return Refused(430, "N1")
+        routes.exit = flow
+        return Hop(routes.request_uri, flow, access=True)
+
+    def aor(self, uri: SipUri) -> str:
+        """Name an address-of-record: user and domain, one domain for all of our own addresses."""
+        host = uri.host.lower()
+        if host not in self._parts.domains:
+            host = self._parts.sip.domains[0] if self._parts.sip.domains else "*"
+        return f"{uri.user}@{host}"

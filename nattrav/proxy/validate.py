@@ -1,0 +1,52 @@
+"""What a proxy checks before it routes a request (RFC 3261 §16.3), in the RFC's order after the syntax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nattrav.proxy.listener import Listeners
+from nattrav.sip.branch import loop_part_of
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request ends here with this response. `rule` is the id shown by `explain`."""
+
+    status: int
+    rule: str
+    headers: tuple[tuple[str, str], ...] = ()
+    reason: str | None = None
+
+
+UNDERSTOOD: frozenset[str] = frozenset()
+"""Option tags this proxy understands in Proxy-Require."""
+
+
+def refusal(request: Request) -> Refused | None:
+    """Check scheme, Max-Forwards and Proxy-Require. None when the request may be routed."""
+    try:
+        _ = request.uri
+    except MalformedMessage as fault:
+        return Refused(fault.status, "R1", reason=None if fault.status == 416 else "Bad Request-URI")
+    if request.max_forwards == 0:
+        return Refused(483, "R1")
+    if "proxy-require" in request.names:
+        unknown = [tag for tag in request.tokens("proxy-require") if tag not in UNDERSTOOD]
+        if unknown:
+            return Refused(420, "R1", (("Unsupported", ", ".join(unknown)),))
+    return None
+
+
+def is_loop(request: Request, listeners: Listeners, loop_part: str) -> bool:
+    """Tell whether one of our own Vias carries the same loop part: the request came round unchanged (§16.3 step 4)."""
+    names = request.names
+    if names.count("via") == 1 and "," not in request.lines[names.index("via")]:
+        return False
+    for via in request.vias[1:]:
+        if not listeners.is_ours(via.host.lower(), via.port, via.transport):
+            continue
+        if loop_part_of(via.branch) == loop_part:
+            return True
+    return False

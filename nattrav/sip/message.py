@@ -1,0 +1,245 @@
+"""SIP messages as received: the lines of the head, their names, and properties that parse on first use.
+
+The head is text decoded as latin-1, a bijection, so joining the lines again gives the received octets. A folded
+header field is one line that still contains its CRLF. Nobody changes a message but its server transport
+(`Request.stamp`); everything else goes through `Edit`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from nattrav.net.address import TransportAddress
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.grammar import canonical_name, header_number, is_token, split_first, split_list, unfold
+from nattrav.sip.lazy import lazy
+from nattrav.sip.name_addr import NameAddr
+from nattrav.sip.uri import SipUri, TelUri, parse_uri
+from nattrav.sip.via import Via
+
+MAX_EXPIRES = 2**32 - 1
+MAX_CSEQ = 2**31 - 1
+
+# RFC 3261 §7.3.1: these are never joined by commas, their own syntax has some; Date has one too.
+_NEVER_JOINED = frozenset(("www-authenticate", "authorization", "proxy-authenticate", "proxy-authorization", "date"))
+
+
+class CSeq(NamedTuple):
+    """Sequence number (below 2**31) and method."""
+
+    number: int
+    method: str
+
+
+class Message:
+    """What requests and responses share.
+
+    start_line  first line, without CRLF
+    lines       header fields in order, each `Name: value` as received, without the final CRLF
+    names       canonical name of each line
+    body        octets after the empty line, cut to Content-Length
+
+    Header properties raise MalformedMessage when the field is broken; those that `check` has seen never do.
+    """
+
+    is_request: bool
+
+    def __init__(self, start_line: str, lines: list[str], names: list[str], body: bytes) -> None:
+        self.start_line = start_line
+        self.lines = lines
+        self.names = names
+        self.body = body
+
+    def value(self, index: int) -> str:
+        """The value of the header line at `index`, unfolded, without white space around it."""
+        line = self.lines[index]
+        value = line[line.index(":") + 1 :].strip(" \t\r\n")
+        return unfold(value) if "\n" in value else value
+
+    def first(self, name: str) -> str | None:
+        """The value of the first header field of that name (commas and all), or None. Any spelling of the name."""
+        key = canonical_name(name)
+        if key not in self.names:
+            return None
+        return self.value(self.names.index(key))
+
+    def has(self, name: str) -> bool:
+        """A header field of that name is there."""
+        return canonical_name(name) in self.names
+
+    def count(self, name: str) -> int:
+        """How many header lines have that name."""
+        return self.names.count(canonical_name(name))
+
+    def all(self, name: str) -> list[str]:
+        """Every value of that name in order, comma lists taken apart where RFC 3261 §7.3.1 allows lists."""
+        key = canonical_name(name)
+        if key not in self.names:
+            return []
+        values = [self.value(index) for index, there in enumerate(self.names) if there == key]
+        if key in _NEVER_JOINED:
+            return values
+        return [element for value in values for element in split_list(value)]
+
+    def tokens(self, name: str) -> list[str]:
+        """The option tags of Require, Supported and their like, without empty elements."""
+        return [element for element in self.all(name) if element]
+
+    @lazy
+    def via(self) -> Via:
+        """The top Via."""
+        value = self.first("via")
+        if value is None:
+            raise MalformedMessage("no Via")
+        return Via(split_first(value)[0])
+
+    @lazy
+    def vias(self) -> list[Via]:
+        """Every Via, top first."""
+        return [Via(value) for value in self.all("via")]
+
+    @lazy
+    def from_(self) -> NameAddr:
+        """The From header field."""
+        return self._name_addr("from")
+
+    @lazy
+    def to(self) -> NameAddr:
+        """The To header field."""
+        return self._name_addr("to")
+
+    def _name_addr(self, name: str) -> NameAddr:
+        value = self.first(name)
+        if value is None:
+            raise MalformedMessage(f"no {name.capitalize()}")
+        parsed = NameAddr.parse(value)
+        if "tag" in parsed.params and not parsed.params["tag"]:
+            raise MalformedMessage(f"{name.capitalize()} has an empty tag")
+        return parsed
+
+    @lazy
+    def call_id(self) -> str:
+        """The Call-ID, compared octet by octet."""
+        value = self.first("call-id")
+        if not value:
+            raise MalformedMessage("no Call-ID")
+        return value
+
+    @lazy
+    def cseq(self) -> CSeq:
+        """The CSeq; numbers of 2**31 and more are refused (RFC 3261 §8.1.1.5)."""
+        value = self.first("cseq")
+        if value is None:
+            raise MalformedMessage("no CSeq")
+        parts = value.split()
+        if len(parts) != 2 or not is_token(parts[1]):
+            raise MalformedMessage(f"CSeq is {value[:40]!r}")
+        number = header_number(parts[0], MAX_CSEQ)
+        if number is None:
+            raise MalformedMessage(f"CSeq number is {parts[0][:40]!r}")
+        return CSeq(number, parts[1])
+
+    @lazy
+    def contacts(self) -> list[NameAddr] | Literal["*"]:
+        """Every Contact value, or `"*"`."""
+        values = self.all("contact")
+        if values == ["*"]:
+            return "*"
+        return [NameAddr.parse(value) for value in values]
+
+    @lazy
+    def routes(self) -> list[NameAddr]:
+        """The Route set, next hop first."""
+        return [NameAddr.parse(value) for value in self.all("route")]
+
+    @lazy
+    def record_routes(self) -> list[NameAddr]:
+        """The Record-Route values, topmost first."""
+        return [NameAddr.parse(value) for value in self.all("record-route")]
+
+    @lazy
+    def paths(self) -> list[NameAddr]:
+        """The Path vector (RFC 3327), topmost first."""
+        return [NameAddr.parse(value) for value in self.all("path")]
+
+    @lazy
+    def max_forwards(self) -> int | None:
+        """0..255, or None when absent or over-range; anything but digits is refused."""
+        value = self.first("max-forwards")
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdigit()):
+            raise MalformedMessage(f"Max-Forwards is {value[:40]!r}")
+        return header_number(value.lstrip("0") or "0", 255)
+
+    @lazy
+    def expires(self) -> int | None:
+        """Seconds, or None when absent, over-range or no number: the default then holds."""
+        return header_number(self.first("expires"), MAX_EXPIRES)
+
+    @lazy
+    def content_type(self) -> str | None:
+        """Type and subtype in lower case, without parameters; None without Content-Type."""
+        value = self.first("content-type")
+        return None if value is None else value.partition(";")[0].replace(" ", "").lower()
+
+    @lazy
+    def user_agent(self) -> str | None:
+        """User-Agent, or Server."""
+        return self.first("user-agent") or self.first("server")
+
+    def render(self) -> bytes:
+        """The octets of the message: those received, but for the stamp on the top Via and cut trailing garbage."""
+        return "\r\n".join([self.start_line, *self.lines, "", ""]).encode("latin-1") + self.body
+
+
+class Request(Message):
+    """A request. `request_uri` is the text of the start line; `uri` is it parsed."""
+
+    is_request = True
+
+    def __init__(
+        self, method: str, request_uri: str, start_line: str, lines: list[str], names: list[str], body: bytes
+    ) -> None:
+        super().__init__(start_line, lines, names, body)
+        self.method = method
+        self.request_uri = request_uri
+
+    @lazy
+    def uri(self) -> SipUri | TelUri:
+        """The Request-URI parsed. Raises UnsupportedScheme (416) or MalformedMessage."""
+        return parse_uri(self.request_uri)
+
+    def stamp(self, source: TransportAddress, *, force_rport: bool = False) -> None:
+        """Write `received` and `rport` into the top Via, as the receiving transport must (RFC 3261 §18.2.1)."""
+        via = self.via
+        text = via.stamped(source, force_rport=force_rport)
+        if text is via.text:
+            return
+        index = self.names.index("via")
+        line = self.lines[index]
+        colon = line.index(":") + 1
+        value = self.value(index)
+        rest = split_first(value)[1]
+        self.lines[index] = f"{line[:colon]} {text}{',' if rest else ''}{rest}"
+        self.__dict__["via"] = Via(text)
+        self.__dict__.pop("vias", None)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.request_uri}>"
+
+
+class Response(Message):
+    """A response. `status` is 100..699."""
+
+    is_request = False
+
+    def __init__(
+        self, status: int, reason: str, start_line: str, lines: list[str], names: list[str], body: bytes
+    ) -> None:
+        super().__init__(start_line, lines, names, body)
+        self.status = status
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.reason}>"

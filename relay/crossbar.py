@@ -1,0 +1,437 @@
+"""Keeps the flow table in step with rules and latches: whom each flow expects, and where each route leads.
+
+Everything that happens per call or per learned address happens here, in plain Python; `steer` then needs only the
+columns. One crossbar belongs to one data thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, AddressClass, TransportAddress, classify
+from relay.flows import CODE, Flag, FlowTable
+from relay.latching import CONTINUITY_SILENCE, Arrival, Latch, Verdict
+from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned, ReportFigures
+from relay.rtcp import RoundTrip, reports
+from relay.rtp import DEFAULT_CLOCK_RATE, HEADER, STATIC_CLOCK_RATES, Kind, MalformedMessage
+
+EVENTS_MAX = 4096
+HOPS_MAX = 8
+PIERCE_EVERY = 1.0
+
+_NEVER = frozenset({AddressClass.UNSPECIFIED, AddressClass.MULTICAST, AddressClass.BROADCAST, AddressClass.LINK_LOCAL})
+
+_VALID = {
+    # RTCP on the RTP port of a leg without mux is passed on and teaches nothing.
+    Content.RTP: int(Kind.RTP | Kind.RTCP),
+    Content.RTCP: int(Kind.RTCP),
+    Content.MUX: int(Kind.RTP | Kind.RTCP),
+    Content.DATAGRAM: int(Kind.ANY),
+}
+
+# Plain integers: the operators of flag enumerations cost more than all else in here.
+_RTCP, _MEDIA = int(Kind.RTCP), int(Kind.ANY & ~Kind.RTCP)
+_OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
+_OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
+_LIMITED, _REPORTED = int(Flag.LIMITED), int(Flag.REPORTED)
+
+
+@dataclass(slots=True)
+class Flow:
+    """One open flow, apart from what is in the table's columns."""
+
+    number: int
+    slot: int
+    local: TransportAddress
+    settings: FlowSettings
+    latch: Latch
+    feeders: set[int] = field(default_factory=set)
+    """Slots whose packets leave by this flow."""
+    followers: set[int] = field(default_factory=set)
+    """Slots of RTCP flows whose companion this is."""
+    learned: Learned = field(default_factory=Learned)
+    valid: int = 0
+    """Bits of `Kind` that the flow may carry."""
+    expected: TransportAddress | None = None
+    aimed: TransportAddress | None = None
+    sendable: bool = False
+    """`aimed` is the target in the table, and packets may go there."""
+    trip: RoundTrip = field(default_factory=RoundTrip)
+    reported: ReportFigures = field(default_factory=ReportFigures)
+    connected: dict[int, int] = field(default_factory=dict)
+    """Route → slot it leaves by, as the table has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pierce:
+    """Ask the shell to send an opening packet from a flow's socket."""
+
+    slot: int
+    target: TransportAddress
+
+
+class Crossbar:
+    """The flows of one data thread.
+
+    `slot_of` gives the slot of a flow number of this thread (None for another's or none). `locals` maps local
+    addresses of all threads to the crossbar and slot that own them, to see loops.
+    """
+
+    def __init__(
+        self,
+        table: FlowTable,
+        *,
+        shard: int = 0,
+        shards: int = 1,
+        locals_: dict[TransportAddress, tuple[Crossbar, int]] | None = None,
+    ) -> None:
+        self.table = table
+        self.flows: dict[int, Flow] = {}
+        self.events: deque[FlowEvent] = deque(maxlen=EVENTS_MAX)
+        self._shard = shard
+        self._shards = shards
+        self._locals: dict[TransportAddress, tuple[Crossbar, int]] = {} if locals_ is None else locals_
+        self._windows: list[tuple[float, int, int]] = []
+        self._piercing: list[tuple[float, int, int]] = []
+        self._pierced: set[int] = set()
+        self._serial = 0
+
+    @property
+    def locals(self) -> Mapping[TransportAddress, tuple[Crossbar, int]]:
+        """Local addresses of all flows of all threads."""
+        return self._locals
+
+    def slot_of(self, number: int | None) -> int | None:
+        """Give the slot of a flow number, if the flow is open here."""
+        if number is None or number % self._shards != self._shard:
+            return None
+        slot = number // self._shards
+        return slot if slot in self.flows else None
+
+    def open(
+        self,
+        slot: int,
+        local: TransportAddress,
+        settings: FlowSettings,
+        file: int,
+        now: float,
+        learned: Learned | None = None,
+    ) -> None:
+        """Begin a flow in a reserved row. `file` is what the shell's sends name the socket by.
+
+        Ways out name flows that are open already: two flows that feed each other are opened first, then `set`.
+        """
+        table = self.table
+        table.file[slot] = file
+        if ":" in local.host:
+            table.six[slot] = 0xFFFFFFFFFFFFFFFF
+            table.wide += 1
+        flow = Flow(slot * self._shards + self._shard, slot, local, settings, Latch(settings, now, learned))
+        self.flows[slot] = flow
+        self._locals[local] = (self, slot)
+        self._apply(flow, now)
+
+    def set(self, slot: int, settings: FlowSettings, now: float, *, relearn: bool) -> None:
+        """Change a flow's rules; `relearn` opens a new learning window."""
+        flow = self.flows[slot]
+        self._untie(flow)
+        flow.settings = settings
+        if relearn:
+            flow.latch.signal(settings, now)
+        else:
+            flow.latch.set(settings)
+        self._apply(flow, now)
+
+    def close(self, slot: int) -> None:
+        """End a flow: nothing passes in, and nothing leaves by it any more."""
+        flow = self.flows.pop(slot)
+        self._untie(flow)
+        self.table.flags[slot] = 0
+        self.table.valid[slot] = self.table.accept[slot] = 0
+        self.table.expect(slot, None)
+        if ":" in flow.local.host:
+            self.table.wide -= 1
+        if self._locals.get(flow.local, (None, 0)) == (self, slot):
+            del self._locals[flow.local]
+        for feeder in flow.feeders:
+            other = self.flows.get(feeder)
+            if other is not None:
+                # The row may soon be another flow's: the route must be made anew even if it leads there again.
+                other.connected.clear()
+                self._refresh(other)
+        for follower in flow.followers:
+            if follower in self.flows:
+                self.flows[follower].latch.companion_host = None
+
+    def think(self, slot: int, arrival: Arrival, now: float) -> Verdict:
+        """Take one datagram that the columns alone do not decide through the flow's latch."""
+        flow = self.flows[slot]
+        was_heard = flow.latch.heard
+        verdict = flow.latch.receive(arrival, now)
+        if verdict.event is not None:
+            if verdict.event is FlowEventKind.REJECTED:
+                self.reject(slot, arrival.source, now, verdict.reason)
+            else:
+                self._tell(flow, verdict.event, arrival.source, now)
+                if verdict.event is not FlowEventKind.LEARNED:
+                    self.table.flags[slot] &= 0xFF ^ _REPORTED
+        if verdict.event is not None or flow.latch.heard != was_heard:
+            self._update(flow, now)
+        return verdict
+
+    def reject(self, slot: int, source: TransportAddress, now: float, reason: DropReason | None) -> None:
+        """Tell about a refused source, once until the next latch."""
+        if int(self.table.flags[slot]) & _REPORTED:
+            return
+        self.table.flags[slot] |= _REPORTED
+        self._tell(self.flows[slot], FlowEventKind.REJECTED, source, now, reason)
+
+    def continues(self, slot: int, ssrc: int, sequence: int, now: float) -> bool:
+        """Tell whether an RTP packet carries on the stream last accepted, and that stream's source fell silent."""
+        table = self.table
+        if not self.flows[slot].settings.continuity or not table.started[slot]:
+            return False
+        ahead = sequence - int(table.last_sequence[slot]) & 0xFFFF
+        silent = now - float(table.last_accepted[slot]) >= CONTINUITY_SILENCE
+        return silent and ssrc == int(table.ssrc[slot]) and 0 < ahead <= 536
+
+    def teaches(self, slot: int, payload_type: int) -> bool:
+        """Tell whether an RTP packet of this payload type may teach: the SDP names it, or no SDP named any."""
+        types = self.flows[slot].settings.payload_types
+        return not types or payload_type in types
+
+    def clock_rate(self, slot: int, payload_type: int) -> float:
+        """Give the RTP clock of a payload type on this flow."""
+        flow = self.flows.get(slot)
+        rates = () if flow is None else flow.settings.clock_rates
+        rate = next((rate for number, rate in rates if number == payload_type), 0)
+        return float(rate or STATIC_CLOCK_RATES.get(payload_type, DEFAULT_CLOCK_RATE))
+
+    def read_report(self, slot: int, payload: bytes, now: float) -> None:
+        """Take from RTCP that is passed on what it says: sender reports start a round trip, report blocks end it."""
+        flow = self.flows.get(slot)
+        if flow is None or flow.settings.secured:
+            return
+        egress = self.slot_of(flow.settings.egress_rtcp)
+        try:
+            found = reports(payload)
+        except MalformedMessage:
+            return
+        for report in found:
+            if report.ntp is not None and egress is not None:
+                self.flows[egress].trip.passed_on(report.ntp, now)
+            for block in report.blocks:
+                flow.trip.answered(block, now)
+                flow.reported = ReportFigures(
+                    block.fraction_lost / 256,
+                    block.cumulative_lost,
+                    block.jitter / self._reported_clock(egress),
+                    flow.trip.seconds,
+                    now,
+                )
+
+    def _reported_clock(self, egress: int | None) -> float:
+        """RTP clock of the stream that a party reports on: what comes in on the other side."""
+        if egress is None:
+            return float(DEFAULT_CLOCK_RATE)
+        rtp = self.slot_of(self.flows[egress].settings.companion)
+        return float(self.table.clock_rate[egress if rtp is None else rtp])
+
+    def reported(self, slot: int) -> ReportFigures:
+        """What a party's RTCP said last; safe to call from another thread."""
+        flow = self.flows.get(slot)
+        return ReportFigures() if flow is None else flow.reported
+
+    def learned(self, slot: int) -> Learned:
+        """What is known of a party's address; safe to call from another thread."""
+        flow = self.flows.get(slot)
+        return Learned() if flow is None else flow.learned
+
+    def handle_timeout(self, now: float) -> list[Pierce]:
+        """Let windows end and give the opening packets that are due."""
+        while self._windows and self._windows[0][0] <= now:
+            _, _, slot = heapq.heappop(self._windows)
+            flow = self.flows.get(slot)
+            if flow is not None and not flow.latch.latched and flow.latch.window_end <= now:
+                # From here on the next packet must be thought about: it latches.
+                flow.expected = None
+                self.table.expect(slot, None)
+        due: list[Pierce] = []
+        while self._piercing and self._piercing[0][0] <= now:
+            _, serial, slot = heapq.heappop(self._piercing)
+            flow = self.flows.get(slot)
+            if flow is None or not flow.settings.pierce or flow.latch.heard:
+                self._pierced.discard(slot)
+                continue
+            heapq.heappush(self._piercing, (now + PIERCE_EVERY, serial, slot))
+            target = flow.settings.advertised
+            if target is not None and self._sendable(target, flow):
+                due.append(Pierce(slot, target))
+        return due
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` wants to be called."""
+        heads = [heap[0][0] for heap in (self._windows, self._piercing) if heap]
+        return min(heads, default=None)
+
+    def _apply(self, flow: Flow, now: float) -> None:
+        settings, slot = flow.settings, flow.slot
+        self.table.size_limit[slot] = settings.size_limit
+        self.table.least_limit = max(HEADER, min(self.table.least_limit, settings.size_limit))
+        self.table.rate_limit[slot] = settings.packet_rate_limit
+        flow.valid = _VALID[settings.content] if settings.validate else int(Kind.ANY)
+        if settings.secured:
+            flow.valid |= int(Kind.DTLS)
+        self.table.valid[slot] = flow.valid
+        self._tie(flow)
+        self._serial += 1
+        heapq.heappush(self._windows, (flow.latch.window_end, self._serial, slot))
+        if settings.pierce and not flow.latch.heard and slot not in self._pierced:
+            self._pierced.add(slot)
+            heapq.heappush(self._piercing, (now, self._serial, slot))
+        self._update(flow, now)
+
+    def _tie(self, flow: Flow) -> None:
+        for number in (flow.settings.egress, flow.settings.egress_rtcp):
+            slot = self.slot_of(number)
+            if slot is not None:
+                self.flows[slot].feeders.add(flow.slot)
+        companion = self.slot_of(flow.settings.companion)
+        if companion is not None:
+            rtp = self.flows[companion]
+            rtp.followers.add(flow.slot)
+            flow.latch.companion_host = rtp.latch.source.host if rtp.latch.latched and rtp.latch.source else None
+
+    def _untie(self, flow: Flow) -> None:
+        for number in (flow.settings.egress, flow.settings.egress_rtcp):
+            slot = self.slot_of(number)
+            if slot is not None:
+                self.flows[slot].feeders.discard(flow.slot)
+        companion = self.slot_of(flow.settings.companion)
+        if companion is not None:
+            self.flows[companion].followers.discard(flow.slot)
+
+    def _update(self, flow: Flow, now: float) -> None:
+        """Carry a change of the latch into the columns, here and where packets leave by this flow."""
+        before, flow.learned = flow.learned, flow.latch.learned
+        self._refresh(flow, now)
+        if flow.learned.latched != before.latched or flow.learned.source != before.source:
+            source = flow.learned.source
+            for follower in flow.followers:
+                if follower in self.flows:
+                    host = source.host if flow.learned.latched and source is not None else None
+                    self.flows[follower].latch.companion_host = host
+        self._refresh_feeders(flow)
+
+    def _refresh_feeders(self, flow: Flow) -> None:
+        for feeder in flow.feeders:
+            if feeder in self.flows and feeder != flow.slot:
+                self._refresh(self.flows[feeder])
+
+    def _refresh(self, flow: Flow, now: float | None = None) -> None:
+        """Write what a flow's rules and latch say into its columns; with `now` also whom it expects."""
+        table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
+        # A party that unlocks sending by being heard must be noticed once.
+        unheard = settings.nat_wait and not latch.heard
+        if now is not None:
+            flags = int(table.flags[slot]) & (_LIMITED | _REPORTED) | _OPEN
+            if settings.public:
+                flags |= _PUBLIC
+            if settings.selected:
+                flags |= _SELECTED
+            if not unheard:
+                if latch.open_to_all:
+                    flags |= _OPEN_TO_ALL
+                if latch.latched and settings.strict and not settings.handover and not settings.continuity:
+                    flags |= _GUARDED
+            table.flags[slot] = flags
+            known = latch.known if settings.public and settings.selected and not unheard else None
+            until = latch.known_until
+            if until is not None and until <= now:
+                known = None
+            if known != flow.expected or known is None:
+                flow.expected = known
+                table.expect(slot, known)
+        accept = 0
+        if flow.valid & ~_RTCP and self._free(flow, 2 * slot, settings.egress, media=True):
+            accept = _MEDIA
+        if flow.valid & _RTCP:
+            as_datagram = settings.content is Content.DATAGRAM
+            egress = settings.egress if as_datagram else settings.egress_rtcp
+            if self._free(flow, 2 * slot + 1, egress, media=as_datagram):
+                accept |= _RTCP
+        table.accept[slot] = accept & flow.valid
+
+    def _free(self, flow: Flow, route: int, number: int | None, *, media: bool) -> bool:
+        """Set one route, and what stands in its way; True when nothing does."""
+        obstacle = self._route(flow, route, number, media=media)
+        self.table.hold[route] = 0 if obstacle is None else CODE[obstacle]
+        return obstacle is None
+
+    def _route(self, flow: Flow, route: int, number: int | None, *, media: bool) -> DropReason | None:
+        egress = self.slot_of(number)
+        if egress is None:
+            return DropReason.NO_PEER
+        out = self.flows[egress]
+        target = out.latch.target
+        if target is None:
+            return DropReason.NO_PEER
+        if target != out.aimed:
+            out.sendable = self._sendable(target, out)
+            out.aimed = target
+            if out.sendable:
+                self.table.set_target(egress, target)
+        if not out.sendable:
+            return DropReason.NO_PEER
+        if flow.connected.get(route) != egress:
+            flow.connected[route] = egress
+            self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN)
+        settings = flow.settings
+        if settings.blocked and media:
+            return DropReason.BLOCKED
+        if not settings.may_send and media:
+            return DropReason.ON_HOLD
+        if out.settings.nat_wait and not out.latch.heard:
+            return DropReason.NAT_WAIT
+        if target in self._locals and self._loops(flow, target):
+            return DropReason.LOOP
+        return None
+
+    def _sendable(self, target: TransportAddress, flow: Flow) -> bool:
+        kind = classify(target.host)
+        if target.port == 0 or kind in _NEVER or (":" in target.host) != (":" in flow.local.host):
+            return False
+        return kind is not AddressClass.LOOPBACK or classify(flow.local.host) is AddressClass.LOOPBACK
+
+    def _loops(self, flow: Flow, target: TransportAddress) -> bool:
+        """Follow packets that go to one of our own sockets; True when they come back to this flow."""
+        for _ in range(HOPS_MAX):
+            owner = self._locals.get(target)
+            if owner is None:
+                return False
+            crossbar, slot = owner
+            hop = crossbar.flows.get(slot)
+            if hop is None:
+                return False
+            if hop is flow:
+                return True
+            egress = crossbar.slot_of(hop.settings.egress)
+            following = None if egress is None else crossbar.flows.get(egress)
+            if following is None or following.latch.target is None:
+                return False
+            target = following.latch.target
+        return True
+
+    def _tell(
+        self,
+        flow: Flow,
+        kind: FlowEventKind,
+        source: TransportAddress,
+        now: float,
+        reason: DropReason | None = None,
+    ) -> None:
+        rank = flow.latch.rank_of(source)
+        self.events.append(FlowEvent(flow.number, kind, source, rank, now, reason))

@@ -1,0 +1,304 @@
+"""The flow table: one row per flow, one numpy column per fact, so that a batch reads and writes it with few calls.
+
+Columns are reserved at full capacity. The kernel gives memory only to pages that are touched, and rows are
+handed out lowest first, so the table costs what is used, never moves, and its addresses may stand in kernel requests.
+
+A flow has two ways out, numbered `2 * slot` for RTP and datagrams and `2 * slot + 1` for RTCP: its routes.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import mmap
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_row
+from nattrav.net.uring import OP_SEND, SQE, SQE_FIXED_FILE, SQE_SKIP_SUCCESS, SQE_WORDS
+from relay.plane import DropReason, FlowFigures, Learned, ReportFigures, RtpFigures
+
+REASONS = tuple(DropReason)
+CODE = {reason: index + 1 for index, reason in enumerate(REASONS)}
+"""Drop reasons as small numbers; 0 is none."""
+
+CAPACITY = 1 << 17
+
+NOWHERE = 0xFFFF
+"""Address family that no packet has: a flow that expects it recognises no source."""
+
+MSG_DONTWAIT = 0x40
+
+SENT = 1 << 40
+"""Marks what the kernel reports about a send; the lower bits are the route."""
+
+
+class Flag(enum.IntFlag):
+    """State bits of a flow that decide about packets from sources it does not expect."""
+
+    OPEN = 1
+    PUBLIC = 2
+    GUARDED = 4
+    """Latched and strict: other sources are refused without thought."""
+    OPEN_TO_ALL = 8
+    """Any source passes and none teaches."""
+    LIMITED = 16
+    """Over its packet rate for the current second."""
+    REPORTED = 32
+    """A refused source has been told about since the last latch."""
+    SELECTED = 64
+
+
+# One row holds all of a flow side by side: the first cache line is what every packet asks, the rest what is counted.
+_ROW = np.dtype(
+    {
+        "names": [
+            # which source passes without thought, as socket address words; six = all ones for IPv6
+            *("expect0", "expect1", "expect2", "six"),
+            # bits of rtp.Kind: what the flow can pass on now, and what it may carry at all
+            *("size_limit", "accept", "valid", "flags"),
+            "file",
+            # limits
+            *("rate_limit", "rate_count", "rate_second"),
+            # counters
+            *("packets_in", "bytes_in", "packets_out", "bytes_out", "rtcp_in"),
+            *("first_in", "last_in", "last_accepted"),
+            # RFC 3550 state of the stream that arrives; sequence numbers are extended to 64 bits
+            *("ssrc", "timestamp", "arrival", "clock_rate", "jitter"),
+            *("base_sequence", "max_sequence", "last_sequence", "expected_before"),
+            *("received", "reordered", "duplicates"),
+            *("payload_type", "started"),
+        ],
+        "formats": [
+            *("u8", "u8", "u8", "u8"),
+            *("i4", "u1", "u1", "u1"),
+            "i4",
+            *("u4", "u4", "i8"),
+            *("u8", "u8", "u8", "u8", "u8"),
+            *("f8", "f8", "f8"),
+            *("u4", "u4", "f8", "f8", "f8"),
+            *("i8", "i8", "i8", "i8"),
+            *("u8", "u8", "u8"),
+            *("u1", "?"),
+        ],
+        "offsets": [
+            *(0, 8, 16, 24),
+            *(32, 36, 37, 38),
+            40,
+            *(48, 52, 56),
+            *(64, 72, 80, 88, 96),
+            *(104, 112, 120),
+            *(128, 132, 136, 144, 152),
+            *(160, 168, 176, 184),
+            *(192, 200, 208),
+            *(216, 217),
+        ],
+        "itemsize": 256,
+    }
+)
+
+
+_WORDS = struct.Struct("=3Q")
+_BLANK = np.zeros((), _ROW)
+
+
+class TableFull(Exception):
+    """Every row is in use."""
+
+
+class FlowTable:
+    """Rows of flows, each field of `_ROW` as an array over all rows.
+
+    `drops` is (capacity, reasons); `hold` (a drop reason's code, 0 = free), `egress` (slot or -1) and `routes` (ready
+    made sends) are per route.
+    """
+
+    expect0: NDArray[np.uint64]
+    expect1: NDArray[np.uint64]
+    expect2: NDArray[np.uint64]
+    six: NDArray[np.uint64]
+    valid: NDArray[np.uint8]
+    accept: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    size_limit: NDArray[np.int32]
+    rate_limit: NDArray[np.uint32]
+    rate_count: NDArray[np.uint32]
+    rate_second: NDArray[np.int64]
+    file: NDArray[np.int32]
+    hold: NDArray[np.uint8]
+    egress: NDArray[np.int32]
+    packets_in: NDArray[np.uint64]
+    bytes_in: NDArray[np.uint64]
+    packets_out: NDArray[np.uint64]
+    bytes_out: NDArray[np.uint64]
+    rtcp_in: NDArray[np.uint64]
+    first_in: NDArray[np.float64]
+    last_in: NDArray[np.float64]
+    last_accepted: NDArray[np.float64]
+    started: NDArray[np.bool_]
+    ssrc: NDArray[np.uint32]
+    payload_type: NDArray[np.uint8]
+    clock_rate: NDArray[np.float64]
+    timestamp: NDArray[np.uint32]
+    arrival: NDArray[np.float64]
+    base_sequence: NDArray[np.int64]
+    max_sequence: NDArray[np.int64]
+    last_sequence: NDArray[np.int64]
+    expected_before: NDArray[np.int64]
+    received: NDArray[np.uint64]
+    reordered: NDArray[np.uint64]
+    duplicates: NDArray[np.uint64]
+    jitter: NDArray[np.float64]
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self._rows: NDArray[np.void] = _reserve(capacity, _ROW)
+        for name in _ROW.names or ():
+            setattr(self, name, self._rows[name])
+        self.hold = _reserve(2 * capacity, np.dtype("u1"))
+        self.egress = _reserve(2 * capacity, np.dtype("i4"))
+        self.drops: NDArray[np.uint64] = _reserve(capacity * len(REASONS), np.dtype("u8")).reshape(capacity, -1)
+        self.targets: NDArray[np.uint8] = _reserve(capacity * SOCKADDR_ROW, np.dtype("u1")).reshape(capacity, -1)
+        self._targets_at = int(self.targets.ctypes.data)
+        self.route_words: NDArray[np.uint64] = _reserve(2 * capacity * SQE_WORDS, np.dtype("u8")).reshape(-1, SQE_WORDS)
+        self.routes: NDArray[np.void] = self.route_words.reshape(-1).view(SQE)
+        self._free: list[int] = []
+        self._high = 0
+        self.least_limit = 1500
+        """The smallest size limit of any flow so far: what is not longer needs no look at its flow's own."""
+        self.wide = 0
+        """Open IPv6 flows: only with them are whole IPv6 addresses compared."""
+
+    def take(self) -> int:
+        """Reserve the lowest free row, made ready for a new flow. Raises TableFull."""
+        if self._free:
+            slot = heapq.heappop(self._free)
+        elif self._high < self.capacity:
+            slot = self._high
+            self._high += 1
+        else:
+            raise TableFull(f"{self.capacity} flows are open, this data thread has room for no more")
+        self._begin(slot)
+        return slot
+
+    def give_back(self, slot: int) -> None:
+        """Make a row free again."""
+        heapq.heappush(self._free, slot)
+
+    def _begin(self, slot: int) -> None:
+        self._rows[slot] = _BLANK
+        self.drops[slot] = 0
+        self.egress[2 * slot : 2 * slot + 2] = -1
+        self.hold[2 * slot : 2 * slot + 2] = CODE[DropReason.NO_PEER]
+        self.clock_rate[slot] = 8000.0
+        self.expect(slot, None)
+
+    def expect(self, slot: int, source: TransportAddress | None) -> None:
+        """Say which source passes without thought."""
+        if source is None:
+            self.expect0[slot] = NOWHERE
+            return
+        words = source_words(source)
+        self.expect0[slot], self.expect1[slot], self.expect2[slot] = words
+
+    def set_target(self, slot: int, target: TransportAddress) -> None:
+        """Say where packets that leave by this flow go."""
+        self.targets[slot] = np.frombuffer(to_row(target), np.uint8)
+
+    def connect(self, route: int, egress: int, address_length: int) -> None:
+        """Make a route leave by flow `egress` to that flow's target."""
+        self.egress[route] = egress
+        self.route_words[route] = (
+            OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | int(self.file[egress]) << 32,
+            self._targets_at + egress * SOCKADDR_ROW,
+            0,
+            MSG_DONTWAIT << 32,
+            SENT | route,
+            address_length << 32,
+            0,
+            0,
+        )
+
+    def drop(self, slot: int, reason: DropReason, count: int = 1) -> None:
+        """Count datagrams that were not passed on."""
+        self.drops[slot, CODE[reason] - 1] += np.uint64(count)
+
+    def drop_totals(self) -> dict[DropReason, int]:
+        """Sum the drops of all rows; a row keeps its drops until it is taken again."""
+        sums = self.drops[: self._high].sum(axis=0).tolist()
+        return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
+
+    def sums(self) -> FlowFigures:
+        """Add up the counters of all open rows."""
+        rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
+        heard = rows[self.started[rows]]
+        expected = int((self.expected_before[heard] + self.max_sequence[heard] - self.base_sequence[heard] + 1).sum())
+        received, duplicates = int(self.received[heard].sum()), int(self.duplicates[heard].sum())
+        drops = self.drops[rows].sum(axis=0).tolist()
+        return FlowFigures(
+            packets_in=int(self.packets_in[rows].sum()),
+            bytes_in=int(self.bytes_in[rows].sum()),
+            packets_out=int(self.packets_out[rows].sum()),
+            bytes_out=int(self.bytes_out[rows].sum()),
+            rtcp_in=int(self.rtcp_in[rows].sum()),
+            drops={reason: int(count) for reason, count in zip(REASONS, drops, strict=True) if count},
+            rtp=RtpFigures(
+                expected=expected,
+                received=received,
+                lost=max(0, expected - (received - duplicates)),
+                reordered=int(self.reordered[heard].sum()),
+                duplicates=duplicates,
+            ),
+        )
+
+    def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
+        """Read one row."""
+        row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
+        drops = self.drops[slot].tolist()
+        return FlowFigures(
+            packets_in=row["packets_in"],
+            bytes_in=row["bytes_in"],
+            packets_out=row["packets_out"],
+            bytes_out=row["bytes_out"],
+            rtcp_in=row["rtcp_in"],
+            first_in=row["first_in"],
+            last_in=row["last_in"],
+            last_accepted=row["last_accepted"],
+            drops={reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {},
+            learned=learned,
+            rtp=_rtp(row) if row["started"] else _UNHEARD,
+            reported=reported,
+        )
+
+
+_FIELDS = _ROW.names or ()
+_UNHEARD = RtpFigures()
+
+
+def _rtp(row: dict[str, Any]) -> RtpFigures:
+    expected = row["expected_before"] + row["max_sequence"] - row["base_sequence"] + 1
+    received, duplicates = row["received"], row["duplicates"]
+    return RtpFigures(
+        ssrc=row["ssrc"],
+        payload_type=row["payload_type"],
+        expected=expected,
+        received=received,
+        lost=max(0, expected - (received - duplicates)),
+        reordered=row["reordered"],
+        duplicates=duplicates,
+        jitter=row["jitter"],
+        highest_sequence=row["max_sequence"],
+        timestamp=row["timestamp"],
+    )
+
+
+def source_words(source: TransportAddress) -> tuple[int, int, int]:
+    """Give a socket address as the three words that frames show of it."""
+    return _WORDS.unpack_from(to_row(source))
+
+
+def _reserve(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.frombuffer(mmap.mmap(-1, max(1, count * dtype.itemsize)), dtype, count)

@@ -1,0 +1,113 @@
+"""The relay's named interfaces: which local address and port pool a leg gets, and which address its SDP shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nattrav.net.address import NON_PUBLIC, AddressClass, classify
+from relay.ports import PortPool
+from relay.session import Refusal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalAddress:
+    """One address of an interface: what sockets bind to, what SDP shows, and where its ports come from."""
+
+    interface: str
+    host: str
+    advertised: str
+    pool: PortPool
+    private: bool = field(init=False)
+    """Bound inside a private network, so private remote addresses are plausible."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "private", classify(self.host) in NON_PUBLIC)
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.host else 4
+
+
+class Interfaces:
+    """Every interface by name; the first one is the default. Aliases map further names to them."""
+
+    def __init__(self, addresses: Sequence[LocalAddress], aliases: dict[str, str] | None = None) -> None:
+        if not addresses:
+            raise ValueError("the relay needs at least one interface: NAME/ADDRESS")
+        self.addresses = tuple(addresses)
+        self.default = addresses[0].interface
+        self._by_name: dict[str, list[LocalAddress]] = {}
+        for address in addresses:
+            self._by_name.setdefault(address.interface, []).append(address)
+        self._aliases = aliases or {}
+        for alias, name in self._aliases.items():
+            if name not in self._by_name:
+                raise ValueError(f"interface alias {alias!r} points to {name!r}, which is not an interface")
+
+    @property
+    def pools(self) -> list[PortPool]:
+        """Every pool once."""
+        return list(dict.fromkeys(address.pool for address in self.addresses))
+
+    def named(self, name: str) -> bool:
+        """Tell whether `name` is an interface or an alias of one."""
+        return name in self._by_name or name in self._aliases
+
+    def resolve(self, name: str | None) -> tuple[str, int | None]:
+        """Give the interface that a driver's word means, and the family it implies.
+
+        `internal` and `external` without such interfaces mean IPv4 and IPv6 on the default one, as older drivers
+        use them. An unknown name is the default interface too.
+        """
+        if name is None:
+            return self.default, None
+        name = self._aliases.get(name, name)
+        if name in self._by_name:
+            return name, None
+        if self.has("", 6) and name in ("internal", "external"):
+            return self.default, 4 if name == "internal" else 6
+        return self.default, None
+
+    def has(self, name: str, family: int) -> bool:
+        """Tell whether an interface ("" = the default one) has an address of that family."""
+        return any(address.family == family for address in self._by_name[name or self.default])
+
+    def address(self, name: str, family: int) -> LocalAddress:
+        """Choose an interface's address of a family; Refusal when it has none."""
+        for address in self._by_name[name]:
+            if address.family == family:
+                return address
+        raise Refusal("Ran out of ports")
+
+    def find(self, host: str, port: int) -> LocalAddress | None:
+        """Find the address whose pool holds a local transport address."""
+        for address in self.addresses:
+            if address.host == host and address.pool.low <= port <= address.pool.high:
+                return address
+        return None
+
+
+NEVER_A_TARGET = frozenset(
+    {AddressClass.MULTICAST, AddressClass.BROADCAST, AddressClass.LINK_LOCAL, AddressClass.UNSPECIFIED}
+)
+
+
+def usable_target(host: str, local: LocalAddress) -> bool:
+    """Tell whether media may be sent to a host at all: no multicast, no link-local, loopback only from loopback."""
+    kind = classify(host)
+    if kind in NEVER_A_TARGET:
+        return False
+    return kind is not AddressClass.LOOPBACK or classify(local.host) is AddressClass.LOOPBACK
+
+
+def overlapping(pools: Iterable[PortPool]) -> tuple[PortPool, PortPool] | None:
+    """Find two pools that could give out the same port of one address."""
+    seen: list[PortPool] = []
+    for pool in pools:
+        for other in seen:
+            if other.host == pool.host and other.low <= pool.high and pool.low <= other.high:
+                return other, pool
+        seen.append(pool)
+    return None

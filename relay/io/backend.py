@@ -1,0 +1,51 @@
+"""What a data thread asks of the system: many sockets in, many sockets out, one wait."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from nattrav.net.frames import Frames
+from nattrav.net.options import Socket
+from relay.steer import Departures, Lengths, Rows
+
+
+class Arrivals(NamedTuple):
+    """Datagrams that came: to which slot, in which frame, how many octets. Arrays of one length."""
+
+    slots: Rows
+    frames: Rows
+    lengths: Lengths
+
+
+NOTHING = Arrivals(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.int32))
+
+
+class Backend(Protocol):
+    """Belongs to one data thread; only `wake` may be called from another."""
+
+    name: str
+    frames: Frames
+    released: list[int]
+    """Slots whose sockets the kernel no longer uses, to be taken from here."""
+    failures: list[tuple[int, int]]
+    """(route, errno) of sends the kernel refused, to be taken from here."""
+
+    def attach(self, slot: int, sock: Socket) -> int:
+        """Receive on a socket from now on; return the number its sends name it by."""
+
+    def detach(self, slot: int, sock: Socket) -> None:
+        """Receive no more. The slot appears in `released` when that is certain."""
+
+    def exchange(self, departures: Departures | None, timeout: float | None) -> Arrivals:
+        """Send a batch, give its frames back, and wait for the next one: at most `timeout` seconds, None = forever.
+
+        Frames of what is returned are valid until the next call.
+        """
+
+    def wake(self) -> None:
+        """End the wait from another thread."""
+
+    def close(self) -> None:
+        """Release what the backend holds; sockets stay open."""

@@ -1,0 +1,48 @@
+"""Sockets are file descriptors: how many ports the process may really open."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from dataclasses import dataclass
+
+RESERVE = 256
+"""Descriptors for everything but media ports."""
+
+USEFUL_SHARE = 0.25
+"""With fewer descriptors than this share of the ports a relay would promise what it cannot keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorBudget:
+    """`needed` for every port at once, `allowed` for ports after raising the limit as far as possible."""
+
+    needed: int
+    allowed: int
+
+    @property
+    def enough(self) -> bool:
+        """Every port can be open at the same time."""
+        return self.allowed >= self.needed
+
+    @property
+    def useless(self) -> bool:
+        """So few that starting would only hide the mistake."""
+        return self.allowed < self.needed * USEFUL_SHARE
+
+
+def claim_descriptors(ports: int) -> DescriptorBudget:
+    """Raise the soft limit, and as root the hard one, to hold `ports` sockets."""
+    wanted = ports + RESERVE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            hard = wanted
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(target, soft), hard))
+    granted = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    allowed = ports if granted == resource.RLIM_INFINITY else max(0, granted - RESERVE)
+    return DescriptorBudget(ports, allowed)

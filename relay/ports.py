@@ -1,0 +1,273 @@
+"""Pools of UDP ports: random even/odd pairs, a rest in quarantine before re-use, busy ports set aside.
+
+A pool belongs to one local address. It counts ports and never touches a socket: binding is asked of an `Opener`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from nattrav.net.address import TransportAddress
+from nattrav.net.options import Socket
+
+Choose = Callable[[int], int]
+"""Gives an unpredictable number from 0 up to, not including, its argument."""
+
+SPLIT_BELOW = 32
+"""With fewer half-used pairs than this a single port comes from a whole pair, so that it stays hard to guess."""
+
+
+class PortTaken(Exception):
+    """Another program holds the port."""
+
+
+class NoSocket(Exception):
+    """The system refuses sockets altogether: descriptor limit reached, or the local address is gone."""
+
+
+class Opener(Protocol):
+    """Binds sockets for the engine."""
+
+    def open(self, local: TransportAddress) -> Socket:
+        """Bind a UDP socket to `local`; PortTaken or NoSocket when that is impossible."""
+
+
+class PortState(enum.IntEnum):
+    """What a port of a pool is doing."""
+
+    FREE = 0
+    USED = 1
+    QUARANTINED = 2
+    ASIDE = 3
+    EXCLUDED = 4
+
+
+class RandomSet:
+    """A set of integers from which one can be drawn at random, with every operation in constant time."""
+
+    __slots__ = ("_items", "_places")
+
+    def __init__(self, items: Iterable[int] = ()) -> None:
+        self._items = list(items)
+        self._places = {item: place for place, item in enumerate(self._items)}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item: int) -> bool:
+        return item in self._places
+
+    def add(self, item: int) -> None:
+        """Put in; no effect if present."""
+        if item not in self._places:
+            self._places[item] = len(self._items)
+            self._items.append(item)
+
+    def discard(self, item: int) -> None:
+        """Take out; no effect if absent."""
+        place = self._places.pop(item, None)
+        if place is None:
+            return
+        last = self._items.pop()
+        if last != item:
+            self._items[place] = last
+            self._places[last] = place
+
+    def draw(self, choose: Choose) -> int:
+        """Look at a random member without taking it out."""
+        return self._items[choose(len(self._items))]
+
+
+class PortPool:
+    """The ports `low` to `high` (inclusive) of one local address.
+
+    quarantine      seconds a released port rests, so that late packets of its last call cannot teach the next one
+    retry_aside     seconds until a port that a foreign program held is tried again
+    """
+
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        low: int,
+        high: int,
+        *,
+        choose: Choose,
+        excluded: Iterable[int] = (),
+        quarantine: float = 5.0,
+        retry_aside: float = 60.0,
+    ) -> None:
+        if not 1 <= low < high <= 65535:
+            raise ValueError(f"port range {low}-{high}: give two ports between 1 and 65535, the lower one first")
+        self.name = name
+        self.host = host
+        self.low = low
+        self.high = high
+        self.quarantine = quarantine
+        self.retry_aside = retry_aside
+        self.allocated = 0
+        self.exhausted = 0
+        self.bind_errors = 0
+        self._choose = choose
+        self._state = bytearray(high - low + 1)
+        for port in excluded:
+            if low <= port <= high:
+                self._state[port - low] = PortState.EXCLUDED
+        self._counts = [0] * len(PortState)
+        for state in self._state:
+            self._counts[state] += 1
+        self._pairs = RandomSet(p for p in range(low + low % 2, high, 2) if self._free(p) and self._free(p + 1))
+        self._halves = RandomSet(p for p in range(low, high + 1) if self._free(p) and (p & ~1) not in self._pairs)
+        self._resting: deque[tuple[float, int]] = deque()
+        self._aside: deque[tuple[float, int]] = deque()
+
+    @property
+    def total(self) -> int:
+        """Ports that the pool may ever give out."""
+        return len(self._state) - self._counts[PortState.EXCLUDED]
+
+    @property
+    def used(self) -> int:
+        """Ports bound to a leg."""
+        return self._counts[PortState.USED]
+
+    @property
+    def quarantined(self) -> int:
+        """Ports resting before re-use."""
+        return self._counts[PortState.QUARANTINED]
+
+    @property
+    def aside(self) -> int:
+        """Ports that a foreign program was found on."""
+        return self._counts[PortState.ASIDE]
+
+    @property
+    def free(self) -> int:
+        """Ports that can be given out at once."""
+        return self._counts[PortState.FREE]
+
+    @property
+    def pressure(self) -> float:
+        """Share of the pool that is bound or cannot be bound, 0 to 1; a resting port can still be had."""
+        return (self.used + self.aside) / self.total if self.total else 1.0
+
+    def state(self, port: int) -> PortState:
+        """Tell what `port`, which must be of this pool's range, is doing."""
+        return PortState(self._state[port - self.low])
+
+    def open_pair(self, opener: Opener, now: float) -> tuple[tuple[int, Socket], tuple[int, Socket]] | None:
+        """Bind a random even port and the next odd one; None when no pair is left."""
+        self._wake(now)
+        while len(self._pairs) or self._hasten(lambda: len(self._pairs) > 0):
+            even = self._pairs.draw(self._choose)
+            first = self._bind(opener, even, now)
+            if first is None:
+                continue
+            try:
+                second = self._bind(opener, even + 1, now)
+            except NoSocket:
+                self._give_up(even, first)
+                raise
+            if second is None:
+                self._give_up(even, first)
+                continue
+            self.allocated += 1
+            return (even, first), (even + 1, second)
+        self.exhausted += 1
+        return None
+
+    def open_single(self, opener: Opener, now: float, *, wanted: int | None = None) -> tuple[int, Socket] | None:
+        """Bind one random port of any parity, or `wanted` if it is free; None when none is left."""
+        self._wake(now)
+        if wanted is not None and self.low <= wanted <= self.high and self._free(wanted):
+            sock = self._bind(opener, wanted, now)
+            if sock is not None:
+                self.allocated += 1
+                return wanted, sock
+        while self.free or self._hasten(lambda: self.free > 0):
+            whole = len(self._pairs) and len(self._halves) < SPLIT_BELOW
+            port = self._pairs.draw(self._choose) + self._choose(2) if whole else self._halves.draw(self._choose)
+            sock = self._bind(opener, port, now)
+            if sock is not None:
+                self.allocated += 1
+                return port, sock
+        self.exhausted += 1
+        return None
+
+    def reopen(self, opener: Opener, port: int, now: float) -> Socket | None:
+        """Bind a certain port again, as after a restart; None when it is not free or a foreign program has it."""
+        if not (self.low <= port <= self.high and self._state[port - self.low] != PortState.USED):
+            return None
+        return self._bind(opener, port, now)
+
+    def release(self, port: int, now: float) -> None:
+        """Send a port whose socket was closed into quarantine."""
+        if self.quarantine > 0:
+            self._move(port, PortState.QUARANTINED)
+            self._resting.append((now + self.quarantine, port))
+        else:
+            self._move(port, PortState.FREE)
+
+    def quarantine_ends(self) -> list[tuple[int, float]]:
+        """List the resting ports with the times at which they return, soonest first."""
+        return [(port, due) for due, port in self._resting if self._state[port - self.low] == PortState.QUARANTINED]
+
+    def _wake(self, now: float) -> None:
+        while self._resting and self._resting[0][0] <= now:
+            self._wake_one(self._resting, PortState.QUARANTINED)
+        while self._aside and self._aside[0][0] <= now:
+            self._wake_one(self._aside, PortState.ASIDE)
+
+    def _wake_one(self, queue: deque[tuple[float, int]], state: PortState) -> None:
+        _, port = queue.popleft()
+        if self._state[port - self.low] == state:
+            self._move(port, PortState.FREE)
+
+    def _hasten(self, enough: Callable[[], bool]) -> bool:
+        """Under pressure the ports that rested longest come back before their time."""
+        while self._resting and not enough():
+            self._wake_one(self._resting, PortState.QUARANTINED)
+        return enough()
+
+    def _bind(self, opener: Opener, port: int, now: float) -> Socket | None:
+        try:
+            sock = opener.open(TransportAddress(self.host, port))
+        except PortTaken:
+            self.bind_errors += 1
+            self._move(port, PortState.ASIDE)
+            self._aside.append((now + self.retry_aside, port))
+            return None
+        self._move(port, PortState.USED)
+        return sock
+
+    def _give_up(self, port: int, sock: Socket) -> None:
+        sock.close()
+        self._move(port, PortState.FREE)
+
+    def _free(self, port: int) -> bool:
+        return self._state[port - self.low] == PortState.FREE
+
+    def _move(self, port: int, state: PortState) -> None:
+        index = port - self.low
+        old = self._state[index]
+        self._state[index] = state
+        self._counts[old] -= 1
+        self._counts[state] += 1
+        even = port & ~1
+        mate = port ^ 1
+        mate_free = self.low <= mate <= self.high and self._free(mate)
+        if state == PortState.FREE:
+            if mate_free:
+                self._halves.discard(mate)
+                self._pairs.add(even)
+            else:
+                self._halves.add(port)
+        elif old == PortState.FREE:
+            if mate_free:
+                self._pairs.discard(even)
+                self._halves.add(mate)
+            else:
+                self._halves.discard(port)

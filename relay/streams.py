@@ -1,0 +1,167 @@
+"""The ports and flows under the sessions: opening, changing and closing them, and what their flows report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from nattrav.net.address import TransportAddress
+from relay.figures import add_figures
+from relay.interfaces import Interfaces, LocalAddress
+from relay.legs import NOT_OPEN, Leg, Party, Port, PortSet, Session
+from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Plane
+from relay.policy import Policy
+from relay.ports import NoSocket, Opener
+from relay.rules import flow_settings
+from relay.session import Refusal
+
+HISTORY = 32
+"""Learning events kept per leg."""
+
+EXHAUSTED = "Ran out of ports"
+
+
+class Streams:
+    """Keeps pools, sockets and the data plane in step."""
+
+    def __init__(self, interfaces: Interfaces, plane: Plane, opener: Opener, policy: Policy) -> None:
+        self.interfaces = interfaces
+        self.plane = plane
+        self.policy = policy
+        self.owners: dict[int, tuple[Session, Leg, Port]] = {}
+        """Who each open flow belongs to."""
+        self.opener = opener
+        self.ended = FlowFigures()
+        """Counters of all flows that were closed, together."""
+        self.events_seen: Counter[FlowEventKind] = Counter()
+
+    def take(self, local: LocalAddress, now: float, *, pair: bool) -> PortSet:
+        """Bind an even/odd pair, or a single port; Refusal when the pool is exhausted."""
+        if pair:
+            both = local.pool.open_pair(self.opener, now)
+            if both is not None:
+                (rtp, rtp_socket), (rtcp, rtcp_socket) = both
+                return PortSet(local, Port(rtp, rtp_socket), Port(rtcp, rtcp_socket, rtcp=True))
+        else:
+            one = local.pool.open_single(self.opener, now)
+            if one is not None:
+                return PortSet(local, Port(*one), None)
+        raise Refusal(EXHAUSTED)
+
+    def take_rtcp(self, ports: PortSet, now: float) -> Port:
+        """Bind an RTCP port for a set that has none, next to its RTP port where possible."""
+        one = ports.local.pool.open_single(self.opener, now, wanted=ports.rtp.number + 1)
+        if one is None:
+            raise Refusal(EXHAUSTED)
+        return Port(*one, rtcp=True)
+
+    def put_back(self, local: LocalAddress, port: Port, now: float) -> None:
+        """Give up a port that never became a flow."""
+        if port.sock is not None:
+            port.sock.close()
+            port.sock = None
+        local.pool.release(port.number, now)
+
+    def start(self, session: Session, leg: Leg, ports: PortSet, port: Port) -> None:
+        """Make a bound port a flow of the data plane."""
+        assert port.sock is not None
+        settings = flow_settings(session, leg, ports, rtcp=port.rtcp, policy=self.policy)
+        local = TransportAddress(ports.local.host, port.number)
+        port.flow = self.plane.open(port.sock, local, settings, shard=session.shard, learned=port.learned)
+        port.sock = None
+        port.settings = settings
+        self.owners[port.flow] = (session, leg, port)
+
+    def reopen(self, session: Session, now: float) -> None:
+        """Bind the ports of a session from a snapshot and make flows of them; all or none.
+
+        Refusal when a port is not to be had, NoSocket when the system gives no more sockets.
+        """
+        bound: list[tuple[LocalAddress, Port]] = []
+        try:
+            for leg in session.legs():
+                for ports in leg.sets():
+                    for port in ports.ports():
+                        port.sock = ports.local.pool.reopen(self.opener, port.number, now)
+                        if port.sock is None:
+                            raise Refusal(f"port {port.number} of {ports.local.host} is taken")
+                        bound.append((ports.local, port))
+        except (Refusal, NoSocket):
+            for local, port in bound:
+                self.put_back(local, port, now)
+            raise
+        for leg in session.legs():
+            for ports in leg.sets():
+                for port in ports.ports():
+                    self.start(session, leg, ports, port)
+        for party in session.parties:
+            self.refresh(session, party)
+
+    def update(self, session: Session, leg: Leg, *, relearn: bool) -> None:
+        """Bring every flow of a leg in line with its state; `relearn` opens a learning window."""
+        for ports in leg.sets():
+            for port in ports.ports():
+                settings = flow_settings(session, leg, ports, rtcp=port.rtcp, policy=self.policy)
+                if relearn or settings != port.settings:
+                    self.plane.set(port.flow, settings, relearn=relearn)
+                    port.settings = settings
+
+    def refresh(self, session: Session, party: Party) -> None:
+        """Bring every flow of a party in line with its state, without a new learning window."""
+        for leg in party.legs:
+            self.update(session, leg, relearn=False)
+
+    def stop(self, local: LocalAddress, port: Port, now: float) -> None:
+        """Close a flow; its last figures stay with the port."""
+        if port.flow != NOT_OPEN:
+            del self.owners[port.flow]
+            port.last = self.plane.close(port.flow)
+            self._count(port.last)
+            port.flow = NOT_OPEN
+            local.pool.release(port.number, now)
+        elif port.sock is not None:
+            self.put_back(local, port, now)
+
+    def _count(self, figures: FlowFigures) -> None:
+        if figures.packets_in or figures.packets_out or figures.drops:
+            self.ended = add_figures(self.ended, figures)
+
+    def sums(self) -> FlowFigures:
+        """Counters of all flows there ever were."""
+        return add_figures(self.ended, self.plane.sums())
+
+    def stop_rtcp(self, leg: Leg, now: float) -> None:
+        """Close the RTCP ports of a leg that shares its RTP port or carries none."""
+        for ports in leg.sets():
+            if ports.rtcp is not None:
+                self.stop(ports.local, ports.rtcp, now)
+                ports.rtcp = None
+
+    def stop_leg(self, leg: Leg, now: float) -> None:
+        """Close every flow of a leg, which keeps its ports for a last report."""
+        for ports in leg.sets():
+            for port in ports.ports():
+                self.stop(ports.local, port, now)
+
+    def of(self, port: Port) -> FlowFigures:
+        """Counters of a port, those from before a restart included."""
+        if port.flow != NOT_OPEN:
+            now = self.plane.figures(port.flow)
+        else:
+            now = port.last or FlowFigures()
+        return now if port.before is None else add_figures(port.before, now)
+
+    def note_events(self, events: Iterable[FlowEvent]) -> set[str]:
+        """File learning events with their legs; give the Call-IDs concerned."""
+        concerned = set()
+        for event in events:
+            self.events_seen[event.kind] += 1
+            owner = self.owners.get(event.flow)
+            if owner is None:
+                continue
+            session, leg, _ = owner
+            if len(leg.history) >= HISTORY:
+                del leg.history[0]
+            leg.history.append(event)
+            concerned.add(session.call_id)
+        return concerned

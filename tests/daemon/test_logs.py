@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from nattrav.config.log import LogSection
+from nattrav.daemon.logs import Log, mask
+from nattrav.metrics.samples import Samples
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def make(**settings: Any) -> tuple[Any, Log, io.StringIO, Clock]:
+    stream, clock = io.StringIO(), Clock()
+    log = Log("proxy", LogSection(**{"format": "json"} | settings), node="edge-1", stream=stream, now=clock)
+    return log.logger(), log, stream, clock
+
+
+def test_a_line_has_time_level_node_role_event_and_its_keys() -> None:
+    logger, _, stream, _ = make()
+    logger.warning("call refused", call_id="abc", reason="no_relay")
+    (line,) = lines(stream)
+    assert {key: line[key] for key in ("level", "node", "role", "event", "call_id", "reason")} == {
+        "level": "warning",
+        "node": "edge-1",
+        "role": "proxy",
+        "event": "call refused",
+        "call_id": "abc",
+        "reason": "no_relay",
+    }
+    assert line["time"].endswith("+00:00")
+
+
+def test_levels_change_at_run_time() -> None:
+    logger, log, stream, _ = make()
+    logger.debug("unseen")
+    assert log.set_level("debug") == {"role": "proxy", "level": "debug"}
+    logger.debug("seen")
+    assert log.set_level("") == {"role": "proxy", "level": "debug"}
+    with pytest.raises(ValueError, match="choose one of debug"):
+        log.set_level("loud")
+    assert [line["event"] for line in lines(stream)] == ["seen"]
+
+
+def test_a_level_of_its_own_beats_the_general_one() -> None:
+    logger, _, stream, _ = make(level="error", levels={"proxy": "info"})
+    logger.info("seen")
+    assert len(lines(stream)) == 1
+
+
+def test_repeats_from_one_source_are_left_out_and_counted() -> None:
+    logger, _, stream, clock = make(repeats_per_minute=3)
+    for _ in range(1000):
+        logger.warning("scanner banned", src="192.0.2.66")
+    logger.warning("scanner banned", src="192.0.2.67")
+    assert len(lines(stream)) == 4
+    clock.now = 61
+    logger.warning("scanner banned", src="192.0.2.66")
+    assert lines(stream)[-1]["repeats_left_out"] == 997
+
+
+def test_many_sources_do_not_grow_memory_without_bound() -> None:
+    logger, log, _, _ = make()
+    for number in range(10_000):
+        logger.warning("refused", src=str(number))
+    assert len(log._windows) <= 4096
+
+
+def test_numbers_and_credentials_are_masked_above_debug() -> None:
+    logger, _, stream, _ = make(level="debug")
+    logger.info("registered", aor="sip:+498912345678@example.com", header='Digest response="deadbeef", qop=auth')
+    logger.debug("registered", aor="sip:+498912345678@example.com")
+    first, second = lines(stream)
+    assert first["aor"] == "sip:***********78@example.com"
+    assert "deadbeef" not in first["header"]
+    assert second["aor"] == "sip:+498912345678@example.com"
+
+
+def test_addresses_and_short_numbers_are_not_masked() -> None:
+    text = "192.168.100.200:5060 [2001:db8::1234]:30000 user=1234 port 30000"
+    assert mask(text) == text
+
+
+def test_human_lines_are_one_line_and_show_control_characters() -> None:
+    logger, _, stream, _ = make(format="human")
+    logger.info("phone\nregistered", user_agent="evil\x1b[2J\nx y")
+    (line,) = stream.getvalue().splitlines()
+    assert 'phone\\nregistered  user_agent="evil\\x1b[2J\\nx y"' in line
+
+
+def test_exceptions_carry_their_traceback_and_records_are_counted() -> None:
+    stream, samples = io.StringIO(), Samples()
+    logger = Log("relay", LogSection(format="json"), samples=samples, stream=stream).logger()
+    try:
+        raise KeyError("x")
+    except KeyError:
+        logger.exception("broken")
+    (line,) = lines(stream)
+    assert "KeyError" in line["exception"]
+    assert samples.value("nattrav_log_records_total", "error") == 1
+
+
+def test_journal_lines_carry_their_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    logger, _, stream, _ = make(format="auto")
+    logger.error("x")
+    assert stream.getvalue().startswith("<3>{")

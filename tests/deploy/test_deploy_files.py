@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nattrav.config.load import Document, load
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+UNIT = DEPLOY / "systemd" / "nattrav.service"
+WORST_EXPOSURE = 2.5
+
+
+def tool(name: str, package: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"needs {name}: apt install {package}")
+    return found
+
+
+@pytest.mark.parametrize("example", sorted((DEPLOY / "examples").glob("*.toml")), ids=lambda path: path.stem)
+def test_examples_are_good_configurations(example: Path) -> None:
+    load([Document(example.name, example.read_text())])
+
+
+def test_the_container_configuration_is_good() -> None:
+    load([Document("nattrav.toml", (DEPLOY / "kubernetes" / "nattrav.toml").read_text())])
+
+
+@pytest.mark.interop
+def test_the_unit_is_understood_by_systemd(tmp_path: Path) -> None:
+    analyze = tool("systemd-analyze", "systemd")
+    unit = tmp_path / "nattrav.service"
+    unit.write_text(UNIT.read_text().replace("/opt/nattrav/bin/nattrav", "/bin/true"))
+    checked = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, check=False)
+    ours = [line for line in checked.stderr.splitlines() if "nattrav.service" in line]
+    assert (checked.returncode, ours) == (0, [])
+
+
+@pytest.mark.interop
+def test_the_unit_is_hardened() -> None:
+    analyze = tool("systemd-analyze", "systemd")
+    checked = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", str(UNIT)], capture_output=True, text=True, check=False
+    )
+    found = re.search(r"Overall exposure level for nattrav.service: ([\d.]+)", checked.stdout)
+    assert found is not None, checked.stderr
+    assert float(found[1]) <= WORST_EXPOSURE
+
+
+def test_the_unit_allows_what_the_relay_needs() -> None:
+    unit = UNIT.read_text()
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and not line.startswith("#"))
+    assert settings["Type"] == "notify"
+    assert int(settings["LimitNOFILE"]) >= 2 * 10_000 + 4096
+    assert "AF_NETLINK" in settings["RestrictAddressFamilies"]
+    assert "MemoryDenyWriteExecute" not in settings
+
+
+def test_sysctl_lines_have_no_trailing_comments_and_name_real_keys() -> None:
+    for line in (DEPLOY / "sysctl.d" / "90-nattrav.conf").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        key, _, value = line.partition(" = ")
+        assert re.fullmatch(r"[\d-]+", value), line
+        path = Path("/proc/sys") / key.replace(".", "/")
+        # A container sees only its own part of /proc/sys.
+        assert path.exists() or key.startswith("net.core."), line
+
+
+@pytest.mark.lab
+def test_firewall_rules_are_accepted_by_nft() -> None:
+    nft = tool("nft", "nftables")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    rules = DEPLOY / "nftables" / "nattrav.nft"
+    checked = subprocess.run(["unshare", "--net", nft, "-c", "-f", str(rules)], capture_output=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+def test_the_image_runs_without_root_and_copies_what_exists() -> None:
+    lines = (DEPLOY / "docker" / "Dockerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users[-1] == "nattrav"
+    for line in lines:
+        if line.startswith("COPY ") and "--from" not in line:
+            assert all((ROOT / name).exists() for name in line.split()[1:-1]), line
+    assert any(line.startswith("HEALTHCHECK ") for line in lines)
+
+
+def test_mounts_of_the_composition_exist() -> None:
+    file = DEPLOY / "compose" / "docker-compose.yml"
+    mounts = re.findall(r"^\s+- (\.\./[^:]+):", file.read_text(), re.MULTILINE)
+    assert len(mounts) >= 5
+    for mount in mounts:
+        assert (file.parent / mount).exists(), mount
+
+
+@pytest.mark.interop
+def test_the_manifests_build() -> None:
+    kubectl = tool("kubectl", "kubernetes-client")
+    built = subprocess.run(
+        [kubectl, "kustomize", str(DEPLOY / "kubernetes")], capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    for kind in ("DaemonSet", "ConfigMap", "PodDisruptionBudget", "PodMonitor", "Namespace"):
+        assert f"kind: {kind}" in built.stdout
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_the_debian_package_installs_runs_and_purges(tmp_path: Path) -> None:
+    tool("dpkg-deb", "dpkg")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if subprocess.run(
+        ["/usr/bin/python3", "-c", "import ensurepip, venv"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("needs Debian's Python with venv: apt install python3-venv")
+    debian = DEPLOY / "debian"
+    built = subprocess.run(["sh", str(debian / "build.sh"), str(tmp_path)], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    package = built.stdout.split()[-1]
+    tried = subprocess.run(
+        ["sh", str(debian / "try-install.sh"), package], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert tried.stdout.endswith("installed, ran, removed and purged\n"), tried.stdout + tried.stderr

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from nattrav.control.ng.flags import parse_rtpp_flags, to_value
+
+
+def target(data: bytes) -> None:
+    """Any string of flags becomes keys whose values bencode can carry."""
+    for key, words in parse_rtpp_flags(data.decode("latin-1")).items():
+        assert isinstance(key, str)
+        to_value(words)

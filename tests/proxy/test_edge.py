@@ -1,0 +1,166 @@
+"""Edge mode: registrations that go on to a core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nattrav.config.sip import SipSection
+from nattrav.net.address import TransportAddress
+from tests.proxy.playbook import GATEWAY, PHONE, Arrival, Stage, register, request, response, sdp
+
+CORE = GATEWAY
+
+
+def edge(**more: Any) -> Stage:
+    return Stage(sip=SipSection.model_validate({"mode": "edge", "domains": [], **more}))
+
+
+def only(arrivals: list[Arrival]) -> Arrival:
+    assert len(arrivals) == 1, [a.line for a in arrivals]
+    return arrivals[0]
+
+
+def accept(
+    forwarded: Arrival, *, expires: int = 3600, path: bool = True, contact: str = "<sip:alice@10.0.0.5:5060>"
+) -> str:
+    """The core's 200: the contact it has, and the Path it heard."""
+    headers = f"Path: {forwarded.message.first('path')}\r\n" if path else ""
+    return response(forwarded, 200, "OK", contact=f"{contact};expires={expires}", headers=headers)
+
+
+def registered(stage: Stage) -> Arrival:
+    forwarded = only(stage.send(PHONE, register(expires=60)))
+    stage.send(CORE, accept(forwarded))
+    return forwarded
+
+
+def test_register_goes_to_the_core_with_our_path_and_a_long_expiry() -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register(expires=60)))
+    assert forwarded.to == CORE
+    assert forwarded.message.paths[0].sip_uri.user is not None
+    assert forwarded.message.paths[0].sip_uri.loose
+    assert "path" in forwarded.message.tokens("supported")
+    assert forwarded.message.expires == 3600
+    assert "Contact: <sip:alice@10.0.0.5:5060>" in forwarded.text
+    assert len(stage.proxy.rooms.location) == 0
+
+
+def test_the_phone_gets_a_short_expiry_and_the_binding_is_cached_from_the_200() -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register(expires=60)))
+    ok = only(stage.send(CORE, accept(forwarded)))
+    assert ok.to == PHONE
+    assert "Contact: <sip:alice@10.0.0.5:5060>;expires=120" in ok.text
+    assert len(stage.proxy.rooms.location) == 1
+
+
+def test_the_cores_challenge_passes_and_leaves_no_trace() -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register()))
+    challenge = only(
+        stage.send(CORE, response(forwarded, 401, headers='WWW-Authenticate: Digest realm="c", nonce="n"\r\n'))
+    )
+    assert challenge.line.startswith("SIP/2.0 401")
+    assert len(stage.proxy.rooms.location) == 0
+
+
+def test_a_refresh_that_changes_nothing_is_answered_here() -> None:
+    stage = edge()
+    registered(stage)
+    stage.wait(60)
+    ok = only(stage.send(PHONE, register(cseq=2, branch="z9hG4bKr2")))
+    assert ok.to == PHONE
+    assert ";expires=120" in ok.text
+
+
+def test_a_changed_flow_contact_or_removal_goes_to_the_core() -> None:
+    for number, (source, text) in enumerate(
+        [
+            (TransportAddress("198.51.100.7", 50000), register(cseq=2, branch="z9hG4bKr2")),
+            (PHONE, register(cseq=2, branch="z9hG4bKr3", contact="<sip:alice@10.0.0.6:5060>")),
+            (PHONE, register(cseq=2, branch="z9hG4bKr4", expires=0)),
+            (PHONE, register(cseq=1, branch="z9hG4bKr5")),
+            (PHONE, register(cseq=2, branch="z9hG4bKr6", call_id="other")),
+        ]
+    ):
+        stage = edge()
+        registered(stage)
+        assert only(stage.send(source, text)).to == CORE, number
+
+
+def test_one_refresh_is_let_through_before_the_core_forgets() -> None:
+    stage = edge()
+    registered(stage)
+    stage.now += 3400
+    assert only(stage.send(PHONE, register(cseq=2, branch="z9hG4bKr2"))).to == CORE
+
+
+def test_a_call_from_the_core_goes_down_the_flow_in_its_route() -> None:
+    stage = edge()
+    forwarded = registered(stage)
+    path = forwarded.message.paths[0].text
+    text = request(
+        "INVITE",
+        "sip:alice@10.0.0.5:5060",
+        via="203.0.113.80",
+        call_id="in1",
+        contact="<sip:core@203.0.113.80>",
+        headers=f"Route: {path}\r\n",
+        body=sdp("203.0.113.80"),
+    )
+    _, invite = stage.send(CORE, text)
+    assert invite.to == PHONE
+    assert invite.line == "INVITE sip:alice@10.0.0.5:5060 SIP/2.0"
+    assert not invite.message.has("route")
+    assert stage.relay.commands == ["offer"]
+
+
+def test_a_changed_path_token_is_403() -> None:
+    stage = edge()
+    forwarded = registered(stage)
+    path = forwarded.message.paths[0].text
+    changed = path[:20] + ("A" if path[20] != "A" else "B") + path[21:]
+    text = request("INVITE", "sip:alice@10.0.0.5:5060", via="203.0.113.80", headers=f"Route: {changed}\r\n")
+    assert only(stage.send(CORE, text)).line == "SIP/2.0 403 Forbidden"
+
+
+def test_a_core_that_ignores_path_gets_our_token_in_the_contact_and_the_phone_sees_its_own() -> None:
+    stage = edge()
+    first = only(stage.send(PHONE, register(expires=60)))
+    stage.send(CORE, accept(first, path=False))
+    again = only(stage.send(PHONE, register(cseq=2, branch="z9hG4bKr2", call_id="c2")))
+    contact = again.message.contacts[0]
+    assert contact.sip_uri.host == "203.0.113.10"
+    ok = only(stage.send(CORE, accept(again, path=False, contact=f"<{contact.uri}>")))
+    assert "<sip:alice@10.0.0.5:5060>" in ok.text
+    assert contact.uri not in ok.text
+    _, invite = stage.send(CORE, request("INVITE", contact.uri, via="203.0.113.80", call_id="in2"))
+    assert invite.to == PHONE
+    assert invite.line == "INVITE sip:alice@10.0.0.5:5060 SIP/2.0"
+
+
+def test_while_the_core_is_down_known_phones_stay_and_new_ones_come_back_later() -> None:
+    stage = edge()
+    registered(stage)
+    stage.now += 3700
+    stage.send(PHONE, register(cseq=2, branch="z9hG4bKr2"))
+    assert [a.line for a in stage.wait(33) if a.to == PHONE and a.line.startswith("SIP")] == ["SIP/2.0 200 OK"]
+    stranger = TransportAddress("198.51.100.99", 6000)
+    stage.send(stranger, register("carol", branch="z9hG4bKr3", call_id="c3"))
+    refused = [a for a in stage.wait(33) if a.to == stranger]
+    assert refused[0].line == "SIP/2.0 503 Service Unavailable"
+    assert refused[0].message.has("retry-after")
+
+
+def test_calls_of_phones_go_to_the_core_with_their_request_uri_untouched() -> None:
+    stage = edge()
+    _, invite = stage.send(PHONE, request("INVITE", "sip:bob@example.org", body=sdp("10.0.0.5")))
+    assert invite.to == CORE
+    assert invite.line == "INVITE sip:bob@example.org SIP/2.0"
+
+
+def test_a_route_to_a_stranger_is_refused() -> None:
+    stage = edge()
+    text = request("INVITE", "sip:bob@example.org", headers="Route: <sip:192.0.2.99;lr>\r\n")
+    assert stage.send(PHONE, text)[-1].line == "SIP/2.0 403 Forbidden"

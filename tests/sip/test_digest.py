@@ -1,0 +1,147 @@
+"""Digest: the RFCs' own examples, and nonces that prove themselves."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nattrav.sip.digest import (
+    Algorithm,
+    Credentials,
+    NonceCounts,
+    Nonces,
+    NonceState,
+    challenges,
+    credentials_for,
+    ha1,
+)
+from nattrav.sip.errors import MalformedMessage
+
+NOW = 1_790_000_000.0
+RFC7616 = (
+    'Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", algorithm={algorithm}, '
+    'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, '
+    'cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", qop=auth, response="{response}", '
+    'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
+)
+
+
+def parsed(value: str) -> Credentials:
+    credentials = Credentials.parse(value)
+    assert credentials is not None
+    return credentials
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "response"),
+    [
+        (Algorithm.MD5, "8ca523f5e9506fed4657c9700eebdbec"),
+        (Algorithm.SHA_256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ],
+)
+def test_the_examples_of_rfc_7616_match(algorithm: Algorithm, response: str) -> None:
+    credentials = parsed(RFC7616.format(algorithm=algorithm, response=response))
+    secret = ha1(algorithm, "Mufasa", "http-auth@example.org", "Circle of Life")
+    assert credentials.match(secret, "GET")
+    assert not credentials.match(secret, "POST")
+    assert not credentials.match(ha1(algorithm, "Mufasa", "http-auth@example.org", "circle of life"), "GET")
+
+
+def test_the_example_of_rfc_2617_matches_and_md5_is_the_default() -> None:
+    credentials = parsed(
+        'Digest username="Mufasa", realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", '
+        'uri="/dir/index.html", qop=auth, nc=00000001, cnonce="0a4f113b", response="6629fae49393a05397450978507c4ef1"'
+    )
+    assert credentials.match(ha1(Algorithm.MD5, "Mufasa", "testrealm@host.com", "Circle Of Life"), "GET")
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.parametrize("qop", [None, "auth", "auth-int"])
+def test_what_expected_makes_matches(algorithm: Algorithm, qop: str | None) -> None:
+    counted = f', qop={qop}, nc=0000000A, cnonce="c"' if qop else ""
+    head = f'Digest username="a\\"b", realm="r", nonce="n", uri="sip:r", algorithm={algorithm.lower()}{counted}'
+    secret = ha1(algorithm, 'a"b', "r", "p")
+    response = parsed(f'{head}, response=""').expected(secret, "REGISTER", b"body")
+    credentials = parsed(f'{head}, response="{response.upper()}"')
+    assert credentials.username == 'a"b'
+    assert credentials.match(secret, "REGISTER", b"body")
+    assert credentials.match(secret, "REGISTER") == (qop != "auth-int")
+
+
+def test_other_schemes_and_algorithms_are_ignored() -> None:
+    assert Credentials.parse("NoOneKnowsThisScheme opaque-data=here") is None
+    assert Credentials.parse("Basic abcd") is None
+    assert Credentials.parse('Digest username="a", algorithm=AKAv1-MD5') is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Digest",
+        "Digest username",
+        'Digest username="a',
+        'Digest username="a", username="b", realm="r", nonce="n", uri="u", response="r"',
+        'Digest username="a", realm="r", nonce="n", uri="u"',
+        'Digest username="a", realm="r", nonce="n", uri="u", response="r", qop=auth',
+        'Digest username="a", realm="r", nonce="n", uri="u", response="r", qop=auth, nc=1, cnonce="c"',
+    ],
+)
+def test_broken_credentials_are_malformed(value: str) -> None:
+    with pytest.raises(MalformedMessage):
+        Credentials.parse(value)
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_no_text_raises_anything_else(text: str) -> None:
+    with contextlib.suppress(MalformedMessage):
+        Credentials.parse("Digest " + text)
+
+
+def test_credentials_are_found_by_realm() -> None:
+    values = [
+        "Other x=y",
+        'Digest username="a", realm="one", nonce="n", uri="u", response="r"',
+        'Digest username="b", realm="two", nonce="n", uri="u", response="r"',
+    ]
+    found = credentials_for("two", values)
+    assert found is not None
+    assert found.username == "b"
+    assert credentials_for("three", values) is None
+
+
+def test_challenges_come_most_preferred_first() -> None:
+    assert challenges('a"b', "nn", [Algorithm.SHA_256, Algorithm.MD5], stale=True) == [
+        'Digest realm="a\\"b", nonce="nn", algorithm=SHA-256, qop="auth", stale=true',
+        'Digest realm="a\\"b", nonce="nn", algorithm=MD5, qop="auth", stale=true',
+    ]
+
+
+def test_a_nonce_lives_for_its_time_in_its_realm_under_its_key() -> None:
+    nonces = Nonces(b"k" * 32, lifetime=300)
+    nonce = nonces.make("r", NOW, b"salt")
+    assert nonces.check(nonce, "r", NOW + 299) is NonceState.FRESH
+    assert Nonces(b"k" * 32).check(nonce, "r", NOW) is NonceState.FRESH
+    assert nonces.check(nonce, "r", NOW + 301) is NonceState.STALE
+    assert nonces.check(nonce, "r", NOW - 60) is NonceState.STALE
+    assert nonces.check(nonce, "other", NOW) is NonceState.FORGED
+    assert Nonces(b"l" * 32).check(nonce, "r", NOW) is NonceState.FORGED
+    assert nonces.make("r", NOW, b"tlas") != nonce
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_an_invented_nonce_is_forged(nonce: str) -> None:
+    assert Nonces(b"k" * 32).check(nonce, "r", NOW) is NonceState.FORGED
+
+
+def test_a_nonce_count_is_good_once_and_the_memory_is_bounded() -> None:
+    counts = NonceCounts(size=2)
+    assert counts.accept("a", 1)
+    assert not counts.accept("a", 1)
+    assert counts.accept("a", 3)
+    assert not counts.accept("a", 2)
+    assert counts.accept("b", 1)
+    assert counts.accept("c", 1)
+    assert counts.accept("a", 1)
