@@ -30,6 +30,7 @@ from nattrav.daemon.reload import Reload
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
 from nattrav.daemon.systemd import Notifier
+from nattrav.metrics.presence import make_present
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
 
@@ -201,6 +202,7 @@ class Supervisor:
             merged.set("nattrav_worker_up", float(role in answers), role, "process")
         for export in answers.values():
             merged.merge(export)
+        make_present(merged, answers)
         merged.set("nattrav_draining", float(self.drain.active))
         merged.set("nattrav_ready", float(not self.not_ready()))
         version = platform.python_version()
