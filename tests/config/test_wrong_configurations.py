@@ -30,5 +30,5 @@ def test_errors_in_many_tables_are_told_together() -> None:
 
 def test_secrets_are_not_repeated_in_errors() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        load([Document("nattrav.toml", "[[user]]\nname = 'a'\npassword = ['hunter2']\npassword_file = 7\nnot_a_key = 1")])
+        load([Document("nattrav.toml", "[[user]]\nname = 'a'\npassword = ['hunter2']\nnot_a_key = 1")])
     assert "hunter2" not in str(refused.value)
