@@ -38,6 +38,7 @@ GROUPS: tuple[Group, ...] = (
     Group("drain", "nattrav.cli.lifecycle", "drain", "Take no new calls, let those in progress end"),
     Group("undrain", "nattrav.cli.lifecycle", "undrain", "Take new calls again"),
     Group("restart", "nattrav.cli.lifecycle", "restart", "Restart one service without losing calls"),
+    Group("log-level", "nattrav.cli.lifecycle", "log_level", "Show or change log levels while services run"),
     Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),

@@ -75,12 +75,12 @@ def screen(data: Mapping[str, Any], limit: int, sort: str) -> str:
         f"{pool['used']} used, {pool['quarantined']} resting of {pool['total']}"
         for pool in data["pools"]
     ]
-    lines += ["", f"{'from':<22} {'to':<22} {'state':<9} {'time':>7} {'packets':>8} media"]
+    lines += ["", f"{'from':<18} {'to':<18} {'state':<9} {'time':>7} {'packets':>8} media"]
     calls: Sequence[Mapping[str, Any]] = sorted(data["calls"], key=_SORTS[sort])
     for one in calls[:limit]:
         time_up = duration(one["duration"] if one["duration"] is not None else one["age"])
         lines.append(
-            f"{_cut(one['from'], 22)} {_cut(one['to'], 22)} {_cut(one['state'], 9)} {time_up:>7} "
+            f"{_cut(one['from'], 18)} {_cut(one['to'], 18)} {_cut(one['state'], 9)} {time_up:>7} "
             f"{one['packets']:>8} {clean(str(one['media']))}"
         )
     if len(calls) > limit:
