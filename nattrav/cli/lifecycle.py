@@ -70,5 +70,5 @@ def log_level(
 
     Examples: nattrav log-level;  nattrav log-level debug --service proxy
     """
-    levels: dict[str, str] = call("supervisor", "log.level", level=level, **({"logger": service} if service else {}))
+    levels: dict[str, str] = call("supervisor", "log.level", level=level, logger=service)
     emit([{"service": name, "level": value} for name, value in levels.items()])
