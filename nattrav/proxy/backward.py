@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from nattrav.net.address import TransportAddress
@@ -197,7 +198,8 @@ class ResponseContext:
     def _ask_for_request(self, branch: Branch, call: Call, request: Request, sdp: bytes) -> None:
         branch.relayed = True
         self.preparing += 1
-        side = self._sender_side()
+        next_hop = branch.hop_wanted.next_hop
+        side = replace(self._sender_side(), towards=next_hop.remote.host if next_hop is not None else None)
         resume = partial(self._offered, branch)
         from_tag, to_tag = request.from_.tag or "", request.to.tag
         if self.method == "PRACK" and to_tag is not None and to_tag in call.media.late:
@@ -459,7 +461,7 @@ class ResponseContext:
                 self._pass_on(response, known, now)
             return
         branch.answers[key] = None
-        side = self._answerer_side(branch, call)
+        side = replace(self._answerer_side(branch, call), towards=self.sender.flow.remote.host)
         resume = partial(self._answered, branch, response, key)
         offerer = call.caller_tag if self.initial else self._from_tag()
         via_branch = branch.branch if self.forking and self.initial else None
