@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, AddressClass, TransportAddress, classify
 from relay.flows import CODE, Flag, FlowTable
 from relay.latching import CONTINUITY_SILENCE, Arrival, Latch, Verdict
-from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned
-from relay.rtp import DEFAULT_CLOCK_RATE, STATIC_CLOCK_RATES, Kind
+from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned, ReportFigures
+from relay.rtcp import RoundTrip, reports
+from relay.rtp import DEFAULT_CLOCK_RATE, HEADER, STATIC_CLOCK_RATES, Kind, MalformedMessage
 
 EVENTS_MAX = 4096
 HOPS_MAX = 8
@@ -58,6 +59,8 @@ class Flow:
     aimed: TransportAddress | None = None
     sendable: bool = False
     """`aimed` is the target in the table, and packets may go there."""
+    trip: RoundTrip = field(default_factory=RoundTrip)
+    reported: ReportFigures = field(default_factory=ReportFigures)
     connected: dict[int, int] = field(default_factory=dict)
     """Route → slot it leaves by, as the table has it."""
 
@@ -207,6 +210,41 @@ class Crossbar:
         rate = next((rate for number, rate in rates if number == payload_type), 0)
         return float(rate or STATIC_CLOCK_RATES.get(payload_type, DEFAULT_CLOCK_RATE))
 
+    def read_report(self, slot: int, payload: bytes, now: float) -> None:
+        """Take from RTCP that is passed on what it says: sender reports start a round trip, report blocks end it."""
+        flow = self.flows.get(slot)
+        if flow is None or flow.settings.secured:
+            return
+        egress = self.slot_of(flow.settings.egress_rtcp)
+        try:
+            found = reports(payload)
+        except MalformedMessage:
+            return
+        for report in found:
+            if report.ntp is not None and egress is not None:
+                self.flows[egress].trip.passed_on(report.ntp, now)
+            for block in report.blocks:
+                flow.trip.answered(block, now)
+                flow.reported = ReportFigures(
+                    block.fraction_lost / 256,
+                    block.cumulative_lost,
+                    block.jitter / self._reported_clock(egress),
+                    flow.trip.seconds,
+                    now,
+                )
+
+    def _reported_clock(self, egress: int | None) -> float:
+        """RTP clock of the stream that a party reports on: what comes in on the other side."""
+        if egress is None:
+            return float(DEFAULT_CLOCK_RATE)
+        rtp = self.slot_of(self.flows[egress].settings.companion)
+        return float(self.table.clock_rate[egress if rtp is None else rtp])
+
+    def reported(self, slot: int) -> ReportFigures:
+        """What a party's RTCP said last; safe to call from another thread."""
+        flow = self.flows.get(slot)
+        return ReportFigures() if flow is None else flow.reported
+
     def learned(self, slot: int) -> Learned:
         """What is known of a party's address; safe to call from another thread."""
         flow = self.flows.get(slot)
@@ -242,6 +280,7 @@ class Crossbar:
     def _apply(self, flow: Flow, now: float) -> None:
         settings, slot = flow.settings, flow.slot
         self.table.size_limit[slot] = settings.size_limit
+        self.table.least_limit = max(HEADER, min(self.table.least_limit, settings.size_limit))
         self.table.rate_limit[slot] = settings.packet_rate_limit
         flow.valid = _VALID[settings.content] if settings.validate else int(Kind.ANY)
         if settings.secured:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_row
 from nattrav.net.uring import OP_SEND, SQE, SQE_FIXED_FILE, SQE_SKIP_SUCCESS, SQE_WORDS
-from relay.plane import DropReason, FlowFigures, Learned, RtpFigures
+from relay.plane import DropReason, FlowFigures, Learned, ReportFigures, RtpFigures
 
 REASONS = tuple(DropReason)
 CODE = {reason: index + 1 for index, reason in enumerate(REASONS)}
@@ -167,6 +167,8 @@ class FlowTable:
         self.routes: NDArray[np.void] = self.route_words.reshape(-1).view(SQE)
         self._free: list[int] = []
         self._high = 0
+        self.least_limit = 1500
+        """The smallest size limit of any flow so far: what is not longer needs no look at its flow's own."""
         self.wide = 0
         """Open IPv6 flows: only with them are whole IPv6 addresses compared."""
 
@@ -252,7 +254,7 @@ class FlowTable:
             ),
         )
 
-    def figures(self, slot: int, learned: Learned) -> FlowFigures:
+    def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
         """Read one row."""
         row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
         drops = self.drops[slot].tolist()
@@ -268,6 +270,7 @@ class FlowTable:
             drops={reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {},
             learned=learned,
             rtp=_rtp(row) if row["started"] else _UNHEARD,
+            reported=reported,
         )
 
 

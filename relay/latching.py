@@ -330,6 +330,9 @@ def _better_filled(latch: Latch, arrival: Arrival, now: float) -> bool:
             latch._slots.pop(kept.rank, None)
             latch._kept = None
     best = latch._best_slot()
+    if latch.companion_host is not None and rank > Rank.SAME_HOST:
+        # The party's RTP is latched: RTCP from a host that signalling does not name is worse than none.
+        return True
     return best is not None and best < rank
 
 

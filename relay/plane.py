@@ -126,6 +126,20 @@ class RtpFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportFigures:
+    """What a party's RTCP last said of the stream we send it, and the way there and back (seconds; 0 = not measured).
+
+    `fraction_lost` is 0 to 1 since its report before, `jitter` in seconds.
+    """
+
+    fraction_lost: float = 0.0
+    cumulative_lost: int = 0
+    jitter: float = 0.0
+    round_trip: float = 0.0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FlowFigures:
     """Counters of one flow. Times are monotonic seconds; 0 = never."""
 
@@ -140,6 +154,7 @@ class FlowFigures:
     drops: dict[DropReason, int] = field(default_factory=dict)
     learned: Learned = Learned()
     rtp: RtpFigures = RtpFigures()
+    reported: ReportFigures = ReportFigures()
 
 
 class FlowEventKind(enum.Enum):

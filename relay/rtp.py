@@ -110,5 +110,15 @@ def _kinds() -> NDArray[np.uint8]:
     return table
 
 
+def kinds_of(starts: NDArray[np.uint16], lengths: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """`kind_of` for many: by first octets and length. An empty datagram shows stale octets, and is short."""
+    kinds: NDArray[np.uint8] = KINDS[starts]
+    if lengths.min() < HEADER:
+        kinds[(kinds == Kind.RTP) & (lengths < HEADER)] = Kind.SHORT
+        kinds[(kinds == Kind.RTCP) & (lengths < RTCP_HEADER)] = Kind.SHORT
+        kinds[lengths < 2] = Kind.SHORT
+    return kinds
+
+
 KINDS = _kinds()
 """`Kind` by the first two octets as a little-endian 16-bit word."""

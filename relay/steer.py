@@ -18,7 +18,7 @@ from relay.crossbar import Crossbar
 from relay.flows import CODE, REASONS, Flag, FlowTable
 from relay.latching import Arrival
 from relay.plane import Content, DropReason
-from relay.rtp import HEADER, KINDS, RTCP_HEADER, Kind
+from relay.rtp import HEADER, KINDS, Kind, kinds_of
 from relay.tally import Tally
 
 THOUGHTS_MAX = 1024
@@ -26,6 +26,9 @@ THOUGHTS_MAX = 1024
 
 THOUGHTS_PER_FLOW = 8
 """As many of one flow, so that a flood on one cannot keep another from learning."""
+
+REPORTS_MAX = 4
+"""RTCP packets of one batch whose reports are read."""
 
 Rows = NDArray[np.intp]
 Lengths = NDArray[np.int32]
@@ -56,32 +59,43 @@ class Steer:
         """Decide on datagrams that came to flows `slots`, lie in `frames` and are `lengths` octets long."""
         table, source = self._table, self._frames
         starts = source.start[frames]
-        kinds = KINDS[starts]
-        if lengths.min() < HEADER:
-            _mark_short(kinds, lengths)
+        unusual = (lengths - _HEADER).view(np.uint32) > table.least_limit - HEADER
         passes = self._expected(slots, frames)
-        passes &= (table.accept[slots] & kinds) != 0
-        passes &= lengths <= table.size_limit[slots]
+        if np.count_nonzero(unusual):
+            kinds = kinds_of(starts, lengths)
+            passes &= lengths <= table.size_limit[slots]
+        else:
+            kinds = KINDS[starts]
+        np.logical_and(passes, table.accept[slots] & kinds, out=passes)
         if self.tally.limited:
             passes &= (table.flags[slots] & Flag.LIMITED) == 0
-        routes = (slots << 1) + (kinds == Kind.RTCP)
+        is_rtcp = kinds == _RTCP
+        routes = (slots << 1) + is_rtcp
+        if np.count_nonzero(is_rtcp):
+            self._read_reports(np.flatnonzero(is_rtcp & passes), slots, frames, lengths, now)
         if np.count_nonzero(passes) == len(slots):
-            self.tally.note(routes, frames, lengths, kinds, starts, now, forwarded=True)
+            self.tally.note(routes, frames, lengths, now, forwarded=True)
             return Departures(routes, frames, lengths)
         beside = np.flatnonzero(~passes)
         on = np.flatnonzero(passes)
         also = self._beside(slots[beside], frames[beside], lengths[beside], kinds[beside], routes[beside], now)
         if len(also):
             on = np.concatenate((on, beside[also]))
-        routes, frames, lengths = routes[on], frames[on], lengths[on]
-        self.tally.note(routes, frames, lengths, kinds[on], starts[on], now, forwarded=True)
-        return Departures(routes, frames, lengths)
+        if len(on):
+            self.tally.note(routes[on], frames[on], lengths[on], now, forwarded=True)
+        return Departures(routes[on], frames[on], lengths[on])
 
     def settle(self, now: float) -> None:
         """Bring the counters up to date."""
         self.tally.settle()
         if self.tally.limited:
             self.tally.ease(now)
+
+    def _read_reports(self, chosen: Rows, slots: Rows, frames: Rows, lengths: Lengths, now: float) -> None:
+        """Read a sample of the RTCP that passes."""
+        for index in chosen[:REPORTS_MAX].tolist():
+            payload = self._frames.payload(int(frames[index]), int(lengths[index]))
+            self._crossbar.read_report(int(slots[index]), payload, now)
 
     def _expected(self, slots: Rows, frames: Rows) -> NDArray[np.bool_]:
         """Which datagrams come from the source their flow expects."""
@@ -117,7 +131,7 @@ class Steer:
         thought = np.flatnonzero(code == _THINK)
         if len(thought):
             self._think(thought, slots, frames, lengths, kinds, code, now)
-        return self._book(code, slots, frames, lengths, kinds, routes, now)
+        return self._book(code, slots, frames, lengths, routes, now)
 
     def _book(
         self,
@@ -125,7 +139,6 @@ class Steer:
         slots: Rows,
         frames: Rows,
         lengths: Lengths,
-        kinds: NDArray[np.uint8],
         routes: Rows,
         now: float,
     ) -> Rows:
@@ -138,15 +151,7 @@ class Steer:
             # Refused by the way out, not for their source: the party is alive, and counted.
             alive = dropped[_ACCEPTED[code[dropped]]]
             if len(alive):
-                self.tally.note(
-                    routes[alive],
-                    frames[alive],
-                    lengths[alive],
-                    kinds[alive],
-                    self._frames.start[frames[alive]],
-                    now,
-                    forwarded=False,
-                )
+                self.tally.note(routes[alive], frames[alive], lengths[alive], now, forwarded=False)
             for index in np.flatnonzero(code == CODE[DropReason.SOURCE_MISMATCH])[:THOUGHTS_PER_FLOW].tolist():
                 slot = int(slots[index])
                 if not int(table.flags[slot]) & Flag.REPORTED:
@@ -205,13 +210,13 @@ class Steer:
         if settings.continuity:
             if self.tally.holds(slot):
                 self.tally.settle()
-            ssrc, sequence = (
-                int.from_bytes(self._frames.ssrc[frame].tobytes(), "big"),
-                int.from_bytes(self._frames.sequence[frame].tobytes(), "big"),
-            )
+            header = self._frames.payload(frame, HEADER)
+            ssrc, sequence = int.from_bytes(header[8:12], "big"), int.from_bytes(header[2:4], "big")
             continues = crossbar.continues(slot, ssrc, sequence, now)
         return Arrival(source, teaches=crossbar.teaches(slot, payload_type), continues=continues)
 
+
+_HEADER, _RTCP = np.int32(HEADER), np.uint8(Kind.RTCP)
 
 _PASS = 0
 _THINK = len(REASONS) + 1
@@ -224,13 +229,6 @@ _ACCEPTED[
         for r in (DropReason.NO_PEER, DropReason.ON_HOLD, DropReason.BLOCKED, DropReason.NAT_WAIT, DropReason.LOOP)
     ]
 ] = True
-
-
-def _mark_short(kinds: NDArray[np.uint8], lengths: Lengths) -> None:
-    """Mark datagrams that look like RTP or RTCP and are too short to be it; empty ones show stale octets."""
-    kinds[(kinds == Kind.RTP) & (lengths < HEADER)] = Kind.SHORT
-    kinds[(kinds == Kind.RTCP) & (lengths < RTCP_HEADER)] = Kind.SHORT
-    kinds[lengths < 2] = Kind.SHORT
 
 
 def _first_of_each(values: Rows, limit: int) -> Rows:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nattrav.net.frames import Frames
 from relay.flows import Flag, FlowTable
-from relay.rtp import MAX_DROPOUT, MAX_MISORDER, Kind
+from relay.rtp import MAX_DROPOUT, MAX_MISORDER, Kind, kinds_of
 
 ROOM = 16384
 _RATE_CHANGES = 64
@@ -38,25 +38,11 @@ class Tally:
         self.limited: set[int] = set()
         self._route: NDArray[np.int64] = np.zeros(room, np.int64)
         self._length: NDArray[np.int64] = np.zeros(room, np.int64)
-        self._kind: NDArray[np.uint8] = np.zeros(room, np.uint8)
-        self._start: NDArray[np.uint16] = np.zeros(room, np.uint16)
-        self._sequence: NDArray[np.uint16] = np.zeros(room, np.uint16)
-        self._timestamp: NDArray[np.uint32] = np.zeros(room, np.uint32)
-        self._ssrc: NDArray[np.uint32] = np.zeros(room, np.uint32)
-        self._time: NDArray[np.float64] = np.zeros(room, np.float64)
-        self._out: NDArray[np.bool_] = np.zeros(room, np.bool_)
+        self._head: NDArray[np.complex128] = np.zeros(room, np.complex128)
+        self._marks: list[tuple[int, float, bool]] = []
+        """(end, time, forwarded) of each batch noted."""
 
-    def note(
-        self,
-        routes: Rows,
-        frames: Rows,
-        lengths: NDArray[np.int32],
-        kinds: NDArray[np.uint8],
-        starts: NDArray[np.uint16],
-        now: float,
-        *,
-        forwarded: bool,
-    ) -> None:
+    def note(self, routes: Rows, frames: Rows, lengths: NDArray[np.int32], now: float, *, forwarded: bool) -> None:
         """Remember accepted packets. A route says both the flow they came to and, when forwarded, the way out."""
         count = len(routes)
         begin = self.noted
@@ -64,23 +50,14 @@ class Tally:
         if end > self._room:
             self.settle()
             if count > self._room:
-                half = self._room
-                for part in (slice(half), slice(half, None)):
-                    self.note(
-                        routes[part], frames[part], lengths[part], kinds[part], starts[part], now, forwarded=forwarded
-                    )
+                for part in (slice(self._room), slice(self._room, None)):
+                    self.note(routes[part], frames[part], lengths[part], now, forwarded=forwarded)
                 return
-            begin, end = self.noted, self.noted + count
-        source = self._frames
+            begin, end = 0, count
         self._route[begin:end] = routes
         self._length[begin:end] = lengths
-        self._kind[begin:end] = kinds
-        self._start[begin:end] = starts
-        self._sequence[begin:end] = source.sequence[frames]
-        self._timestamp[begin:end] = source.timestamp[frames]
-        self._ssrc[begin:end] = source.ssrc[frames]
-        self._time[begin:end] = now
-        self._out[begin:end] = forwarded
+        self._head[begin:end] = self._frames.head[frames]
+        self._marks.append((end, now, forwarded))
         self.noted = end
 
     def holds(self, slot: int) -> bool:
@@ -96,6 +73,12 @@ class Tally:
         if count == 0:
             return
         self.noted = 0
+        stops, moments, outs = zip(*self._marks, strict=True)
+        self._marks.clear()
+        sizes = np.diff(stops, prepend=0)
+        arrived = np.repeat(moments, sizes)
+        head = self._head[:count]
+        kind = kinds_of(head.view(np.uint16)[::8], self._length[:count])
         table = self._table
         slots = self._route[:count] >> 1
         order = np.argsort(slots, kind="stable")
@@ -103,7 +86,7 @@ class Tally:
         begins = _begins(slots)
         ends = np.append(begins[1:], count) - 1
         flows = slots[begins]
-        lengths, times = self._length[:count][order], self._time[:count][order]
+        lengths, times = self._length[:count][order], arrived[order]
         counts = (ends - begins + 1).astype(np.uint64)
         table.packets_in[flows] += counts
         table.bytes_in[flows] += np.add.reduceat(lengths, begins).astype(np.uint64)
@@ -113,8 +96,8 @@ class Tally:
         first = table.first_in[flows]
         table.first_in[flows] = np.where(first == 0, times[begins], first)
         self._limit(flows, counts, float(latest.max()))
-        self._count_out(count)
-        kinds = self._kind[:count][order]
+        self._count_out(count, None if all(outs) else np.repeat(outs, sizes))
+        kinds = kind[order]
         rtcp = kinds == Kind.RTCP
         if np.count_nonzero(rtcp):
             table.rtcp_in[flows] += np.add.reduceat(rtcp.astype(np.uint64), begins)
@@ -122,7 +105,7 @@ class Tally:
         if np.count_nonzero(rtp) < count:
             order, slots, times = order[rtp], slots[rtp], times[rtp]
         if len(order):
-            self._follow(order, slots, times)
+            self._follow(head[order], slots, times)
 
     def ease(self, now: float) -> None:
         """Let flows send again whose second is over."""
@@ -143,10 +126,10 @@ class Tally:
             table.flags[over] |= np.uint8(Flag.LIMITED)
             self.limited.update(over.tolist())
 
-    def _count_out(self, count: int) -> None:
+    def _count_out(self, count: int, out: NDArray[np.bool_] | None) -> None:
         table = self._table
-        routes, lengths, out = self._route[:count], self._length[:count], self._out[:count]
-        if np.count_nonzero(out) < count:
+        routes, lengths = self._route[:count], self._length[:count]
+        if out is not None:
             routes, lengths = routes[out], lengths[out]
         egress = table.egress[routes]
         known = egress >= 0
@@ -161,21 +144,22 @@ class Tally:
         table.packets_out[flows] += np.diff(np.append(begins, len(egress))).astype(np.uint64)
         table.bytes_out[flows] += np.add.reduceat(lengths[order], begins).astype(np.uint64)
 
-    def _follow(self, order: Rows, slots: Rows, times: NDArray[np.float64]) -> None:
+    def _follow(self, head: NDArray[np.complex128], slots: Rows, times: NDArray[np.float64]) -> None:
         """RFC 3550 appendices A.1, A.3 and A.8 for RTP packets sorted by flow, in order of arrival within each.
 
         A run is a stretch of one flow's packets that continue each other; it ends at a change of SSRC and at a jump
         of the sequence. Extended sequence numbers grow along a run by the signed 16-bit steps between packets.
         """
         table = self._table
-        total = len(order)
-        sequence = self._sequence[order].byteswap().astype(np.int64) & 0xFFFF
-        timestamp = self._timestamp[order].byteswap()
-        ssrc = self._ssrc[order].byteswap()
+        total = len(head)
+        halves, words = head.view(np.uint16).reshape(total, 8), head.view(np.uint32).reshape(total, 4)
+        sequence = halves[:, 1].byteswap().astype(np.int64)
+        timestamp = words[:, 1].byteswap()
+        ssrc = words[:, 2].byteswap()
         begins = _begins(slots)
         ends = np.append(begins[1:], total) - 1
         flows = slots[begins]
-        self._retune(flows, (self._start[order[ends]] >> 8 & 0x7F).astype(np.uint8))
+        self._retune(flows, (halves[ends, 0] >> 8 & 0x7F).astype(np.uint8))
 
         started = table.started[flows]
         old_base, old_max, old_last = (

@@ -89,15 +89,18 @@ def top(
 
 
 @app.command()
-def drain() -> None:
+def drain(
+    leave: Annotated[bool, typer.Option("--exit", help="End the relay after its last session.")] = False,
+    longest: Annotated[int, typer.Option("--max", help="End it after so many seconds even so; 0 = wait.")] = 0,
+) -> None:
     """Take no new sessions; those in progress go on.
 
-    Example: nattrav relay drain
+    Examples: nattrav relay drain;  nattrav relay drain --exit --max 3600
     """
     from nattrav.cli.connect import call
     from nattrav.cli.output import emit
 
-    emit(call("relay", "relay.drain"))
+    emit(call("relay", "relay.drain", exit=leave, max=longest))
 
 
 @app.command()

@@ -23,6 +23,7 @@ from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.daemon.shared_key import shared_key
 from nattrav.location.io.sqlite import SqliteJournal, StoreUnusable
 from nattrav.location.memory import MemoryLocation
 from nattrav.net import clock
@@ -341,6 +342,7 @@ async def serve(
         lambda relay, up: runtime.log.warning("relay answers again" if up else "relay does not answer", relay=relay),
         cookie_prefix=secrets.token_hex(6),
         first_retry=config.control.first_retry,
+        key=shared_key(config.control.shared_key_file),
     )
     _warn_of_open_registrar(config, runtime, len(core.accounts))
     verbs = ProxyVerbs(core, shell, runtime)

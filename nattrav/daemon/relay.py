@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from ipaddress import ip_network
-from pathlib import Path
 
 import trio
 
@@ -19,6 +19,7 @@ from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
 from nattrav.daemon.relay_verbs import RelayVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.daemon.shared_key import shared_key
 from nattrav.net import clock
 from relay.effects import Effect, SessionClosed, Warned
 from relay.engine import Engine
@@ -94,7 +95,7 @@ class RelayService:
         server = Server(
             self.handler,
             allow=[ip_network(text) for text in control.allow],
-            key=_shared_key(control.shared_key_file),
+            key=shared_key(control.shared_key_file),
         )
         service = NgService(
             server,
@@ -125,6 +126,8 @@ class RelayService:
 
     def after_requests(self) -> None:
         """Carry out what requests left behind."""
+        for word in self.handler.take_unknown():
+            self.runtime.log.info("ng option is not known here, ignored", word=word)
         self._carry_out(self.engine.take_effects())
 
     def _media(self) -> list[Listening]:
@@ -145,8 +148,14 @@ class RelayService:
             await trio.sleep(TICK)
             now = clock.monotonic()
             self.metrics.note_load(now)
+            if self.keeper is None:
+                self.engine.changed.clear()
             self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
+            if self.verbs.leave_when_empty and self.verbs.may_leave(now):
+                self.runtime.log.info("drained", sessions=len(self.engine.sessions))
+                # The same end as on an operator's signal, with everything that belongs to it.
+                os.kill(os.getpid(), signal.SIGTERM)
 
     async def _keep(self, keeper: SessionKeeper) -> None:
         while True:
@@ -173,17 +182,3 @@ class RelayService:
                     )
                 case Warned(call_id, text):
                     self.runtime.log.warning(text, call_id=call_id)
-
-
-def _shared_key(path: str) -> bytes | None:
-    if not path:
-        return None
-    try:
-        key = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise StartRefused(
-            f"[control] shared_key_file {path}: {error.strerror}; make it readable or leave the key empty"
-        ) from None
-    if len(key) < 16:
-        raise StartRefused(f"[control] shared_key_file {path} holds less than 16 octets; write a longer secret")
-    return key

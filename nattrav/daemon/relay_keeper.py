@@ -31,10 +31,15 @@ class SessionKeeper:
         self._slice = 0
         self._begun = -math.inf
         self._failed = False
+        self._off = False
 
     def restore(self) -> None:
         """Take up what the last process left."""
         try:
+            if not self._files.claim():
+                self._off = True
+                self._log.warning("another relay keeps its sessions here: ours will not survive a restart")
+                return
             age = self._files.age(clock.wall())
             records = self._files.load() if age is not None and age <= TOO_OLD else []
         except OSError as error:
@@ -48,6 +53,9 @@ class SessionKeeper:
 
     def tick(self, now: float) -> None:
         """Write what changed; call it every `FLUSH_EVERY` seconds."""
+        if self._off:
+            self._engine.changed.clear()
+            return
         try:
             if now - self._begun >= GENERATION:
                 self._begin(now)
@@ -69,8 +77,8 @@ class SessionKeeper:
     def finish(self) -> None:
         """Write everything once more and let go of the files."""
         try:
-            self._engine.changed.update(self._engine.sessions)
             if self._begun > -math.inf:
+                self._engine.changed.update(self._engine.sessions)
                 self._write()
         except OSError as error:
             self._fail(error)

@@ -41,6 +41,7 @@ class RelayMetrics:
         self._last: _Reading | None = None
         for reason in CloseReason:
             samples.set("nattrav_relay_sessions_closed_total", 0, reason.value)
+        samples.set("nattrav_control_cookie_hits_total", 0)
         for drop in DropReason:
             samples.set("nattrav_relay_dropped_packets_total", 0, drop.value)
 

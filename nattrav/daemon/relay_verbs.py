@@ -32,6 +32,8 @@ class RelayVerbs:
         self._metrics = metrics
         self._listeners: set[trio.MemorySendChannel[Args]] = set()
         self.events_lost = 0
+        self.leave_when_empty = False
+        self._leave_at = math.inf
 
     def table(self) -> Verbs:
         """Every verb by name."""
@@ -173,13 +175,21 @@ class RelayVerbs:
             before, last, sums = counts, now, new
 
     async def drain(self, args: Args) -> Args:
-        """Take no new sessions."""
+        """Take no new sessions. With `exit` end the process after the last one, or after `max` seconds."""
         self._engine.limits.draining = True
+        self.leave_when_empty = args.get("exit") is True
+        longest = _number(args, "max", 0)
+        self._leave_at = clock.monotonic() + longest if longest else math.inf
         return {"draining": True, "sessions": len(self._engine.sessions)}
+
+    def may_leave(self, now: float) -> bool:
+        """A drain that was to end the process has come to its end."""
+        return not self._engine.sessions or now >= self._leave_at
 
     async def undrain(self, args: Args) -> Args:
         """Take new sessions again."""
         self._engine.limits.draining = False
+        self.leave_when_empty = False
         return {"draining": False, "sessions": len(self._engine.sessions)}
 
     async def events(self, args: Args) -> AsyncIterator[Args]:

@@ -27,7 +27,7 @@ class Frames:
 
     source0..2  (count,) uint64  socket address words: family, port and IPv4 address or flow label; IPv6 address
     start       (count,) uint16  first two payload octets, the first in the low byte
-    sequence, timestamp, ssrc    RTP's fields in network order, meaningless for other payloads
+    head        (count,) complex128  first 16 payload octets, opaque: the widest element that numpy copies at once
     address     (count,) uint64  where each payload lies in memory
     """
 
@@ -43,9 +43,7 @@ class Frames:
         self.source1: NDArray[np.uint64] = self._view("=u8", HEADER + 8)
         self.source2: NDArray[np.uint64] = self._view("=u8", HEADER + 16)
         self.start: NDArray[np.uint16] = self._view("<u2", PAYLOAD)
-        self.sequence: NDArray[np.uint16] = self._view("=u2", PAYLOAD + 2)
-        self.timestamp: NDArray[np.uint32] = self._view("=u4", PAYLOAD + 4)
-        self.ssrc: NDArray[np.uint32] = self._view("=u4", PAYLOAD + 8)
+        self.head: NDArray[np.complex128] = self._view("=c16", PAYLOAD)
         self.base: NDArray[np.uint64] = np.uint64(self.octets.ctypes.data) + np.arange(count, dtype=np.uint64) * (
             np.uint64(stride)
         )

@@ -158,6 +158,10 @@ class Ring:
         self._timespec = np.zeros(2, np.int64)
         self._wait_pointer = self._wait.ctypes.data
         self._timespec_pointer = self._timespec.ctypes.data
+        # struct io_uring_files_update, always of the one descriptor beside it: addresses are looked up once.
+        self._file = np.zeros(1, np.int32)
+        self._file_update = np.array([0, self._file.ctypes.data], np.uint64)
+        self._file_update_pointer = self._file_update.ctypes.data
 
     def _map(self, params: NDArray[np.void]) -> None:
         p = params[0]
@@ -259,12 +263,11 @@ class Ring:
         request["nr"], request["flags"] = count, _SPARSE
         self._register(_REGISTER_FILES2, request.ctypes.data, 32, "file table")
 
-    def update_files(self, offset: int, descriptors: Sequence[int]) -> None:
-        """Put descriptors (-1 = none) into the table from slot `offset` on."""
-        values = np.array(descriptors, np.int32)
-        request = np.zeros(1, [("offset", "u4"), ("resv", "u4"), ("fds", "u8")])
-        request["offset"], request["fds"] = offset, values.ctypes.data
-        self._register(_REGISTER_FILES_UPDATE, request.ctypes.data, len(values), "file table update")
+    def update_file(self, slot: int, descriptor: int) -> None:
+        """Put a descriptor (-1 = none) into a slot of the table."""
+        self._file_update[0] = slot
+        self._file[0] = descriptor
+        self._register(_REGISTER_FILES_UPDATE, self._file_update_pointer, 1, "file table update")
 
     def supports(self, opcodes: Sequence[int]) -> bool:
         """Ask the kernel whether it knows these operations."""

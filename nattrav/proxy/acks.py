@@ -23,13 +23,20 @@ from nattrav.sip.transport.flow import Flow, Target
 _KEEPALIVE = frozenset(b"\r\n\0")
 
 
+Fault = Callable[[Flow, str, float], None]
+"""Told what a decent client does not do: flow, reason, now."""
+
+
 class Acks:
     """Forwards ACKs of 2xx statelessly, absorbs the others, and cancels."""
 
-    def __init__(self, rooms: Rooms, fault: Callable[[Flow, str, float], None]) -> None:
+    def __init__(
+        self, rooms: Rooms, fault: Callable[[Flow, str, float], None], admits: Callable[[Sender], bool]
+    ) -> None:
         self._rooms = rooms
         self._parts = rooms.parts
         self._fault = fault
+        self._admits = admits
 
     def in_transaction(self, server: ServerTransaction, flow: Flow, request: Request, data: bytes, now: float) -> None:
         if server.state is State.ACCEPTED:
@@ -51,7 +58,7 @@ class Acks:
             return
         call = rooms.calls.of(request)
         from_access = party_facts(call, request, sender)
-        sender.authorised = sender.upstream is not None
+        sender.authorised = sender.upstream is not None or self._admits(sender)
         hop = rooms.routing.within_dialog(request, routes, sender, from_access, other_party(call, request, sender))
         if isinstance(hop, Refused) or not isinstance(hop.next_hop, Flow | Target):
             parts.drop(DropReason.STRAY_ACK if not isinstance(hop, Hop) else DropReason.NO_ROUTE, sender.flow)

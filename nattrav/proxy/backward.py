@@ -174,8 +174,9 @@ class ResponseContext:
 
     def _unanswered_by_all(self, now: float) -> None:
         """A request other than INVITE got no answer anywhere: say nothing, its sender has timed out too (RFC 4320)."""
-        self._ended(408, now)
-        if not self.branches:
+        if self.branches:
+            self._ended(408, now)
+        else:
             self.answer_myself(503, now)
 
     def _relays(self, call: Call, hop: Hop) -> bool:

@@ -22,6 +22,7 @@ from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media
 from nattrav.proxy.parties import reply_flow
 from nattrav.proxy.parts import Parts, Randomness, Settings
+from nattrav.proxy.probing import Prober
 from nattrav.proxy.requests import Requests
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Routing
@@ -56,11 +57,12 @@ class Proxy:
         upstreams = Upstreams(settings.upstreams)
         routing = Routing(parts, found, self.accounts, upstreams)
         self.rooms = Rooms(parts, found, upstreams, routing, Calls(parts), Media(parts))
+        self._prober = Prober(parts, upstreams, routing)
         requests = self.requests = Requests(self.rooms, self.accounts)
         self.registrar, self.keepalive, self.admission = requests.registrar, requests.keepalive, requests.admission
 
     def restore(self, now: float) -> None:
-        """Take up the bindings of before the restart: their expiry and their keepalives.
+        """Take up the bindings of before the restart, their expiry and their keepalives, and begin to probe upstreams.
 
         Connections did not survive it, nor do bindings of listeners that are no more.
         """
@@ -70,6 +72,7 @@ class Proxy:
         self.registrar.watch_expiry(now)
         for binding in self.rooms.location:
             self.keepalive.watch(binding, now)
+        self._prober.start(now)
 
     # ---- what arrives
 
@@ -203,15 +206,17 @@ class Proxy:
         if not isinstance(message, Request) or message.method == "ACK":
             parts.drop(DropReason.MALFORMED, flow)
             return
+        to = flow
         try:
             via = message.via
             message.stamp(flow.remote)
+            to = reply_flow(flow, via, symmetric=via.wants_rport)
         except MalformedMessage:
-            parts.drop(DropReason.MALFORMED, flow)
-            return
-        to_tag = parts.to_tag(via.branch or message.start_line)
-        data = respond(message, fault.status, to_tag=to_tag)
-        parts.out.append(Send(reply_flow(flow, via, symmetric=via.wants_rport), data))
+            if not (message.first("via") or "").startswith("SIP/2.0/"):
+                parts.drop(DropReason.MALFORMED, flow)
+                return
+        data = respond(message, fault.status, to_tag=parts.to_tag(message.start_line))
+        parts.out.append(Send(to, data))
 
     # ---- responses
 

@@ -47,7 +47,7 @@ class Requests:
         self.authorisation = Authorisation(parts, accounts)
         self.admission = Admission(parts.sip.limits)
         self.draining = False
-        self._acks = Acks(rooms, self._fault)
+        self._acks = Acks(rooms, self._fault, self.authorisation.admits_source)
         listeners = parts.listeners.all
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
 
@@ -135,7 +135,9 @@ class Requests:
 
     def _is_for_me(self, request: Request) -> bool:
         uri = request.uri
-        return uri.text.startswith("sip") and getattr(uri, "user", None) is None
+        if not isinstance(uri, SipUri) or uri.user is not None:
+            return False
+        return self._parts.is_ours(uri.host, uri.port, uri.transport)
 
     def _examine(self, flow: Flow, request: Request) -> NatVerdict:
         via = request.via
@@ -195,7 +197,11 @@ class Requests:
         if refused is not None:
             self._refuse(server, refused, now)
             return
-        uri = request.to.sip_uri
+        try:
+            uri = request.to.sip_uri
+        except MalformedMessage:
+            self._refuse(server, Refused(400, "8.1", reason="No SIP address-of-record"), now)
+            return
         if not self._parts.is_ours(uri.host, uri.port, uri.transport) or uri.user is None:
             self._refuse(server, Refused(404, "8.1"), now)
             return
@@ -324,7 +330,7 @@ class Requests:
         rooms = self._rooms
         call = rooms.calls.of(request)
         from_access = party_facts(call, request, sender)
-        sender.authorised = sender.upstream is not None
+        sender.authorised = sender.upstream is not None or self.authorisation.admits_source(sender)
         if server.invite:
             server.respond(100, respond(request, 100, to_tag=None), now)
         if call is not None:

@@ -228,6 +228,9 @@ class Routing:
 
     def _inside(self, uri: SipUri, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
         if uri.user is None:
+            found = self._upstreams.for_number("", now, exclude=sender.upstream)
+            if found and sender.authorised and uri.host.lower() in self._parts.domains:
+                return self._to_upstreams(found, routes, sender)
             return Refused(404, "R3")
         aor = self.aor(uri)
         bound = self._location.lookup(aor, self._parts.wall(now))

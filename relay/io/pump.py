@@ -43,25 +43,40 @@ class DataPlane:
     """
 
     def __init__(
-        self, threads: int, backend: str, backend_reason: str, *, coalesce: float = COALESCE, pin: bool = False
+        self,
+        threads: int,
+        backend: str,
+        backend_reason: str,
+        *,
+        coalesce: float = COALESCE,
+        pin: bool = False,
+        fall_back: bool = False,
     ) -> None:
         self.backend = backend
         """`io_uring` or `portable`."""
         self.backend_reason = backend_reason
         """Why it is this one, for people."""
-        cpus = sorted(os.sched_getaffinity(0))
-        locals_: dict[TransportAddress, tuple[Crossbar, int]] = {}
-        make = _maker(backend, coalesce)
-        self._shards = [
-            Shard(number, threads, make, locals_, cpu=cpus[number % len(cpus)] if pin else None)
-            for number in range(threads)
-        ]
+        self._threads = max(1, threads)
+        self._coalesce = coalesce
+        self._pin = pin
+        self._fall_back = fall_back
+        self._shards = self._make_shards()
         self._open: dict[int, Socket] = {}
         self._tos: dict[int, int | None] = {}
 
     def start(self) -> None:
         """Start the data threads."""
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
+        try:
+            self._start()
+        except uring.Unavailable as refused:
+            if not self._fall_back:
+                raise BackendRefused(f"io_uring cannot be used: {refused.strerror}") from refused
+            self.backend, self.backend_reason = "portable", f"io_uring cannot be used: {refused.strerror}"
+            self._shards = self._make_shards()
+            self._start()
+
+    def _start(self) -> None:
         started: list[Shard] = []
         try:
             for shard in self._shards:
@@ -71,6 +86,17 @@ class DataPlane:
             for shard in started:
                 shard.stop()
             raise
+
+    def _make_shards(self) -> list[Shard]:
+        cpus = sorted(os.sched_getaffinity(0))
+        locals_: dict[TransportAddress, tuple[Crossbar, int]] = {}
+        # A flow needs a descriptor, so a table for more than the limit would only promise too much.
+        capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        make = _maker(self.backend, self._coalesce)
+        return [
+            Shard(number, self._threads, make, locals_, capacity, cpu=cpus[number % len(cpus)] if self._pin else None)
+            for number in range(self._threads)
+        ]
 
     def stop(self) -> None:
         """End the data threads and close every socket."""
@@ -125,7 +151,7 @@ class DataPlane:
         shard, slot = self._place(flow)
         with shard.lock:
             shard.settled(slot)
-            return shard.table.figures(slot, shard.crossbar.learned(slot))
+            return shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
 
     def last_accepted(self, flows: Sequence[int]) -> float:
         """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""
@@ -193,14 +219,13 @@ def open_plane(threads: int, backend: str = "auto", *, coalesce: float = COALESC
     thread to a processor. Raises BackendRefused when the backend asked for cannot run here.
     """
     chosen, reason = choose_backend(backend)
-    return DataPlane(max(1, threads), chosen, reason, coalesce=coalesce, pin=pin)
+    return DataPlane(threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=backend == "auto")
 
 
 def _maker(backend: str, coalesce: float) -> MakeBackend:
     def make(table: FlowTable, wake_fd: int) -> Backend:
         if backend == "portable":
             return PortableBackend(table, wake_fd, coalesce=coalesce)
-        files = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        return UringBackend(table, wake_fd, coalesce=coalesce, files=files)
+        return UringBackend(table, wake_fd, coalesce=coalesce, files=table.capacity)
 
     return make

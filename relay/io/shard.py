@@ -76,11 +76,12 @@ class Shard:
         shards: int,
         make_backend: MakeBackend,
         locals_: dict[TransportAddress, tuple[Crossbar, int]],
+        capacity: int,
         *,
         cpu: int | None = None,
     ) -> None:
         self.number = number
-        self.table = FlowTable()
+        self.table = FlowTable(capacity)
         self.crossbar = Crossbar(self.table, shard=number, shards=shards, locals_=locals_)
         self.lock = threading.Lock()
         self.failure: BaseException | None = None

@@ -8,6 +8,7 @@ that was appended; a torn last line is skipped.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from relay.snapshot import VERSION, latest
 
 PREFIX = "sessions."
 SUFFIX = ".jsonl"
+LOCK = "sessions.lock"
 
 Record = dict[str, Any]
 
@@ -29,6 +31,19 @@ class SnapshotFiles:
         self._directory = directory
         self._descriptor = -1
         self._generation = 0
+        self._lock = -1
+
+    def claim(self) -> bool:
+        """Take the directory for this process; False when another live process keeps its sessions there."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
 
     def load(self) -> list[Record]:
         """Give the sessions that were alive when the last process ended, as records."""
@@ -41,12 +56,11 @@ class SnapshotFiles:
 
     def begin(self) -> None:
         """Start a new generation; what is appended from now on goes there."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = [self._generation, *(number for number, _ in self._files())]
         self._generation = max(known) + 1
         path = self._path(self._generation)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.close()
+        self._end_generation()
         self._descriptor = descriptor
         self._append(_line({"version": VERSION}))
 
@@ -66,7 +80,13 @@ class SnapshotFiles:
                     path.unlink()
 
     def close(self) -> None:
-        """Let go of the newest generation; its file stays."""
+        """Let go of everything; the files stay."""
+        self._end_generation()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _end_generation(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

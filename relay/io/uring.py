@@ -97,7 +97,7 @@ class UringBackend:
 
     def attach(self, slot: int, sock: Socket) -> int:
         """See `Backend`."""
-        self._ring.update_files(slot, [sock.fileno()])
+        self._ring.update_file(slot, sock.fileno())
         self._arm(np.array([slot]))
         return slot
 
@@ -224,7 +224,7 @@ class UringBackend:
 
     def _release(self, slot: int) -> None:
         del self._closing[slot]
-        self._ring.update_files(slot, [-1])
+        self._ring.update_file(slot, -1)
         self.released.append(slot)
 
     def _arm(self, slots: Rows) -> None:

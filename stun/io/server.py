@@ -30,6 +30,7 @@ from stun.admission import Admission, Limits
 from stun.behavior import Endpoint
 from stun.counters import Counters
 from stun.fastpath import FastPath, Outcome
+from stun.observation import Notebook
 from stun.responder import Answer, DropReason, Responder, Transport
 
 # An odd number of cache lines per slot keeps the first lines of all slots from sharing a few sets of the cache.
@@ -58,8 +59,17 @@ class UdpServer:
     """All endpoints on UDP, served by `threads` data threads."""
 
     def __init__(
-        self, responder: Responder, limits: Limits, *, threads: int = 1, portable: bool = False, vectorised: bool = True
+        self,
+        responder: Responder,
+        limits: Limits,
+        *,
+        threads: int = 1,
+        portable: bool = False,
+        vectorised: bool = True,
+        observe: bool = False,
     ) -> None:
+        """`observe`: threads keep notes of the requests they answer; somebody must read them."""
+        self._observe = observe
         self.responder = responder
         self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(2)])
         self.lock = threading.Lock()
@@ -78,9 +88,17 @@ class UdpServer:
                 self._refuse_company()
             for number in range(self._count):
                 sockets = [self._open_one(e.local) for e in self.endpoints]
+                notebook = Notebook() if self._observe else None
                 self._threads.append(
                     DataThread(
-                        number, self.responder, sockets, self.admission, self.lock, self._portable, self._vectorised
+                        number,
+                        self.responder,
+                        sockets,
+                        self.admission,
+                        self.lock,
+                        self._portable,
+                        self._vectorised,
+                        notebook,
                     )
                 )
         except BaseException:
@@ -157,7 +175,9 @@ class DataThread:
         lock: threading.Lock,
         portable: bool = False,
         vectorised: bool = True,
+        notebook: Notebook | None = None,
     ) -> None:
+        self.notebook = notebook
         self.number = number
         self.counters = Counters()
         self._responder = responder
@@ -271,6 +291,8 @@ class DataThread:
             self.counters.count_drop(DropReason.RATE_LIMITED, count - len(rows))
         outcome = self._fast.answer(at, batch, self._out, rows)
         self._send_fast(outcome, ipv6)
+        if self.notebook is not None and outcome.answered:
+            self.notebook.write(now, at, batch, outcome.rows, outcome.kinds)
         if len(outcome.slow):
             self._answer_slowly(at, outcome, ipv6, now)
         return count

@@ -126,3 +126,37 @@ def test_media_flows_again_after_kill_9_without_any_signalling(tmp_path: Path) -
             assert heard(callers) | heard(callees) == set()
         # Python and its libraries alone take most of it on a busy machine.
         assert gap < 6.0
+
+
+def test_a_drain_ends_the_process_after_the_last_session(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        control = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        control.connect(CONTROL)
+        process = stack.enter_context(relay_process(tmp_path))
+        ask(control, 1, command="offer", call_id="last", from_tag="a", sdp=SDP % 9000)
+        drain = [sys.executable, "-m", "nattrav.cli", "relay", "drain", "--exit", "--runtime-dir", str(tmp_path)]
+        subprocess.run(drain, check=True, stdout=subprocess.DEVNULL)
+        refused = ask(control, 2, command="offer", call_id="new", from_tag="a", sdp=SDP % 9000)
+        assert refused[b"error-reason"] == b"Parallel session limit reached"
+        time.sleep(1.5)
+        assert process.poll() is None
+        ask(control, 3, command="delete", call_id="last")
+        assert process.wait(timeout=10) == 0
+
+
+def test_too_few_open_files_for_the_port_range_refuse_the_start_with_the_remedy(tmp_path: Path) -> None:
+    serve = (
+        "ulimit -Sn 600; ulimit -Hn 600; exec {} -m nattrav.cli relay serve --interface x/127.0.0.1 --runtime-dir {}"
+    )
+    refused = subprocess.run(
+        ["sh", "-c", serve.format(sys.executable, tmp_path)],
+        env=os.environ | {"NATTRAV_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert refused.returncode == 1
+    assert "10000 media ports need as many open files" in refused.stderr
+    assert "LimitNOFILE=" in refused.stderr
+    assert "Traceback" not in refused.stderr

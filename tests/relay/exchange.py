@@ -79,7 +79,7 @@ class Exchange:
 
     def figures(self, slot: int) -> FlowFigures:
         self.steer.settle(self.now)
-        return self.table.figures(slot, self.crossbar.learned(slot))
+        return self.table.figures(slot, self.crossbar.learned(slot), self.crossbar.reported(slot))
 
     def drops(self, slot: int) -> dict[DropReason, int]:
         return self.figures(slot).drops

@@ -10,7 +10,7 @@ import pytest
 
 from nattrav.net.address import TransportAddress
 from relay.plane import Content, DropReason, FlowEventKind, FlowSettings
-from relay.rtcp import Report, encode
+from relay.rtcp import Report, ReportBlock, encode, middle
 from relay.rtp import encode_header
 from relay.session import Learning
 from relay.steer import THOUGHTS_MAX, THOUGHTS_PER_FLOW
@@ -408,6 +408,29 @@ def test_rtcp_of_a_natted_party_is_ranked_by_its_latched_rtp(it: Exchange) -> No
     it.one(control, RTCP, "203.0.113.7:31999")
     assert it.one(control, RTCP, "192.0.2.99:4001") is None
     assert it.drops(control) == {DropReason.NO_PEER: 1, DropReason.WORSE_CANDIDATE: 1}
+
+
+def test_reports_of_a_party_tell_its_loss_and_its_round_trip(it: Exchange) -> None:
+    a, b = it.pair(A, B, Content.MUX)
+    it.one(a, rtp(), A)
+    it.one(b, rtp(), B)
+    ntp = 0x1234_5678_9ABC_DEF0
+    assert it.one(a, encode(Report(7, ntp, 50, 8000, ())), A) == B
+    it.now += 0.3
+    block = ReportBlock(7, 64, 12, 100, 160, middle(ntp), 65536 // 4)
+    assert it.one(b, encode(Report(9, None, 0, 0, (block,))), B) == A
+    reported = it.figures(b).reported
+    assert (reported.fraction_lost, reported.cumulative_lost, reported.jitter) == (0.25, 12, 0.02)
+    assert reported.round_trip == pytest.approx(0.05)
+    assert it.figures(a).reported.at == 0.0
+
+
+def test_reports_of_secured_streams_are_not_read(it: Exchange) -> None:
+    a, b = it.pair(A, B, Content.MUX, secured=True)
+    it.one(b, rtp(), B)
+    it.one(b, encode(Report(9, None, 0, 0, (ReportBlock(7, 64, 12, 100, 160, 0, 0),))), B)
+    assert it.figures(b).reported.at == 0.0
+    assert a != b
 
 
 def test_continuity_lets_a_rebound_phone_come_back(it: Exchange) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nattrav.net.address import TransportAddress, to_sockaddr
 from nattrav.net.frames import Frames
 from relay.flows import FlowTable
-from relay.rtp import MAX_DROPOUT, MAX_MISORDER, Kind, encode_header
+from relay.rtp import MAX_DROPOUT, MAX_MISORDER, encode_header
 from relay.tally import Tally
 
 SOURCE = to_sockaddr(TransportAddress("192.0.2.1", 4000))
@@ -71,8 +71,6 @@ def note(it: Tally, packets: list[Sent]) -> None:
             np.array([packet.flow * 2]),
             np.array([0]),
             np.array([len(payload)], np.int32),
-            np.array([Kind.RTP], np.uint8),
-            it._frames.start[[0]],
             packet.at,
             forwarded=True,
         )
@@ -136,8 +134,6 @@ def test_more_than_fits_is_settled_on_the_way() -> None:
         np.zeros(30, np.intp),
         frames,
         np.full(30, 12, np.int32),
-        np.full(30, Kind.RTP, np.uint8),
-        it._frames.start[frames],
         1.0,
         forwarded=False,
     )

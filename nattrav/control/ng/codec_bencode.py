@@ -76,22 +76,23 @@ def _dictionary(data: bytes, at: int, depth: int) -> tuple[dict[bytes, Value], i
     find = data.find
     size = len(data)
     while True:
-        letter = data[at : at + 1]
-        if letter == b"e":
-            return found, at + 1
-        key, at = _string(data, at)
-        # Nearly every value is a short string: read here, without a call.
+        # Keys and nearly all values are short strings: read here, without a call.
         colon = find(b":", at, at + 8)
-        if colon > 0 and (digits := data[at:colon]).isdigit():
-            end = colon + 1 + int(digits)
-            if end > size:
-                raise MalformedMessage("ends inside a string", incomplete=True)
-            if digits[0] == 48 and len(digits) > 1:
-                raise MalformedMessage(f"string length with leading zero at byte {at}")
+        digits = data[at:colon]
+        if colon < 0 or not digits.isdigit() or (end := colon + 1 + int(digits)) > size or digits[0] == 48:
+            if data[at : at + 1] == b"e":
+                return found, at + 1
+            key, at = _string(data, at)
+        else:
+            key = data[colon + 1 : end]
+            at = end
+        colon = find(b":", at, at + 8)
+        digits = data[at:colon]
+        if colon < 0 or not digits.isdigit() or (end := colon + 1 + int(digits)) > size or digits[0] == 48:
+            found[key], at = _value(data, at, depth)
+        else:
             found[key] = data[colon + 1 : end]
             at = end
-        else:
-            found[key], at = _value(data, at, depth)
 
 
 def _string(data: bytes, at: int) -> tuple[bytes, int]:
@@ -136,24 +137,25 @@ def encode(value: Encodable) -> bytes:
 
 def _append(write: Callable[[str], None], value: Encodable) -> None:
     # Octets travel as latin-1 text until the end: formatting text is what Python does fastest.
-    if isinstance(value, str):
-        write(f"{len(value)}:{value}")
-    elif isinstance(value, int):
-        write(f"i{int(value)}e")
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         write("d")
         for key, item in value.items():
-            write(_key(key))
-            if type(item) is int:
-                write(f"i{item}e")
-            elif type(item) is str:
-                write(f"{len(item)}:{item}")
+            kind = type(item)
+            if kind is str:
+                write(f"{_key(key)}{len(item)}:{item}")
+            elif kind is int:
+                write(f"{_key(key)}i{item}e")
             else:
+                write(_key(key))
                 _append(write, item)
         write("e")
+    elif isinstance(value, str):
+        write(f"{len(value)}:{value}")
     elif isinstance(value, bytes):
         write(f"{len(value)}:")
         write(value.decode("latin-1"))
+    elif isinstance(value, int):
+        write(f"i{int(value)}e")
     elif isinstance(value, float):
         _append(write, repr(value))
     elif isinstance(value, Mapping):

@@ -465,3 +465,11 @@ def test_a_real_softphone_calls_a_browser_like_gateway() -> None:
     relay = Driver()
     shown = lines(relay.offer(sdp(*SOFTPHONE), replace=["origin"], ICE="remove"))
     assert "10.0.0.2" not in "\n".join(shown)
+
+
+def test_unknown_words_are_told_once() -> None:
+    relay = Driver()
+    relay.offer(OFFER, flags=["frobnicate"], codec={"strip": ["x"]})
+    relay.offer(OFFER, flags=["frobnicate"])
+    assert relay.handler.take_unknown() == ["codec", "frobnicate"]
+    assert relay.handler.take_unknown() == []

@@ -399,6 +399,20 @@ class TestChoice:
         assert plane.backend == "portable"
         assert "io_uring_disabled is 2" in plane.backend_reason
 
+    def test_auto_falls_back_also_when_a_ring_of_full_size_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*given: object) -> None:
+            raise uring.Unavailable(12, "not enough lockable memory")
+
+        monkeypatch.setattr("relay.io.uring.Ring", refuse)
+        monkeypatch.setattr(uring, "availability", lambda: None)
+        plane = open_plane(2, "auto")
+        plane.start()
+        plane.stop()
+        assert plane.backend == "portable"
+        assert "lockable memory" in plane.backend_reason
+        with pytest.raises(BackendRefused, match="lockable memory"):
+            open_plane(1, "io_uring").start()
+
     def test_io_uring_asked_for_and_refused_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(uring, "availability", lambda: "this kernel has no io_uring")
         with pytest.raises(BackendRefused, match="no io_uring"):

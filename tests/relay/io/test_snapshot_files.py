@@ -9,6 +9,7 @@ from relay.io.snapshot import SnapshotFiles
 
 def test_what_was_put_is_loaded_and_what_is_gone_is_not(tmp_path: Path) -> None:
     files = SnapshotFiles(tmp_path / "relay")
+    assert files.claim()
     files.begin()
     files.put([{"call_id": "a"}, {"call_id": "b"}])
     files.put([], ["a"])
@@ -49,3 +50,12 @@ def test_age_is_that_of_the_last_write(tmp_path: Path) -> None:
 
 def test_an_empty_place_holds_no_sessions(tmp_path: Path) -> None:
     assert SnapshotFiles(tmp_path / "never-made").load() == []
+
+
+def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
+    first, second = SnapshotFiles(tmp_path / "relay"), SnapshotFiles(tmp_path / "relay")
+    assert first.claim()
+    assert not second.claim()
+    first.close()
+    assert second.claim()
+    second.close()
