@@ -82,6 +82,8 @@ class Proxy:
             host = flow.remote.host
             refused = self.admission.refuses(host, now) if host not in self.rooms.upstreams.hosts else None
             if refused is None:
+                if self.keepalive.probing and not data.startswith(b"SIP/2.0 "):
+                    self.keepalive.heard(flow)
                 self._receive(flow, data, now)
             else:
                 self.parts.drop(refused, flow)
