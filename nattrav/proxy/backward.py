@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from nattrav.proxy import forward
@@ -226,7 +227,7 @@ class ResponseContext(Forwarding):
                 self._pass_on(response, known, now)
             return
         branch.answers[key] = None
-        side = self._answerer_side(branch, call)
+        side = replace(self._answerer_side(branch, call), towards=self.sender.flow.remote.host)
         resume = partial(self._answered, branch, response, key)
         offerer = call.caller_tag if self.initial else self._from_tag()
         via_branch = branch.branch if self.forking and self.initial else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from nattrav.net.address import TransportAddress
@@ -188,7 +189,8 @@ class Forwarding:
     def _ask_for_request(self, branch: Branch, call: Call, request: Request, sdp: bytes) -> None:
         branch.relayed = True
         self.preparing += 1
-        side = self._sender_side()
+        next_hop = branch.hop_wanted.next_hop
+        side = replace(self._sender_side(), towards=next_hop.remote.host if next_hop is not None else None)
         resume = partial(self._offered, branch)
         from_tag, to_tag = request.from_.tag or "", request.to.tag
         if self.method == "PRACK" and to_tag is not None and to_tag in call.media.late:

@@ -27,18 +27,20 @@ Resume = Callable[[bytes | None, float], None]
 SDP = "application/sdp"
 DELETE_DELAY = 30
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
+_FAMILY = re.compile(rb"^c=IN (IP[46]) ", re.MULTILINE)
 _RTCP = re.compile(rb"^a=rtcp:\d+ IN IP[46] (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What the relay is told about the sender of an SDP."""
+    """What the relay is told about the sender of an SDP; `towards` is the host that its rewritten form goes to."""
 
     flow: Flow | None
     access: bool
     verdict: NatVerdict
     treatment: Treatment
     latch: bool
+    towards: str | None = None
 
 
 def sdp_of(message: Message) -> bytes | None:
@@ -156,6 +158,9 @@ class Media:
         if branch is not None:
             arguments["via-branch"] = branch
         wishes = _wishes(side)
+        family = _family_wanted(sdp, side.towards)
+        if family is not None:
+            wishes["address-family"] = family
         sender = from_tag if command == "offer" else to_tag
         if sender is not None:
             call.media.wishes[sender] = wishes
@@ -200,6 +205,15 @@ def _wishes(side: Side) -> dict[str, Any]:
     if treatment.o_line != "keep":
         wishes["replace"] = ["origin"]
     return wishes
+
+
+def _family_wanted(sdp: bytes, towards: str | None) -> str | None:
+    """Name the address family of who gets the SDP, when the SDP speaks another one."""
+    if towards is None:
+        return None
+    wanted = "IP6" if ":" in towards else "IP4"
+    spoken = _FAMILY.findall(sdp)
+    return wanted if any(family.decode() != wanted for family in spoken) else None
 
 
 def _ignore(reply: object, now: float) -> None:
