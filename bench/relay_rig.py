@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -163,20 +164,30 @@ def by_lines(name: str, command: list[str], sessions: int, cpus: set[int], termi
     time.sleep(0.8)
     idle = resident(process.pid)
     lines = "".join(f"{a[0]} {a[1]} {b[0]} {b[1]}\n" for a, b in parties(sessions))
-    process.stdin.write(lines + terminator)
-    process.stdin.flush()
+    # The relay answers while it reads: written from here, both pipes could fill and everybody wait.
+    writer = threading.Thread(target=tell, args=(process, lines + terminator))
+    writer.start()
     ports = []
     for line in process.stdout:
         if line == "ready\n":
             break
         first, second = line.split()
         ports.append((int(first), int(second)))
+    writer.join()
     if len(ports) != sessions:
         process.kill()
         raise RuntimeError(f"{name} opened {len(ports)} of {sessions} sessions")
     relay = Relay(name, process, ports, idle, stop=lambda: end(process))
     relay.full_memory = relay.memory()
     return relay
+
+
+def tell(process: subprocess.Popen[str], text: str) -> None:
+    """Write to a relay's standard input; a relay that died meanwhile is noticed by its answers."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(text)
+        process.stdin.flush()
 
 
 def end(process: subprocess.Popen[str]) -> None:
