@@ -64,7 +64,7 @@ class Question:
     padding: int = 0
 
     def request(self, transaction_id: bytes, run: bytes) -> bytes:
-        """Build the request; `run` (8 bytes) lets our own server join the requests of one run."""
+        """Build the request; `run` (RUN_ID's value) lets our own server join the requests of one run."""
         attributes: list[tuple[int, bytes]] = [(T.RUN_ID, run)]
         if self.change:
             attributes.append((T.CHANGE_REQUEST, self.change.to_bytes(4, "big")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,9 @@ def serve(
 def probe(
     server: Annotated[str, typer.Argument(help="HOST or HOST:PORT of a STUN server; the port defaults to 3478.")],
     ipv6: Annotated[bool, typer.Option("--ipv6", "-6", help="Use IPv6.")] = False,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Ask the local router too (UPnP, NAT-PMP, PCP): finds cascaded NATs.")
+    ] = False,
     lifetime: Annotated[
         bool, typer.Option("--lifetime", help="Measure how long the NAT keeps a binding; takes minutes.")
     ] = False,
@@ -85,7 +89,7 @@ def probe(
     host, port = _host_and_port(server)
     search = LifetimeSearch(min(lifetime_min, lifetime_max), lifetime_max) if lifetime else None
     try:
-        report = trio.run(_probe, host, port, ipv6, search)
+        report = trio.run(_probe, host, port, ipv6, gateway, search)
     except NoAddress as error:
         fail(str(error), exit_codes.UNREACHABLE)
     except OSError as error:
@@ -98,18 +102,24 @@ def probe(
         raise typer.Exit(exit_codes.TIMEOUT)
 
 
-async def _probe(host: str, port: int, ipv6: bool, search: LifetimeSearch | None) -> Report:
+async def _probe(host: str, port: int, ipv6: bool, gateway: bool, search: LifetimeSearch | None) -> Report:
     import socket
 
     from nattrav.net.address import is_literal
+    from nattrav.net.interfaces import default_gateway
     from stun.io.client import resolve
+    from stun.io.gateway import ask_gateway
     from stun.io.probe import Prober, ipv6_address
 
     address = await resolve(host, port, socket.AF_INET6 if ipv6 else socket.AF_UNSPEC)
     second = None if ipv6 or is_literal(host) or ":" in address.host else await ipv6_address(host, port)
     prober = Prober(address, _show_progress)
     try:
-        return await prober.run(ipv6_server=second, lifetime=search)
+        report = await prober.run(ipv6_server=second, lifetime=search)
+        if gateway:
+            _show_progress("asking the router", None)
+            report = replace(report, gateway=await ask_gateway(default_gateway(address.family)))
+        return report
     finally:
         _show_progress("", None)
 

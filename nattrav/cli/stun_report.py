@@ -33,6 +33,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "alg": f.alg,
         "tcp_mapped_address": _text(report.tcp_mapped),
         "ipv6_mapped_address": _text(report.ipv6_mapped),
+        "gateway": _gateway(report),
         "binding_lifetime_seconds": None if lifetime is None else [lifetime.lower, lifetime.upper],
         "keepalive_seconds": None if lifetime is None else lifetime.keepalive,
         "undetermined": [*f.undetermined, *([report.lifetime_refused] if report.lifetime_refused else [])],
@@ -118,8 +119,36 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("over IPv6", str(report.ipv6_mapped)))
     if f.round_trip is not None:
         facts.append(("round trip", f"{1000 * f.round_trip:.1f} ms"))
+    facts += _router(report)
     facts += _lifetime(report)
     return facts
+
+
+def _router(report: Report) -> list[tuple[str, str]]:
+    found, cascade = report.gateway, report.cascade
+    if found is None or cascade is None:
+        return []
+    answers = [
+        ("UPnP", found.upnp or found.upnp_failure),
+        ("NAT-PMP", found.nat_pmp or found.nat_pmp_failure),
+        ("PCP", found.pcp or found.pcp_failure),
+    ]
+    said = ", ".join(f"{name}: {answer}" for name, answer in answers)
+    return [("router", f"{found.gateway or 'none'} ({said})"), ("NATs in a row", cascade.value)]
+
+
+def _gateway(report: Report) -> dict[str, Any] | None:
+    found, cascade = report.gateway, report.cascade
+    if found is None or cascade is None:
+        return None
+    return {
+        "address": found.gateway,
+        "external_address": found.external,
+        "upnp": found.upnp or found.upnp_failure,
+        "nat_pmp": found.nat_pmp or found.nat_pmp_failure,
+        "pcp": found.pcp or found.pcp_failure,
+        "cascade": cascade.name.lower(),
+    }
 
 
 def _lifetime(report: Report) -> list[tuple[str, str]]:

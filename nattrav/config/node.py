@@ -19,7 +19,8 @@ class NodeSection(Section):
     services: list[Service] = ["stun", "relay", "proxy"]
     """Services that `nattrav run` starts."""
     state_directory: str = ""
-    """Where snapshots and databases go; empty means /var/lib/nattrav (root) or ~/.local/state/nattrav."""
+    """Where snapshots and databases go; empty: below --runtime-dir if given, else /var/lib/nattrav (root)
+    or ~/.local/state/nattrav."""
 
     @field_validator("services")
     @classmethod

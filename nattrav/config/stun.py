@@ -108,6 +108,15 @@ class StunSection(Section):
     exempt: list[Prefix] = ["127.0.0.0/8", "::1/128"]
     """Prefixes that source and network limits leave alone."""
 
+    nat_records: bool = True
+    """Keep a record of the NAT behind each client address, from the requests the server sees anyway."""
+    nat_records_max: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
+    """Addresses kept; the least recently seen go first."""
+    nat_records_retention: Duration = 86400
+    """An address that is not seen for so long is forgotten."""
+    nat_records_show: Literal["full", "prefix", "hash"] = "full"
+    """How lists show addresses: in full, as their /24 or /48, or as a keyed hash that changes every day."""
+
     @model_validator(mode="after")
     def _pair(self) -> StunSection:
         if self.alternate and self.port == self.alternate_port:

@@ -43,14 +43,18 @@ def client_directories(explicit: Path | None = None, environ: Mapping[str, str] 
     return places
 
 
-def state_directory(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Choose where snapshots and databases go: /var/lib/nattrav as root, else below XDG_STATE_HOME."""
+def state_directory(
+    explicit: str | None = None, environ: Mapping[str, str] = os.environ, *, beside: Path | None = None
+) -> Path:
+    """Choose where snapshots and databases go: `beside`, /var/lib/nattrav as root, else below XDG_STATE_HOME."""
     if explicit:
         return Path(explicit)
     if STATE_VARIABLE in environ:
         return Path(environ[STATE_VARIABLE])
     if "STATE_DIRECTORY" in environ:
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
+    if beside is not None:
+        return beside
     if os.geteuid() == 0:
         return Path("/var/lib/nattrav")
     home = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "/nonexistent")) / ".local/state")

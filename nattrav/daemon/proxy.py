@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -20,8 +21,11 @@ from nattrav.config.sip import DEFAULT_PORTS, SipSection, User, parse_listen
 from nattrav.control.ng.io.unix import auto_path
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.hep import HepExporter
+from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.daemon.shared_key import shared_key
 from nattrav.location.io.sqlite import SqliteJournal, StoreUnusable
 from nattrav.location.memory import MemoryLocation
 from nattrav.net import clock
@@ -30,12 +34,16 @@ from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
+from nattrav.proxy.hooks import Hooks
+from nattrav.proxy.io import hooks_file
 from nattrav.proxy.io.relays import RelayAddress, Relays
-from nattrav.proxy.io.shell import Shell, resolve_address
+from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.io.users import UserFile, UsersUnusable
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
+from nattrav.sip.resolve import Abilities
 from nattrav.sip.transport.flow import Flow, listener_id
+from nattrav.sip.transport.io.resolver import NameService
 from nattrav.sip.transport.io.transports import StunAnswerer, Transports
 from stun.behavior import Endpoint
 from stun.responder import Answer, Policy, Responder
@@ -108,6 +116,14 @@ def _open_stream(address: TransportAddress) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def reachable(bound: Iterable[Bound]) -> Abilities:
+    """What next hops may be: transports we listen on (UDP first, as RFC 3263 §4.1 has it) and their families."""
+    listeners = [one.listener for one in bound]
+    transports = tuple(name for name in DEFAULT_PORTS if any(one.transport == name for one in listeners))
+    families = tuple(sorted({6 if ":" in one.bound.host else 4 for one in listeners}))
+    return Abilities(transports, families)
 
 
 def token_secret(path: Path) -> bytes:
@@ -205,6 +221,16 @@ def with_passwords(users: Iterable[User]) -> list[User]:
     return found
 
 
+def settle_memory() -> None:
+    """Keep the collector of reference cycles away from what lives as long as the process, and let it look less often.
+
+    Messages and transactions are freed by their reference counts; a full search of a busy proxy's tables is a pause.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 def open_journal(config: Configuration, state: Path) -> SqliteJournal | None:
     """Open the file that keeps bindings over a restart, if the configuration wants one."""
     if config.location.backend == "memory":
@@ -244,6 +270,22 @@ def load_accounts(core: Proxy, users: UserFile) -> None:
     core.accounts.replace([*configured(settings.users, settings.realm), *stored])
 
 
+def load_hooks(core: Proxy, sip: SipSection, runtime: Runtime) -> None:
+    """Give the core the operator's functions; StartRefused when their file cannot be loaded."""
+    core.parts.utc_offset = float(clock.local_offset())
+    if sip.hooks is None:
+        return
+    try:
+        functions = hooks_file.load(Path(sip.hooks))
+    except hooks_file.HooksUnusable as unusable:
+        raise StartRefused(f"[sip] hooks: {unusable}; correct the file or leave the key out") from None
+    core.parts.hooks = Hooks(
+        functions,
+        hooks_file.ProcessorTime(),
+        lambda name, problem: runtime.log.error("hook failed", hook=name, problem=problem),
+    )
+
+
 def _warn_of_open_registrar(config: Configuration, runtime: Runtime, users: int) -> None:
     registrar = config.sip.registrar
     if config.sip.mode == "edge":
@@ -280,6 +322,7 @@ async def serve(
         location=location_service(sip, journal),
     )
     load_accounts(core, users)
+    load_hooks(core, sip, runtime)
     core.restore(clock.monotonic())
     records = CallRecords(
         Path(sip.cdr_file) if sip.cdr_file else state / "cdr.jsonl",
@@ -289,15 +332,21 @@ async def serve(
     def log(level: str, event: str, facts: dict[str, Any]) -> None:
         getattr(runtime.log, level)(event, **facts)
 
+    tls = tls_contexts(sip.tls, {one.listener.transport for one in bound})
+    names = NameService(reachable(bound))
+    copies = None
+    if config.hep.target:
+        copies = HepExporter(config.hep, config.node.name or socket.gethostname(), runtime.samples)
     shell = Shell(
         core,
-        resolve=resolve_address,
+        resolve=names.next_hops,
         count=runtime.samples.inc,
         observe=runtime.samples.observe,
         log=log,
         record=records.add,
+        tap=None if copies is None else copies.tap,
     )
-    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]))
+    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -309,6 +358,7 @@ async def serve(
         lambda relay, up: runtime.log.warning("relay answers again" if up else "relay does not answer", relay=relay),
         cookie_prefix=secrets.token_hex(6),
         first_retry=config.control.first_retry,
+        key=shared_key(config.control.shared_key_file),
     )
     _warn_of_open_registrar(config, runtime, len(core.accounts))
     verbs = ProxyVerbs(core, shell, runtime)
@@ -329,12 +379,16 @@ async def serve(
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
 
+    settle_memory()
     async with closing_journal(journal), trio.open_nursery() as nursery:
         await nursery.start(runtime.serve_control, verbs.table())
         await nursery.start(shell.run)
         nursery.start_soon(records.run)
+        if copies is not None:
+            nursery.start_soon(copies.run)
         nursery.start_soon(reap_silent_calls)
         nursery.start_soon(watch_users)
+        nursery.start_soon(watch_certificates, tls, runtime)
         task_status.started(
             [
                 runtime.listening(

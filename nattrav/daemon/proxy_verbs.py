@@ -65,7 +65,7 @@ class ProxyVerbs:
         relays = self._shell.relays
         return {
             "mode": core.parts.sip.mode,
-            "draining": core.draining,
+            "draining": core.requests.draining,
             "calls": len(core.rooms.calls),
             "confirmed_calls": core.rooms.calls.confirmed,
             "registrations": len(core.rooms.location),
@@ -252,9 +252,9 @@ class ProxyVerbs:
         return {"killed": len(found)}
 
     async def _drain(self, args: Args) -> dict[str, Any]:
-        self._core.draining = True
+        self._core.requests.draining = True
         return {"draining": True, "calls": len(self._core.rooms.calls)}
 
     async def _undrain(self, args: Args) -> dict[str, Any]:
-        self._core.draining = False
+        self._core.requests.draining = False
         return {"draining": False}

@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 from ipaddress import ip_network
-from pathlib import Path
 
 import trio
 
@@ -15,11 +14,13 @@ from nattrav.config.schema import Configuration
 from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.io.server import CannotListen, NgService
 from nattrav.control.ng.server import Server
+from nattrav.daemon.garbage import no_long_pauses
 from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
 from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
 from nattrav.daemon.relay_verbs import RelayVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.daemon.shared_key import shared_key
 from nattrav.net import clock
 from relay.effects import Effect, SessionClosed, Warned
 from relay.engine import Engine
@@ -95,7 +96,8 @@ class RelayService:
         server = Server(
             self.handler,
             allow=[ip_network(text) for text in control.allow],
-            key=_shared_key(control.shared_key_file),
+            key=shared_key(control.shared_key_file),
+            rate=control.max_request_rate,
         )
         service = NgService(
             server,
@@ -117,6 +119,7 @@ class RelayService:
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)
             runtime.log.info("data plane", backend=self.plane.backend, why=self.plane.backend_reason)
+            no_long_pauses()
             task_status.started(
                 [
                     *self._media(),
@@ -126,6 +129,8 @@ class RelayService:
 
     def after_requests(self) -> None:
         """Carry out what requests left behind."""
+        for word in self.handler.take_unknown():
+            self.runtime.log.info("ng option is not known here, ignored", word=word)
         self._carry_out(self.engine.take_effects())
 
     def _media(self) -> list[Listening]:
@@ -180,17 +185,3 @@ class RelayService:
                     )
                 case Warned(call_id, text):
                     self.runtime.log.warning(text, call_id=call_id)
-
-
-def _shared_key(path: str) -> bytes | None:
-    if not path:
-        return None
-    try:
-        key = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise StartRefused(
-            f"[control] shared_key_file {path}: {error.strerror}; make it readable or leave the key empty"
-        ) from None
-    if len(key) < 16:
-        raise StartRefused(f"[control] shared_key_file {path} holds less than 16 octets; write a longer secret")
-    return key

@@ -48,8 +48,12 @@ class Place:
 
     @classmethod
     def choose(cls, configuration: Configuration, explicit: Path | None = None) -> Place:
-        """Choose and make both directories; StartRefused when one cannot be used."""
-        place = cls(runtime_directory(explicit), state_directory(configuration.node.state_directory))
+        """Choose and make both directories; StartRefused when one cannot be used.
+
+        An instance that was told a run directory of its own keeps its state there, too, unless told otherwise.
+        """
+        beside = None if explicit is None else explicit / "state"
+        place = cls(runtime_directory(explicit), state_directory(configuration.node.state_directory, beside=beside))
         for directory, option in (
             (place.runtime_directory, "--runtime-dir"),
             (place.state_directory, "[node] state_directory"),

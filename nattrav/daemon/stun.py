@@ -13,6 +13,7 @@ import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
+from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
@@ -113,15 +114,18 @@ async def serve(
     """Serve until cancelled. StartRefused when an address cannot be bound."""
     section = config.stun
     responder = make_responder(section)
-    udp = UdpServer(responder, limits(section), threads=section.threads)
+    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records)
     certificate = load_certificate(section)
     streams = make_streams(section, responder, udp, certificate)
     await open_all(udp, streams)
     try:
         udp.start()
         async with trio.open_nursery() as nursery:
-            service = Service(runtime, udp, list(streams.values()))
-            await nursery.start(runtime.serve_control, service.verbs())
+            keeper = RecordKeeper(section, udp)
+            service = Service(runtime, udp, list(streams.values()), keeper)
+            if section.nat_records:
+                nursery.start_soon(keeper.run)
+            await nursery.start(runtime.serve_control, service.verbs() | keeper.verbs())
             for server in streams.values():
                 nursery.start_soon(server.run)
             if certificate is not None:
@@ -206,10 +210,11 @@ def _listening(runtime: Runtime, streams: dict[str, StreamServer], responder: Re
 class Service:
     """The verbs of the STUN service."""
 
-    def __init__(self, runtime: Runtime, udp: UdpServer, streams: Sequence[StreamServer]) -> None:
+    def __init__(self, runtime: Runtime, udp: UdpServer, streams: Sequence[StreamServer], keeper: RecordKeeper) -> None:
         self._runtime = runtime
         self._udp = udp
         self._streams = streams
+        self._keeper = keeper
 
     def _counters(self) -> Counters:
         return Counters.total([self._udp.counters(), *(server.counters for server in self._streams)])
@@ -224,6 +229,10 @@ class Service:
         samples, now = self._runtime.samples, monotonic()
         samples.set("nattrav_stun_ratelimit_buckets", self._udp.admission.size())
         samples.set("nattrav_stun_ratelimit_buckets_used", self._udp.admission.in_use(now))
+        samples.set("nattrav_stun_nat_records", len(self._keeper.records))
+        samples.clear("nattrav_stun_nat_clients")
+        for (mapping, filtering), clients in self._keeper.records.shares().items():
+            samples.set("nattrav_stun_nat_clients", clients, mapping, filtering)
         for thread in self._udp.data_threads:
             samples.set("nattrav_worker_cpu_seconds_total", thread.cpu_seconds(), "stun", str(thread.number))
             alive = thread.failure is None

@@ -7,5 +7,11 @@ import time
 monotonic = time.monotonic
 """Seconds since some fixed point; what every core means by `now`."""
 
+
+def local_offset() -> int:
+    """Local time minus UTC now, in seconds."""
+    return time.localtime().tm_gmtoff
+
+
 wall = time.time
 """Seconds since the Unix epoch; only for what people and files see."""

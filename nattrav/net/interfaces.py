@@ -49,6 +49,13 @@ def default_interface(family: socket.AddressFamily = socket.AF_INET) -> str | No
     return str(default[key][1]) if key in default else None
 
 
+def default_gateway(family: socket.AddressFamily = socket.AF_INET) -> str | None:
+    """Give the address of the default route's router, or None without one."""
+    key = netifaces.AF_INET6 if family == socket.AF_INET6 else netifaces.AF_INET
+    default = netifaces.gateways().get("default", {})
+    return str(default[key][0]).partition("%")[0] if key in default else None
+
+
 def advertised_address(
     family: socket.AddressFamily = socket.AF_INET,
     *,

@@ -61,6 +61,12 @@ class Authorisation:
             return Refused(403, "R1", reason="From is another user")
         return refused
 
+    def admits_source(self, sender: Sender) -> bool:
+        """Without digest, sources that may call may also route within what looks like a dialog."""
+        if self.uses_digest or self._parts.sip.mode == "edge":
+            return False
+        return self._policy == "none" or self._from_open_net(sender.flow.remote.host)
+
     def _admit_source(self, sender: Sender) -> Refused | None:
         if self._policy == "none" or self._from_open_net(sender.flow.remote.host):
             sender.authorised = True

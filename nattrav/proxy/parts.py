@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
 from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Log, Observe
 from nattrav.proxy.flow_token import TokenSigner
+from nattrav.proxy.hooks import NO_HOOKS
 from nattrav.proxy.listener import Listener, Listeners
 from nattrav.proxy.nat import NatTests
 from nattrav.proxy.quirks import Quirks, rule_from
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
 from nattrav.sip.branch import BranchMaker
+from nattrav.sip.resolve import DeadDestinations
 from nattrav.sip.transport.flow import Flow
 
 Randomness = Callable[[int], bytes]
@@ -53,6 +55,9 @@ class Parts:
         self.signer = TokenSigner(token_secrets, settings.realm)
         self.randomness = randomness
         self.wall_offset = wall_offset
+        self.utc_offset = 0.0
+        """Local time minus UTC in seconds, for hooks that know office hours."""
+        self.hooks = NO_HOOKS
         self.out: list[Effect] = []
         self.timers = Timers()
         values = settings.sip.timers
@@ -65,6 +70,7 @@ class Parts:
         self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
         self.domains = frozenset(settings.sip.domains)
         self.connections: dict[tuple[int, str, int], Flow] = {}
+        self.dead = DeadDestinations()
         self.waiting: dict[int, Callable[[object, float], None]] = {}
         self._request = 0
         self._unique = 0

@@ -15,9 +15,11 @@ from nattrav.net.clock import monotonic
 from stun.attributes import AttributeType, MalformedMessage
 from stun.discovery import ADVICE, Discovery, Findings, Label, Question
 from stun.framing import Framer
+from stun.gateway import Cascade, GatewayReport
 from stun.io.client import UdpClient, local_address_towards, new_transaction_id
 from stun.lifetime import LifetimeSearch
 from stun.message import BINDING, MessageClass, encode
+from stun.observation import write_run
 from stun.transaction import INTERACTIVE, STREAM, Outcome, Schedule, Transaction, Verdict
 
 T = AttributeType
@@ -44,6 +46,7 @@ class Report:
     tcp_mapped: TransportAddress | None = None
     tcp_tried: bool = False
     ipv6_mapped: TransportAddress | None = None
+    gateway: GatewayReport | None = None
     lifetime: LifetimeSearch | None = None
     lifetime_refused: str | None = None
     steps: tuple[tuple[str, Question, Outcome], ...] = field(default=())
@@ -52,6 +55,14 @@ class Report:
     def label(self) -> Label:
         """The classic name; UDP is blocked when the server answers on TCP alone."""
         return Label.UDP_BLOCKED if not self.findings.udp and self.tcp_mapped else self.findings.label
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """How many NATs router and server show together; None when the router was not asked."""
+        if self.gateway is None:
+            return None
+        local, mapped = self.findings.local, self.findings.mapped
+        return self.gateway.cascade(None if local is None else local.host, None if mapped is None else mapped.host)
 
     @property
     def advice(self) -> str:
@@ -116,7 +127,7 @@ class Prober:
 
     async def _ask_in_order(self, discovery: Discovery, client: UdpClient, questions: list[Question]) -> None:
         for question in questions:
-            request = question.request(new_transaction_id(), self._run)
+            request = question.request(new_transaction_id(), write_run(self._run, client.local))
             outcome = await client.ask(request, question.to, INTERACTIVE, expect_from=question.expect_from)
             discovery.tell(question, outcome)
             self._steps.append((question.name, question, outcome))
@@ -129,11 +140,11 @@ class Prober:
         inner, outer = await self._client("hairpin-to", host), await self._client("hairpin-from", host)
         targets = []
         for client in (inner, outer):
-            outcome = await client.ask(self._plain(), self.server, _PATIENT)
+            outcome = await client.ask(self._plain(client), self.server, _PATIENT)
             if not outcome.answered or outcome.mapped is None:
                 return None, None
             targets.append(outcome.mapped)
-        request = self._plain()
+        request = self._plain(outer)
         for _ in range(3):
             with suppress(OSError):
                 await outer.sock.sendto(request, targets[0])
@@ -144,12 +155,13 @@ class Prober:
                         return True, source == targets[1]
         return False, None
 
-    def _plain(self, *attributes: tuple[int, bytes]) -> bytes:
-        return encode(BINDING, MessageClass.REQUEST, new_transaction_id(), [(int(T.RUN_ID), self._run), *attributes])
+    def _plain(self, client: UdpClient | None, *attributes: tuple[int, bytes]) -> bytes:
+        run = write_run(self._run, None if client is None else client.local)
+        return encode(BINDING, MessageClass.REQUEST, new_transaction_id(), [(int(T.RUN_ID), run), *attributes])
 
     async def _over_tcp(self) -> TransportAddress | None:
         self._progress("TCP", None)
-        outcome = await ask_stream(self.server, self._plain())
+        outcome = await ask_stream(self.server, self._plain(None))
         return None if outcome is None else outcome.mapped
 
     async def _over_ipv6(self, server: TransportAddress) -> TransportAddress | None:
@@ -159,7 +171,7 @@ class Prober:
         except OSError:
             return None
         try:
-            return (await client.ask(self._plain(), server, _PATIENT)).mapped
+            return (await client.ask(self._plain(client), server, _PATIENT)).mapped
         finally:
             client.close()
 
@@ -195,13 +207,13 @@ class Prober:
         kept = await UdpClient.open(TransportAddress(host, 0))
         asking = await UdpClient.open(TransportAddress(host, 0))
         try:
-            opened = await kept.ask(self._plain(), self.server, _PATIENT)
+            opened = await kept.ask(self._plain(kept), self.server, _PATIENT)
             if not opened.answered or opened.mapped is None:
                 results[silence] = "the server stopped answering"
                 return
             await trio.sleep(silence)
             port = opened.mapped.port.to_bytes(2, "big") + b"\0\0"
-            request = self._plain((int(T.RESPONSE_PORT), port))
+            request = self._plain(asking, (int(T.RESPONSE_PORT), port))
             results[silence] = await _comes_back(kept, asking, request, self.server)
         finally:
             kept.close()

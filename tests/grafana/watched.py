@@ -142,6 +142,9 @@ class Watched:
                 sock.sendto(invite, ("127.0.0.1", SIP))
                 sock.sendto(invite, ("127.0.0.1", SIP))
                 sock.sendto(_request("OPTIONS", f"sip:127.0.0.1:{SIP}", port, f"o{number}"), ("127.0.0.1", SIP))
+                stray = f"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1:{SIP};branch=z9hG4bKstray{number}\r\n"
+                rest = "From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>;tag=2\r\nCall-ID: stray\r\nCSeq: 1 BYE\r\n\r\n"
+                sock.sendto((stray + rest).encode(), ("127.0.0.1", SIP))
                 sock.sendto(b"INVITE garbage\r\n\r\n", ("127.0.0.1", SIP))
                 sock.sendto(bytes.fromhex("000100002112a442") + bytes(12), ("127.0.0.1", STUN))
                 change = bytes.fromhex("000100082112a442") + bytes(12) + bytes.fromhex("0003000400000006")
@@ -177,7 +180,8 @@ def watched(directory: Path) -> Iterator[Watched]:
     edge = Watched(directory)
     try:
         first = edge.call("first", 26)
-        for _ in range(24):
+        assert edge.call("short", 1).wait(30) == 0
+        for _ in range(20):
             edge.traffic()
             time.sleep(1)
         with_data = edge.call("second", 8)

@@ -252,3 +252,33 @@ def _inside(name_addr: str) -> str:
 
 def _listed(values: list[str]) -> list[str]:
     return [item.strip() for value in values for item in value.split(",")]
+
+
+def connect(caller: Talker, callee: Talker) -> None:
+    """Set a call up."""
+    caller.invite(callee.uri)
+    invite = callee.request("INVITE")
+    callee.respond(invite, 180)
+    callee.respond(invite, 200, callee.sdp())
+    caller.response(200)
+    caller.ack()
+    callee.request("ACK")
+
+
+def hang_up(one: Talker, other: Talker) -> None:
+    """End the call."""
+    one.bye()
+    other.respond(other.request("BYE"), 200)
+    one.response(200)
+
+
+def assert_both_hear(one: Talker, other: Talker) -> None:
+    """Both speak until both hear each other."""
+    heard = [False, False]
+    for _ in range(5):
+        one.speak()
+        other.speak()
+        heard = [heard[0] or one.hears(other), heard[1] or other.hears(one)]
+        if all(heard):
+            return
+    assert heard == [True, True]

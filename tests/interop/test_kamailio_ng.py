@@ -1,28 +1,22 @@
-"""Debian's Kamailio, with its own default configuration, drives our relay: the file is unmodified but for a port.
+"""Debian's Kamailio drives our relay: with its own default configuration, unmodified but for a port, and with ours.
 
 Signalling and media are real and on loopback; both phones claim private addresses and ports that are not theirs.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
+from tests.interop.kamailios import AROUND_SNIPPET, SHIPPED, kamailio, our_relay
 from tests.interop.rtpengines import Peer
-from tests.interop.talkers import Talker
+from tests.interop.talkers import Talker, assert_both_hear, connect, hang_up
 
 pytestmark = pytest.mark.interop
 
-SHIPPED = Path("/etc/kamailio/kamailio.cfg")
 OUR_PORTS = range(16500, 16560)
 
 
@@ -48,47 +42,12 @@ class Edge:
         return False
 
 
-@pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    if shutil.which("kamailio") is None or not SHIPPED.exists():
-        pytest.skip("needs kamailio: apt install kamailio")
+@pytest.fixture(scope="module", params=["Debian's configuration", "our snippet"])
+def edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     directory = tmp_path_factory.mktemp("kamailio")
-    ng, sip = _free_port(16200), _free_port(16060)
-    relay = _start(
-        [
-            *(str(Path(sys.executable).parent / "nattrav"), "relay", "serve", f"--runtime-dir={directory}"),
-            *("--interface=public/127.0.0.1", f"--listen-ng=127.0.0.1:{ng}", "--threads=1"),
-            *(f"--port-min={OUR_PORTS.start}", f"--port-max={OUR_PORTS.stop - 1}"),
-        ],
-        directory / "relay.log",
-    )
-    peer = Peer(ng)
-    kamailio = None
-    try:
-        _wait(lambda: peer.ask("ping", {}) == {"result": "pong"}, directory / "relay.log")
-        text = SHIPPED.read_text()
-        assert "udp:127.0.0.1:2223" in text
-        configuration = directory / "kamailio.cfg"
-        configuration.write_text(text.replace("udp:127.0.0.1:2223", f"udp:127.0.0.1:{ng}"))
-        kamailio = _start(
-            [
-                *("kamailio", "-f", str(configuration), "-A", "WITH_NAT", "-A", "WITH_RTPENGINE"),
-                *("-l", f"udp:127.0.0.1:{sip}", "-DD", "-E", "-Y", str(directory), "-P", str(directory / "pid")),
-                *("-n", "2", "-m", "64", "-M", "8"),
-            ],
-            directory / "kamailio.log",
-        )
-        probe = Talker("probe", ("127.0.0.1", sip), "10.9.9.9")
-        probe.sip.settimeout(0.2)
-        _wait(lambda: probe.register().status == 200, directory / "kamailio.log")
-        probe.close()
-        yield Edge(("127.0.0.1", sip), peer)
-    finally:
-        peer.close()
-        for process in (kamailio, relay):
-            if process is not None:
-                process.terminate()
-                process.wait(10)
+    text = AROUND_SNIPPET if request.param == "our snippet" else SHIPPED.read_text() if SHIPPED.exists() else ""
+    with our_relay(directory / "relay", OUR_PORTS) as relay, kamailio(directory, text, [relay]) as address:
+        yield Edge(address, relay)
 
 
 @pytest.fixture
@@ -232,17 +191,6 @@ def test_a_call_forked_to_two_phones_is_heard_by_the_one_that_answers(
         other.close()
 
 
-def connect(caller: Talker, callee: Talker) -> None:
-    """Set a call up."""
-    caller.invite(callee.uri)
-    invite = callee.request("INVITE")
-    callee.respond(invite, 180)
-    callee.respond(invite, 200, callee.sdp())
-    caller.response(200)
-    caller.ack()
-    callee.request("ACK")
-
-
 def renew(offerer: Talker, answerer: Talker, offer: bytes, answer: bytes) -> bytes:
     """Exchange offer and answer anew; give the offer as it arrived."""
     offerer.reinvite(offer)
@@ -252,51 +200,3 @@ def renew(offerer: Talker, answerer: Talker, offer: bytes, answer: bytes) -> byt
     offerer.ack()
     answerer.request("ACK")
     return arrived.body
-
-
-def hang_up(one: Talker, other: Talker) -> None:
-    """End the call."""
-    one.bye()
-    other.respond(other.request("BYE"), 200)
-    one.response(200)
-
-
-def assert_both_hear(one: Talker, other: Talker) -> None:
-    """Both speak until both hear each other."""
-    heard = [False, False]
-    for _ in range(5):
-        one.speak()
-        other.speak()
-        heard = [heard[0] or one.hears(other), heard[1] or other.hears(one)]
-        if all(heard):
-            return
-    assert heard == [True, True]
-
-
-def _start(words: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as out:
-        environment = {**os.environ, "NATTRAV_STATE_DIR": str(log.parent / "state")}
-        return subprocess.Popen(words, stdout=out, stderr=out, env=environment)
-
-
-def _wait(ready: object, log: Path) -> None:
-    assert callable(ready)
-    for _ in range(100):
-        try:
-            if ready():
-                return
-        except (ConnectionRefusedError, TimeoutError):
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"not ready: {log.read_text()[-2000:]}")
-
-
-def _free_port(first: int) -> int:
-    for port in range(first, first + 99):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    pytest.fail("no free port")

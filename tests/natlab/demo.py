@@ -47,7 +47,7 @@ def place_call(laboratory: Laboratory, kind: Kind, seconds: float, say: Any) -> 
     say(f"  nattrav  {BUNDLE}     gateway  {GATEWAY}")
     with Capture(laboratory.internet) as outside, Capture(household.phone.namespace, outgoing=True) as inside:
         begin = time.monotonic()
-        with Town(laboratory, NattravEdge(laboratory), outside) as town:
+        with Town(laboratory, NattravEdge(laboratory, (NAME,)), outside) as town:
             say(f"\nnattrav run is ready after {time.monotonic() - begin:.1f} s")
             gateway, phone = town.gateway, town.phone(NAME, household.phone)
             registered = outside.first(lambda one: one.message.is_response(200, "REGISTER"))

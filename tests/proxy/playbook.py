@@ -16,6 +16,7 @@ from nattrav.proxy.core import Proxy
 from nattrav.proxy.effects import AskRelay, Connect, Count, Drop, DropReason, Log, Lookup, Record, Send
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
+from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.transport.flow import Flow, listener_id
@@ -85,6 +86,16 @@ class Arrival:
         return self.data.decode("latin-1")
 
 
+def readable(data: bytes) -> Request | Response:
+    """Parse what the proxy sent; a response to a broken request carries the broken fields."""
+    try:
+        return parse_datagram_untrusted(data)
+    except MalformedMessage as fault:
+        if fault.message is None:
+            raise
+        return fault.message
+
+
 def counter() -> Callable[[int], bytes]:
     """Randomness that repeats itself from run to run."""
     count = 0
@@ -125,6 +136,7 @@ class Stage:
         self.logs: list[Log] = []
         self.records: list[dict[str, Any]] = []
         self.names: dict[str, list[tuple[str, tuple[str, int], str | None]]] = {}
+        self.any_name: list[tuple[str, tuple[str, int], str | None]] = []
         self.held: list[AskRelay] | None = None
 
     def flow(self, source: TransportAddress, transport: str = "udp", serial: int = 0) -> Flow:
@@ -165,9 +177,9 @@ class Stage:
             match effect:
                 case Send(flow, data):
                     if data.strip(b"\r\n\0"):
-                        arrivals.append(Arrival(flow, parse_datagram_untrusted(data), data))
+                        arrivals.append(Arrival(flow, readable(data), data))
                 case Connect(target, data, _):
-                    arrivals.append(Arrival(target, parse_datagram_untrusted(data), data))
+                    arrivals.append(Arrival(target, readable(data), data))
                 case AskRelay(request, command, _, arguments):
                     if self.held is not None:
                         self.held.append(effect)
@@ -175,7 +187,9 @@ class Stage:
                     reply = self.relay.reply(command, arguments)
                     arrivals += self._carry_out(self.proxy.relay_reply(request, reply, self.now))
                 case Lookup(request, uri):
-                    arrivals += self._carry_out(self.proxy.next_hops(request, self.names.get(uri, []), self.now))
+                    arrivals += self._carry_out(
+                        self.proxy.next_hops(request, self.names.get(uri, self.any_name), self.now)
+                    )
                 case Drop(reason, _):
                     self.drops.append(reason)
                 case Log():

@@ -284,6 +284,7 @@ def messages(draw: st.DrawFn, *, odd: bool = True) -> str:
     method = draw(st.sampled_from(["INVITE", "OPTIONS", "FOO"]))
     user = draw(st.text("abc019-_.!~*'()", min_size=1, max_size=6))
     params = "".join(f";{name}" + ("" if value is None else f"={value}") for name, value in draw(PARAMS))
+    branch = draw(TOKENS if odd else URI_WORDS)
     display = draw(QUOTABLE).replace("\\", "\\\\").replace('"', '\\"')
     branch = draw(TOKENS if odd else URI_WORDS)
     headers = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nattrav.net.address import TransportAddress
 from stun.discovery import Dependence, Discovery, Findings, Question
+from stun.observation import Observation, write_run
 from stun.responder import Answer, Responder
 from stun.transaction import INTERACTIVE, Outcome, Transaction
 
@@ -22,6 +23,8 @@ class Nat:
     """Names of questions whose answers are lost."""
     bindings: dict[tuple[object, ...], TransportAddress] = field(default_factory=dict)
     sent: set[tuple[TransportAddress, TransportAddress]] = field(default_factory=set)
+    seen: list[Observation] = field(default_factory=list)
+    """What the server saw."""
     _ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40001, 2))
 
     def outbound(self, source: TransportAddress, to: TransportAddress) -> TransportAddress:
@@ -55,13 +58,17 @@ class Nat:
 
 def ask(nat: Nat, server: Responder, local: TransportAddress, question: Question, number: int) -> Outcome:
     """One question through the NAT to the responder and back."""
-    request = question.request(number.to_bytes(12, "big"), bytes(8))
+    request = question.request(number.to_bytes(12, "big"), write_run(b"run-0001", local))
     transaction = Transaction(request, question.to, INTERACTIVE, 0.0, expect_from=question.expect_from)
     while (due := transaction.next_timeout()) is not None:
         for send in transaction.handle_timeout(due):
             mapped = nat.outbound(local, send.to)
             at = next((i for i, e in enumerate(server.endpoints) if e.local == send.to), None)
             answer = None if at is None else server.respond(send.data, at, mapped)
+            if at is not None:
+                moment = 3.0 * number + due
+                seen = Observation(moment, at, mapped, question.change, send.data[4:20], False, b"run-0001", local)
+                nat.seen.append(seen)
             if isinstance(answer, Answer) and question.name not in nat.loses:
                 source = server.endpoints[answer.at].local
                 if nat.admits(mapped, source):

@@ -24,6 +24,7 @@ SESSION_LIMIT_REACHED = "Parallel session limit reached"
 LIMITS = (SESSION_LIMIT_REACHED, "CPU usage limit exceeded", "Load limit exceeded", "Bandwidth limit exceeded")
 NOT_FOUND = "Call-ID not found or tags didn't match"
 LIST_LIMIT = 32
+UNKNOWN_LIMIT = 256
 
 Reply = dict[str, Encodable]
 
@@ -79,6 +80,8 @@ class Handler:
         self._epoch = epoch
         self.memory = memory if memory is not None else CallMemory()
         self.statistics = ControlStatistics()
+        self._known_strangers: set[str] = set()
+        self._new_strangers: list[str] = []
 
     def handle(self, raw: dict[bytes, Value], *, source: str | None, now: float) -> Reply:
         """Carry out one decoded request and give its reply; never raises for what a client sent."""
@@ -113,9 +116,22 @@ class Handler:
         """Forget what only mattered while the call lived."""
         self.memory.forget(call_id)
 
+    def take_unknown(self) -> list[str]:
+        """Give keys and flags that were asked for and are not known here; each once, and only the first few hundred."""
+        found, self._new_strangers = self._new_strangers, []
+        return found
+
+    def _note_unknown(self, words: tuple[str, ...]) -> None:
+        for word in words:
+            if word not in self._known_strangers and len(self._known_strangers) < UNKNOWN_LIMIT:
+                self._known_strangers.add(word)
+                self._new_strangers.append(word)
+
     def _exchange(self, request: Request, source: str | None, now: float) -> Reply:
         """Offer or answer: parse, ask the engine for places, write the SDP for the other party."""
         answering = request.command == "answer"
+        if request.policy.unknown:
+            self._note_unknown(request.policy.unknown)
         sdp, call_id = request.sdp, request.call_id
         if sdp is None:
             raise Refusal("No SDP body in message")
@@ -131,12 +147,15 @@ class Handler:
             raise Refusal("Failed to parse SDP") from None
         if self._mark and self._mark in description.session.attributes.get("rtpengine", ()):
             return {"sdp": sdp, "result": "ok"}
-        options = side_options(request, source=source, has_ice=_any_ice(description))
+        has_ice = _any_ice(description)
+        if has_ice and request.policy.ice not in (None, "remove"):
+            self._note_unknown((f"ICE={request.policy.ice}",))
+        options = side_options(request, source=source, has_ice=has_ice)
         offered = self.memory.offered(call_id, request.from_tag) if answering else ()
         protocols = self._protocols(description, request, offered, answering=answering)
         host = options.signalling_source if options.sip_source_address else None
         try:
-            media = party_media(description, host)
+            media = party_media(description, host, source=options.signalling_source)
         except IncompleteDescription:
             raise Refusal("Incomplete SDP specification") from None
         key = request.key()

@@ -30,12 +30,18 @@ class IncompleteDescription(ValueError):
     """A section that is to be relayed has no address at all."""
 
 
-def party_media(description: Description, host: str | None = None) -> list[PartyMedia]:
+def party_media(description: Description, host: str | None = None, *, source: str | None = None) -> list[PartyMedia]:
     """Give one value a section. `host` replaces the address of the SDP (`SIP-source-address`), null ones excepted.
 
+    `source` is where the SIP message came from: the best guess for a `c=` with a domain name, until packets tell.
     Raises IncompleteDescription when a section in use has no `c=` to go by.
     """
-    return [_section(description, section, host) for section in description.sections]
+    found = []
+    for section in description.sections:
+        connection = description.connection(section)
+        named = connection is not None and not connection.literal
+        found.append(_section(description, section, source if named and host is None else host))
+    return found
 
 
 def _section(description: Description, section: Section, host: str | None) -> PartyMedia:

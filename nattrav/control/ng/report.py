@@ -6,6 +6,7 @@ from nattrav.control.ng.codec_bencode import Encodable
 from nattrav.net.address import TransportAddress
 from relay.effects import CloseReason
 from relay.plane import FlowFigures
+from relay.quality import QualityHistory
 from relay.report import ComponentReport, LegReport, PartyReport, SessionReport
 from relay.session import Carriage
 from relay.statistics import Statistics
@@ -24,7 +25,7 @@ def session_reply(report: SessionReport, *, epoch: float) -> Reply:
     }
     if report.metadata is not None:
         reply["metadata"] = report.metadata
-    reply["SSRC"] = _sources(report)
+    reply["SSRC"] = _sources(report, epoch)
     tags: dict[str, Encodable] = {}
     for number, party in enumerate(report.parties):
         name = party.tag if party.tag is not None else f"<untagged {number}>"
@@ -39,19 +40,42 @@ def _totals(report: SessionReport, *, rtcp: bool) -> Reply:
     return {"packets": packets, "bytes": octets, "errors": errors}
 
 
-def _sources(report: SessionReport) -> Reply:
+def _sources(report: SessionReport, epoch: float) -> Reply:
     found: Reply = {}
-    for component in report.components():
-        rtp = component.figures.rtp
-        if not component.rtcp and rtp.received:
-            found[str(rtp.ssrc)] = {
-                "bytes": component.figures.bytes_in,
-                "packets": rtp.received,
-                "last RTP timestamp": rtp.timestamp,
-                "last RTP seq": rtp.highest_sequence & 0xFFFF,
-                "cumulative loss": rtp.lost,
-            }
+    for party in report.parties:
+        for leg in party.legs:
+            for component in leg.components:
+                rtp = component.figures.rtp
+                if component.rtcp or not rtp.received:
+                    continue
+                source: Reply = {
+                    "bytes": component.figures.bytes_in,
+                    "packets": rtp.received,
+                    "last RTP timestamp": rtp.timestamp,
+                    "last RTP seq": rtp.highest_sequence & 0xFFFF,
+                    "cumulative loss": rtp.lost,
+                }
+                if component.current:
+                    source |= _quality(leg.quality, epoch)
+                found[str(rtp.ssrc)] = source
     return found
+
+
+def _quality(quality: QualityHistory, epoch: float) -> Reply:
+    """MOS times ten, jitter in milliseconds, loss in percent; nothing before the first estimate."""
+    average, last = quality.average, quality.last
+    if average is None or last is None:
+        return {}
+    return {
+        "average MOS": {
+            "MOS": round(average * 10),
+            "jitter": round(last.jitter * 1000),
+            "packet loss": round(last.loss * 100),
+            "samples": quality.samples,
+        },
+        "lowest MOS": {"MOS": round(quality.lowest[0] * 10), "reported at": int(quality.lowest[1] + epoch)},
+        "highest MOS": {"MOS": round(quality.highest[0] * 10), "reported at": int(quality.highest[1] + epoch)},
+    }
 
 
 def _party(party: PartyReport, name: str, epoch: float) -> Reply:

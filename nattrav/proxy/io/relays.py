@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,14 @@ import trio
 
 from nattrav.control.ng.client import Answered, RelayChanged, RelayChoice, RelayPool, SendControl
 from nattrav.control.ng.client import Effect as PoolEffect
+from nattrav.control.ng.seal import Way, seal, unseal
 from nattrav.net.address import TransportAddress
-from nattrav.net.clock import monotonic
-from nattrav.net.pace import Pace
+from nattrav.net.clock import monotonic, wall
+from nattrav.net.pace import GRID, Pace
 
 _DATAGRAM = 65536
 _BATCH = 64
+_BACKLOG = 10_000
 
 OnAnswer = Callable[[int, dict[str, Any] | None], None]
 """Called with the core's number of a question and the relay's reply, or None when no relay answered."""
@@ -34,7 +36,7 @@ class RelayAddress:
 
 
 class Relays:
-    """Asks relays and hands their answers on. `ask` never blocks."""
+    """Asks relays and hands their answers on. `ask` never blocks. `key` seals what goes over UDP."""
 
     def __init__(
         self,
@@ -44,7 +46,9 @@ class Relays:
         *,
         cookie_prefix: str,
         first_retry: float = 0.25,
+        key: bytes | None = None,
     ) -> None:
+        self._key = key
         self.pool = RelayPool(
             [RelayChoice(one.name, one.weight) for one in addresses],
             prefix=cookie_prefix,
@@ -52,6 +56,8 @@ class Relays:
         )
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
+        self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
+        self._waiting = trio.Event()
         self._on_answer = on_answer
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
@@ -82,14 +88,37 @@ class Relays:
                 self._on_change(effect.relay, effect.up)
 
     def _send(self, name: str, payload: bytes) -> None:
-        # A datagram that cannot leave is one that got lost: the pool sends it again.
+        if self._unsent[name] or not self._sent(name, payload):
+            self._unsent[name].append(payload)
+            self._waiting.set()
+
+    def _sent(self, name: str, payload: bytes) -> bool:
+        """Send a datagram; False when the relay's queue is full. Any other failure is a loss: the pool asks again."""
         sock = self._sockets.get(name)
         if sock is None:
-            return
+            return True
         address = self._addresses[name]
         destination: Any = address.path if address.path is not None else address.address
-        with contextlib.suppress(OSError):
+        if self._key is not None and address.path is None:
+            payload = seal(self._key, Way.REQUEST, payload, wall())
+        try:
             sock.sendto(payload, destination)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    async def _send_late(self) -> None:
+        """Send what had to wait: Linux lets no more than ten datagrams wait at a Unix socket."""
+        while True:
+            await self._waiting.wait()
+            await trio.sleep(GRID)
+            for name, unsent in self._unsent.items():
+                while unsent and self._sent(name, unsent[0]):
+                    unsent.popleft()
+            if not any(self._unsent.values()):
+                self._waiting = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive until cancelled."""
@@ -99,6 +128,7 @@ class Relays:
                     sock = _open(one)
                     self._sockets[one.name] = sock
                     nursery.start_soon(self._receive, one.name, sock)
+                nursery.start_soon(self._send_late)
                 task_status.started()
         finally:
             for sock in self._sockets.values():
@@ -121,8 +151,15 @@ class Relays:
                 continue
             now = monotonic()
             for datagram in datagrams:
-                self._carry_out(self.pool.receive(name, datagram, now))
+                opened = self._opened(name, datagram)
+                if opened is not None:
+                    self._carry_out(self.pool.receive(name, opened, now))
             await pace.after_work(sock)
+
+    def _opened(self, name: str, datagram: bytes) -> bytes | None:
+        if self._key is None or self._addresses[name].path is not None:
+            return datagram
+        return unseal(self._key, Way.REPLY, datagram, wall())
 
 
 def _open(one: RelayAddress) -> socket.socket:

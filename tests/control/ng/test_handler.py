@@ -207,6 +207,12 @@ def test_ice_is_removed_whatever_is_asked(ice: str | None) -> None:
     assert "a=fingerprint:sha-256 19:E2:1C:3B" in shown
 
 
+def test_ice_that_is_wanted_and_not_done_is_told() -> None:
+    relay = Driver()
+    relay.offer(sdp(*BROWSER), ICE="force")
+    assert relay.handler.take_unknown() == ["ICE=force"]
+
+
 def test_several_streams_and_a_rejected_one() -> None:
     relay = Driver()
     video = ("m=video 4002 RTP/AVP 31", "m=video 0 RTP/AVP 34")
@@ -465,3 +471,11 @@ def test_a_real_softphone_calls_a_browser_like_gateway() -> None:
     relay = Driver()
     shown = lines(relay.offer(sdp(*SOFTPHONE), replace=["origin"], ICE="remove"))
     assert "10.0.0.2" not in "\n".join(shown)
+
+
+def test_unknown_words_are_told_once() -> None:
+    relay = Driver()
+    relay.offer(OFFER, flags=["frobnicate"], codec={"strip": ["x"]})
+    relay.offer(OFFER, flags=["frobnicate"])
+    assert relay.handler.take_unknown() == ["codec", "frobnicate"]
+    assert relay.handler.take_unknown() == []

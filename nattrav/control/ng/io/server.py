@@ -26,6 +26,8 @@ from nattrav.net.mmsg import open_datagrams
 from nattrav.net.options import open_udp
 
 SLOTS = 32
+LATE_TRIES = 100
+LATE_WAIT = 0.0005
 DATAGRAM = 65536
 BUFFER = 4 << 20
 TCP_CONNECTIONS = 128
@@ -137,6 +139,7 @@ class NgService:
     async def _unix(self, sock: socket.socket) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
+            late: list[tuple[bytes, str | bytes]] = []
             for _ in range(SLOTS):
                 try:
                     data, peer = sock.recvfrom(DATAGRAM)
@@ -145,13 +148,26 @@ class NgService:
                 started = monotonic()
                 outcome = self._server.receive(data, None, started, wall())
                 self._count("unix", None, outcome, started)
-                if outcome.reply is not None and peer:
-                    try:
-                        sock.sendto(outcome.reply, peer)
-                    except OSError as error:
-                        # Gone, or its buffer is full: it will ask again and get the stored reply.
-                        self.send_errors[error.errno or 0] += 1
+                reply = outcome.reply
+                if reply is not None and peer and (late or not self._replied(sock, reply, peer)):
+                    late.append((reply, peer))
             self._after()
+            for reply, peer in late:
+                # Linux lets no more than ten datagrams wait at a Unix socket (net.unix.max_dgram_qlen).
+                for _ in range(LATE_TRIES):
+                    if self._replied(sock, reply, peer):
+                        break
+                    await trio.sleep(LATE_WAIT)
+
+    def _replied(self, sock: socket.socket, reply: bytes, peer: str | bytes) -> bool:
+        """Send a reply; False when the peer's queue is full. A peer that is gone asks again, if it comes back."""
+        try:
+            sock.sendto(reply, peer)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.send_errors[error.errno or 0] += 1
+        return True
 
     async def _tcp(self, sock: socket.socket) -> None:
         limit = trio.CapacityLimiter(TCP_CONNECTIONS)

@@ -13,6 +13,7 @@ import dns.resolver
 import trio
 
 from nattrav.net.clock import monotonic
+from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.resolve import (
     Abilities,
     Answer,
@@ -24,7 +25,9 @@ from nattrav.sip.resolve import (
     Srv,
     Wanted,
     plan,
+    wanted_by_uri,
 )
+from nattrav.sip.uri import SipUri
 
 _NEGATIVE_TTL = 60.0
 _FAILURE_TTL = 10.0
@@ -76,6 +79,18 @@ class NameService:
                 for question in found.questions:
                     nursery.start_soon(self._ask, question)
         return Hops((), "answers expire faster than they come")
+
+    async def next_hops(self, uri: str) -> list[tuple[str, tuple[str, int], str | None]]:
+        """Find the next hops of a SIP URI as (transport, address, name on the certificate), best first.
+
+        Empty when there are none, or when the URI is none.
+        """
+        try:
+            wanted = wanted_by_uri(SipUri.parse(uri))
+        except MalformedMessage:
+            return []
+        hops = await self.resolve(wanted)
+        return [(target.transport, target.remote, target.server_name) for target in hops.targets]
 
     async def _ask(self, question: Question) -> None:
         running = self._running.get(question)

@@ -27,6 +27,7 @@ class TlsContexts:
     certificates     the first is the default for clients that name no server, or one we do not know
     client_authority file of CA certificates: clients must then show one of its certificates
     trusted          file of CA certificates for connections we open; None: the system's
+    verify           check the certificates of the servers we connect to
     """
 
     def __init__(
@@ -35,14 +36,29 @@ class TlsContexts:
         *,
         client_authority: Path | None = None,
         trusted: Path | None = None,
+        verify: bool = True,
     ) -> None:
         self.certificates = certificates
         self._client_authority = client_authority
         self._trusted = trusted
+        self._verify = verify
+        self._seen: tuple[float, ...] = ()
         self.reload()
+
+    def changed(self) -> bool:
+        """A file is another one than at the last `reload`; one that is missing just now does not count."""
+        try:
+            return self._times() != self._seen
+        except OSError:
+            return False
+
+    def _times(self) -> tuple[float, ...]:
+        pairs = [(certificate.chain, certificate.key) for certificate in self.certificates]
+        return tuple(path.stat().st_mtime for pair in pairs for path in pair)
 
     def reload(self) -> None:
         """Read the files. Raises OSError or ssl.SSLError with the old certificates still in use."""
+        seen = self._times()
         by_name: dict[str, ssl.SSLContext] = {}
         default = None
         for certificate in self.certificates:
@@ -51,6 +67,10 @@ class TlsContexts:
             by_name.update((name.lower(), context) for name in certificate.names)
         client = ssl.create_default_context(cafile=None if self._trusted is None else str(self._trusted))
         client.minimum_version = ssl.TLSVersion.TLSv1_2
+        if not self._verify:
+            client.check_hostname = False
+            client.verify_mode = ssl.CERT_NONE
+        self._seen = seen
         self._by_name, self._default, self._client = by_name, default, client
 
     def _server_context(self, certificate: Certificate) -> ssl.SSLContext:
@@ -104,10 +124,9 @@ class TlsCipher:
         try:
             while chunk := self._tls.read(_CHUNK):
                 clear += chunk
-        except ssl.SSLWantReadError:
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            # After the peer's close notification the connection itself ends too.
             pass
-        except ssl.SSLZeroReturnError:
-            self._in.write_eof()
         except ssl.SSLError as error:
             raise CipherFailed(str(error)) from None
         return bytes(clear), self._out.read()

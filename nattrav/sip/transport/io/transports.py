@@ -91,7 +91,7 @@ class Transports:
 
     def add_stream(self, transport: str, sock: socket.socket) -> StreamListener:
         """Serve a listening TCP socket as `tcp`, `tls`, `ws` or `wss`; call it before `run`."""
-        if transport in SECURE and self._tls is None:
+        if transport in SECURE and (self._tls is None or not self._tls.certificates):
             raise ValueError(f"{transport} needs a certificate")
         local = address_of(sock.getsockname())
         listener = StreamListener(transport, sock, local, listener_id(transport, local))

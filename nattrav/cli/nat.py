@@ -1,0 +1,61 @@
+"""`nattrav nat`: what the STUN service knows of the NATs that clients are behind."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nattrav.cli.connect import call
+from nattrav.cli.output import Column, current, emit
+
+app = typer.Typer(help="What is known of the NATs that clients are behind", no_args_is_help=True)
+
+_COLUMNS = (
+    Column("address"),
+    Column("classic_name", "looks like"),
+    Column("mapping"),
+    Column("filtering"),
+    Column("needs_relay", "relay"),
+    Column("carrier_grade", "cgn"),
+    Column("keepalive_seconds", "keepalive"),
+    Column("requests"),
+    Column("last_seen_seconds_ago", "seen ago"),
+)
+
+
+@app.command("list")
+def list_records(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the most recently seen first.")] = 100,
+) -> None:
+    """List client addresses with what is known of their NAT.
+
+    Example: nattrav nat list --limit 20
+    """
+    emit(call("stun", "nat.list", limit=limit), _COLUMNS, empty="no client address was seen twice so far")
+
+
+@app.command()
+def show(address: Annotated[str, typer.Argument(help="The client's address as the server sees it.")]) -> None:
+    """Show one record: every field with its basis and how sure it is.
+
+    Example: nattrav nat show 198.51.100.7
+    """
+    record = call("stun", "nat.show", address=address)
+    if current().format != "table" or current().fields:
+        emit(record)
+        return
+    fields = record.pop("fields")
+    emit(record)
+    if fields:
+        print()
+        emit([{"field": name, **known} for name, known in fields.items()])
+
+
+@app.command()
+def forget(address: Annotated[str, typer.Argument(help="The client's address as the server sees it.")]) -> None:
+    """Erase what is known of one address.
+
+    Example: nattrav nat forget 198.51.100.7
+    """
+    call("stun", "nat.forget", address=address)

@@ -1,0 +1,53 @@
+"""The certificates of the SIP proxy: read at the start, and again whenever their files change."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from nattrav.config.sip import SipTls
+from nattrav.daemon.runtime import Runtime, StartRefused
+from nattrav.sip.transport.flow import SECURE
+from nattrav.sip.transport.io.tls import Certificate, TlsContexts
+
+INTERVAL = 30.0
+"""Seconds between two looks at the files."""
+
+
+def tls_contexts(settings: SipTls, transports: Iterable[str]) -> TlsContexts:
+    """Make the contexts for listeners of these transports and for connections of ours; StartRefused without files."""
+    secure = sorted(SECURE.intersection(transports))
+    certificates: tuple[Certificate, ...] = ()
+    if settings.certificate is not None:
+        chain = Path(settings.certificate)
+        certificates = (Certificate(chain, Path(settings.key) if settings.key is not None else chain),)
+    elif secure:
+        raise StartRefused(
+            f"[sip] listen has {', '.join(secure)} but there is no certificate: set [sip.tls] certificate and key"
+        )
+    try:
+        return TlsContexts(
+            certificates, trusted=Path(settings.ca) if settings.ca is not None else None, verify=settings.verify
+        )
+    except ssl.SSLError as error:
+        raise StartRefused(
+            f"[sip.tls]: {error.reason or error}; certificate and key must be PEM files that belong together"
+        ) from None
+    except OSError as error:
+        raise StartRefused(f"[sip.tls]: cannot read {error.filename}: {error.strerror}; make it readable") from None
+
+
+async def watch_certificates(contexts: TlsContexts, runtime: Runtime) -> None:
+    """Read the certificates again when a file changed; connections that are open keep theirs."""
+    while True:
+        await trio.sleep(INTERVAL)
+        if contexts.changed():
+            try:
+                contexts.reload()
+            except (OSError, ssl.SSLError) as error:
+                runtime.log.error("certificates not read again, the old ones stay in use", problem=str(error))
+            else:
+                runtime.log.info("certificates read again")

@@ -1,0 +1,367 @@
+"""What happens to a request, in the order of RFC 3261 §16.3 to §16.6, from its Via to its response context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nattrav.net.address import AddressClass, classify
+from nattrav.proxy.accounts import Accounts
+from nattrav.proxy.acks import Acks
+from nattrav.proxy.admission import Admission
+from nattrav.proxy.authorise import Authorisation
+from nattrav.proxy.backward import ResponseContext
+from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.edge import Edge, RegisterContext
+from nattrav.proxy.effects import DropReason, Send
+from nattrav.proxy.hook_views import register_view, request_view
+from nattrav.proxy.hooks import Refuse, Route
+from nattrav.proxy.keepalive import Keepalive
+from nattrav.proxy.media import media_hosts, sdp_of
+from nattrav.proxy.nat import NO_NAT, FirstHop, NatVerdict
+from nattrav.proxy.parties import contact_of, other_party, party_facts, reply_flow
+from nattrav.proxy.quirks import PLAIN
+from nattrav.proxy.registrar import Registrar
+from nattrav.proxy.rooms import Rooms
+from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.transactions import Key, ServerTransaction
+from nattrav.proxy.validate import Refused, is_loop, refusal
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Request
+from nattrav.sip.response import respond
+from nattrav.sip.transport.flow import Flow
+from nattrav.sip.uri import SipUri
+from nattrav.sip.via import Via
+
+_KEEPALIVE = frozenset(b"\r\n\0")
+
+
+class Requests:
+    """Takes one request after the other."""
+
+    def __init__(self, rooms: Rooms, accounts: Accounts) -> None:
+        self._rooms = rooms
+        parts = self._parts = rooms.parts
+        self.registrar = Registrar(parts, rooms.location)
+        self.keepalive = Keepalive(parts, rooms.location, self.registrar)
+        self.edge = Edge(rooms, self.registrar, self.keepalive)
+        self.authorisation = Authorisation(parts, accounts)
+        self.admission = Admission(parts.sip.limits)
+        self.draining = False
+        self._acks = Acks(rooms, self._fault, self.authorisation.admits_source)
+        listeners = parts.listeners.all
+        self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
+
+    def receive(self, flow: Flow, request: Request, data: bytes, now: float) -> None:
+        parts = self._parts
+        via = request.via
+        method = request.method
+        upstream = self._rooms.upstreams.by_source(flow.remote) if self._rooms.upstreams.all else None
+        symmetric = via.wants_rport
+        verdict: NatVerdict | None = None
+        if not symmetric and upstream is None and (via.host, via.port) != flow.remote:
+            verdict = self._examine(flow, request)
+            symmetric = self._forces_rport(verdict, flow, request)
+        request.stamp(flow.remote, force_rport=symmetric)
+        key = _server_key(request, via)
+        server = parts.transactions.servers.get(key)
+        if server is not None:
+            if method == "ACK":
+                self._acks.in_transaction(server, flow, request, data, now)
+            else:
+                server.receive_again(reply_flow(flow, via, symmetric=symmetric), now)
+            return
+        sender = Sender(flow, upstream, verdict or NO_NAT)
+        if method == "ACK":
+            self._acks.end_to_end(sender, request, data, now)
+            return
+        answer_flow = reply_flow(flow, via, symmetric=symmetric)
+        if upstream is None and self.admission.is_scanner(request.user_agent):
+            self._ban(flow, "scanner", now)
+            parts.drop(DropReason.SCANNER, flow)
+            return
+        if method == "CANCEL":
+            self._acks.cancel(key, answer_flow, request, data, now)
+            return
+        if len(parts.transactions) >= parts.sip.limits.transactions:
+            self._refuse_stateless(request, answer_flow, Refused(503, "limits", (("Retry-After", "10"),)))
+            return
+        refused = refusal(request)
+        if refused is not None and method == "OPTIONS" and refused.status == 483:
+            refused = None if self._is_for_me(request) else refused
+        if refused is not None:
+            self._refuse_stateless(request, answer_flow, refused)
+            return
+        server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
+        if not server.invite:
+            parts.timers.set(server, now + 2 * parts.transactions.patience)
+        if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
+            sender.verdict = self._examine(flow, request)
+        if upstream is None:
+            sender.treatment = (
+                parts.quirks.treatment(request.user_agent, flow.remote, None) if request.to.tag is None else PLAIN
+            )
+        routes = self._rooms.routing.route_set(request)
+        if isinstance(routes, Refused):
+            if routes.status == 403:
+                self._fault(flow, "forged_token", now)
+            self._refuse(server, routes, now)
+            return
+        loop_part = parts.branches.loop_part(request)
+        if is_loop(request, parts.listeners, loop_part):
+            self._refuse(server, Refused(482, "R7"), now)
+            return
+        if method == "REGISTER" and upstream is None:
+            if parts.sip.mode == "edge":
+                self._register_at_core(server, request, routes, sender, loop_part, now)
+            else:
+                self._register(server, request, sender, now)
+            return
+        if request.to.tag is not None:
+            self._within_dialog(server, request, routes, sender, data, loop_part, now)
+        else:
+            self._initial(server, request, routes, sender, data, loop_part, now)
+
+    def _ban(self, flow: Flow, reason: str, now: float) -> None:
+        ban = self.admission.ban(flow.remote.host, reason, now)
+        self._parts.log("warning", "source_banned", source=ban.host, reason=reason, seconds=round(ban.until - now))
+
+    def _fault(self, flow: Flow, reason: str, now: float) -> None:
+        """Something a decent client does not do; too much of it and the source is not heard for a while."""
+        if flow.remote.host in self._rooms.upstreams.hosts:
+            return
+        ban = self.admission.fault(flow.remote.host, reason, now)
+        if ban is not None:
+            self._parts.log("warning", "source_banned", source=ban.host, reason=reason, seconds=round(ban.until - now))
+
+    def _is_for_me(self, request: Request) -> bool:
+        uri = request.uri
+        if not isinstance(uri, SipUri) or uri.user is not None:
+            return False
+        return self._parts.is_ours(uri.host, uri.port, uri.transport)
+
+    def _examine(self, flow: Flow, request: Request) -> NatVerdict:
+        via = request.via
+        names = request.names
+        if names.count("via") != 1 or "," in request.lines[names.index("via")]:
+            return NO_NAT
+        contact = None
+        if "contact" in names:
+            try:
+                contacts = request.contacts
+                if contacts and contacts != "*":
+                    uri = contacts[0].sip_uri
+                    contact = (uri.host, uri.port)
+            except MalformedMessage:
+                contact = None
+        sdp = sdp_of(request) if request.body else None
+        verdict = self._parts.nat.examine(
+            FirstHop(
+                flow.transport,
+                flow.remote,
+                via.host,
+                via.port,
+                via.wants_rport,
+                contact,
+                media_hosts(sdp) if sdp is not None else (),
+                self._public[flow.listener],
+            )
+        )
+
+        for name in verdict.names:
+            self._parts.count("nattrav_sip_nat_detections_total", name)
+        return verdict
+
+    def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
+        treatment = self._parts.quirks.treatment(request.user_agent, flow.remote, None)
+        policy = treatment.rport or self._parts.sip.force_rport
+        return policy == "always" or (policy == "auto" and verdict.nat)
+
+    def _refuse_stateless(self, request: Request, flow: Flow, refused: Refused) -> None:
+        tag = self._parts.to_tag(request.via.branch or request.call_id)
+        data = respond(request, refused.status, refused.reason, to_tag=tag, headers=refused.headers)
+        self._parts.out.append(Send(flow, data))
+
+    def _refuse(self, server: ServerTransaction, refused: Refused, now: float, call: Call | None = None) -> None:
+        request = server.request
+        assert request is not None
+        tag = self._parts.to_tag(server.key[0])
+        data = respond(request, refused.status, refused.reason, to_tag=tag, headers=refused.headers)
+        if call is not None:
+            call.note(now, False, server.flow, data, refused.rule)
+        server.respond(refused.status, data, now)
+
+    def _register(self, server: ServerTransaction, request: Request, sender: Sender, now: float) -> None:
+        refused = self.authorisation.registration(request, sender, now)
+        if self.authorisation.rejected:
+            self._fault(sender.flow, "authentication", now)
+        if refused is not None:
+            self._refuse(server, refused, now)
+            return
+        try:
+            uri = request.to.sip_uri
+        except MalformedMessage:
+            self._refuse(server, Refused(400, "8.1", reason="No SIP address-of-record"), now)
+            return
+        if not self._parts.is_ours(uri.host, uri.port, uri.transport) or uri.user is None:
+            self._refuse(server, Refused(404, "8.1"), now)
+            return
+        if self._parts.hooks.has("on_register"):
+            decision = self._parts.hooks.call("on_register", register_view(request, sender))
+            if isinstance(decision, Refuse):
+                self._refuse(server, Refused(decision.status, "hook", reason=decision.reason), now)
+                return
+        result = self.registrar.register(request, self._rooms.routing.aor(uri), sender, now)
+        if isinstance(result, Refused):
+            self._refuse(server, result, now)
+            return
+        for binding in result.bindings:
+            self.keepalive.watch(binding, now)
+        data = respond(request, 200, to_tag=self._parts.to_tag(server.key[0]), headers=result.headers)
+        server.respond(200, data, now)
+
+    def _register_at_core(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        routes: RouteSet,
+        sender: Sender,
+        loop_part: str,
+        now: float,
+    ) -> None:
+        data = self.edge.absorb(request, sender, now)
+        if data is not None:
+            server.respond(200, data, now)
+            return
+        hops = self._rooms.routing.initial(request, routes, sender, now)
+        if isinstance(hops, Refused):
+            self._refuse(server, hops, now)
+            return
+        RegisterContext(self.edge, server, request, routes, sender, loop_part).start(hops, now)
+
+    def _initial(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        routes: RouteSet,
+        sender: Sender,
+        data: bytes,
+        loop_part: str,
+        now: float,
+    ) -> None:
+        parts, rooms = self._parts, self._rooms
+        if request.method == "OPTIONS" and self._is_for_me(request) and routes.next_route is None:
+            self._answer_options(server, request, now)
+            return
+        refused = self.authorisation.request(request, sender, now)
+        if self.authorisation.rejected:
+            self._fault(sender.flow, "authentication", now)
+        user = sender.user
+        if refused is None and server.invite and user and rooms.calls.of_user(user) >= parts.sip.limits.calls_per_user:
+            parts.count("nattrav_sip_rate_limited_total", "user")
+            refused = Refused(403, "limits", reason="Too many calls")
+        if refused is not None:
+            self._refuse(server, refused, now)
+            return
+        call = None
+        if server.invite:
+            if self.draining or len(rooms.calls) >= parts.sip.limits.calls:
+                self._refuse(server, Refused(503, "limits", (("Retry-After", "30"),)), now)
+                return
+            trying = respond(request, 100, to_tag=None)
+            server.respond(100, trying, now)
+            call = rooms.calls.begin(request, now)
+            call.access[Party.CALLER] = sender.access
+            call.flows[Party.CALLER] = sender.flow
+            call.nat[Party.CALLER] = sender.verdict
+            if sender.user is not None:
+                rooms.calls.set_user(call, sender.user)
+            call.contact = contact_of(request)
+            call.note(now, True, sender.flow, data, *sender.verdict.names)
+        hops = self._destinations(request, routes, sender, now)
+        if isinstance(hops, Refused):
+            if hops.status in (403, 404) and sender.access:
+                self._fault(sender.flow, "refused_target", now)
+            self._refuse(server, hops, now, call)
+            if call is not None and call.state is CallState.EARLY:
+                rooms.calls.end(call, "rejected", now, hops.status)
+            return
+        if parts.sip.mode == "redirect" and sender.upstream is None:
+            self._redirect(server, hops, call, now)
+            return
+        ResponseContext(rooms, server, request, routes, sender, call, loop_part).start(hops, now)
+
+    def _destinations(self, request: Request, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
+        """Ask the operator's hook first, then the routing."""
+        parts = self._parts
+        if parts.hooks.has("on_request"):
+            decision = parts.hooks.call("on_request", request_view(request, sender, parts, now))
+            if isinstance(decision, Refuse):
+                return Refused(decision.status, "hook", reason=decision.reason)
+            if isinstance(decision, Route):
+                return self._rooms.routing.chosen(request, routes, sender, decision, now)
+        found = self._behind_contact_token(request, sender, now)
+        return [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
+
+    def _redirect(self, server: ServerTransaction, hops: Sequence[Hop], call: Call | None, now: float) -> None:
+        """Answer with the destinations instead of going there (§8.3)."""
+        every = [one for hop in hops for one in (hop, *hop.alternatives)]
+        contacts = [("Contact", f"<{one.request_uri}>;q={one.q:g}") for one in every]
+        self._refuse(server, Refused(302, "redirect", tuple(contacts)), now, call)
+        if call is not None:
+            self._rooms.calls.end(call, "rejected", now, 302)
+
+    def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
+        """In edge mode: the phone behind a Contact of ours, for cores that ignore Path."""
+        if sender.upstream is None or not self.edge.ignores_path:
+            return None
+        uri = request.uri
+        return self.edge.by_contact_token(uri, now) if isinstance(uri, SipUri) else None
+
+    def _within_dialog(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        routes: RouteSet,
+        sender: Sender,
+        data: bytes,
+        loop_part: str,
+        now: float,
+    ) -> None:
+        rooms = self._rooms
+        call = rooms.calls.of(request)
+        from_access = party_facts(call, request, sender)
+        sender.authorised = sender.upstream is not None or self.authorisation.admits_source(sender)
+        if server.invite:
+            server.respond(100, respond(request, 100, to_tag=None), now)
+        if call is not None:
+            call.note(now, True, sender.flow, data)
+        hop = rooms.routing.within_dialog(request, routes, sender, from_access, other_party(call, request, sender))
+        if isinstance(hop, Refused):
+            self._refuse(server, hop, now, call)
+            return
+        ResponseContext(rooms, server, request, routes, sender, call, loop_part).start([hop], now)
+
+    def _answer_options(self, server: ServerTransaction, request: Request, now: float) -> None:
+        status = 503 if self.draining else 200
+        headers = [] if self.draining else [("Accept", "application/sdp"), ("Supported", "path, outbound")]
+        server.respond(status, respond(request, status, to_tag=self._parts.to_tag(server.key[0]), headers=headers), now)
+
+    # ---- ACK and CANCEL
+
+
+def _server_key(request: Request, via: Via) -> Key:
+    """The key that matches requests to server transactions (§17.2.3); ACK is matched to its INVITE."""
+    method = "INVITE" if request.method == "ACK" else request.method
+    if via.has_cookie:
+        host, port = via.sent_by
+        return (via.branch or "", host, str(port), method)
+    return (
+        "2543",
+        request.request_uri,
+        request.from_.tag or "",
+        request.call_id,
+        str(request.cseq.number),
+        "" if request.method == "ACK" else request.to.tag or "",
+        via.text,
+        method,
+    )
