@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from relay.diagnosis import Cause, condition, directions
@@ -85,6 +85,11 @@ class Survey:
     def forget(self, session: Session) -> None:
         """A session has ended."""
         self._causes.pop(session.call_id, None)
+
+    def last_look(self, legs: Iterable[Leg], now: float) -> list[StreamQuality]:
+        """Measure what the legs of a session that ends carried since they were surveyed."""
+        readings = Readings(self._streams)
+        return [quality for leg in legs if (quality := self._leg(leg, readings, now)) is not None]
 
     def _session(self, session: Session, now: float) -> list[StreamQuality]:
         readings = Readings(self._streams)
