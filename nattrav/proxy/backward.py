@@ -17,10 +17,11 @@ from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
-from nattrav.proxy.transactions import ClientTransaction, ServerTransaction, State
+from nattrav.proxy.transactions import ClientTransaction, ServerTransaction
 from nattrav.sip.edit import Edit
 from nattrav.sip.message import Request, Response
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import State
 from nattrav.sip.transport.flow import Flow, Target
 
 ENDS_DIALOG = frozenset((408, 481))
@@ -574,7 +575,7 @@ class ResponseContext:
         branch.cancelled = True
         if branch.state is State.PROCEEDING:
             self._send_cancel(branch, now)
-        elif not branch.data and branch.state is State.TRYING:
+        elif branch.state is None:
             self._end(branch)  # was still waiting for the relay or a lookup
 
     def _send_cancel(self, branch: Branch, now: float) -> None:
