@@ -13,7 +13,6 @@ import os
 import secrets
 import select
 import socket
-import struct
 import threading
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.batch import Batch
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.mmsg import Datagrams, open_datagrams
-from nattrav.net.options import IP_MTU_DISCOVER, IP_PMTUDISC_DONT, force_receive_buffer, open_udp
+from nattrav.net.options import IP_MTU_DISCOVER, IP_PMTUDISC_DONT, dropped_by_kernel, force_receive_buffer, open_udp
 from stun.admission import Admission, Limits
 from stun.behavior import Endpoint, primary
 from stun.counters import Counters
@@ -51,8 +50,6 @@ _STOP_CHECK = 1.0
 _RECEIVE_BUFFER = 8 << 20
 _NEVER_FRAGMENTED = 548
 _IP_PMTUDISC_PROBE = 3
-_SO_MEMINFO = 55
-_MEMINFO_DROPS = 8
 
 
 class UdpServer:
@@ -231,12 +228,7 @@ class DataThread:
 
     def overflows(self) -> int:
         """Datagrams the kernel dropped at these sockets (SO_MEMINFO)."""
-        total = 0
-        for datagrams in self._datagrams:
-            with contextlib.suppress(OSError):
-                raw = datagrams.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
-                total += struct.unpack_from("=I", raw, _MEMINFO_DROPS * 4)[0] if len(raw) >= 36 else 0
-        return total
+        return sum(dropped_by_kernel(datagrams.sock) for datagrams in self._datagrams)
 
     def _guarded_run(self) -> None:
         """Keep what killed the thread, for whoever watches it."""
