@@ -13,10 +13,11 @@ from nattrav.proxy.forwarding import Forwarding, verdict_of
 from nattrav.proxy.hooks import ResponseView
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.quirks import PLAIN
-from nattrav.proxy.transactions import ClientTransaction, State
+from nattrav.proxy.transactions import ClientTransaction
 from nattrav.sip.edit import Edit
 from nattrav.sip.message import Response
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import State
 
 ENDS_DIALOG = frozenset((408, 481))
 """Failures of an in-dialog INVITE, UPDATE or BYE that end the dialog (RFC 5057)."""
@@ -336,7 +337,7 @@ class ResponseContext(Forwarding):
         branch.cancelled = True
         if branch.state is State.PROCEEDING:
             self._send_cancel(branch, now)
-        elif not branch.data and branch.state is State.TRYING:
+        elif branch.state is None:
             self._end(branch)  # was still waiting for the relay or a lookup
 
     def _send_cancel(self, branch: Branch, now: float) -> None:
