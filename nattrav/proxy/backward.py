@@ -243,9 +243,11 @@ class ResponseContext(Forwarding):
         hop = branch.hop_wanted
         if self.initial:
             latch = hop.upstream is None or hop.upstream.settings.latch
-            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch)
+            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch, self.sender.flow.remote.host)
         party = Party.CALLER if self._from_tag() != call.caller_tag else Party.CALLEE
-        return Side(branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party])
+        return Side(
+            branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party], self.sender.flow.remote.host
+        )
 
     def _answered(
         self, branch: Branch, response: Response, key: tuple[str, bytes], body: bytes | None, now: float

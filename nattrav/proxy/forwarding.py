@@ -187,7 +187,7 @@ class Forwarding:
     def _ask_for_request(self, branch: Branch, call: Call, request: Request, sdp: bytes) -> None:
         branch.relayed = True
         self.preparing += 1
-        side = self._sender_side()
+        side = self._sender_side(None if branch.hop is None else branch.hop.remote.host)
         resume = partial(self._offered, branch)
         from_tag, to_tag = request.from_.tag or "", request.to.tag
         if self.method == "PRACK" and to_tag is not None and to_tag in call.media.late:
@@ -205,10 +205,10 @@ class Forwarding:
             branch=branch.branch if self.forking and self.initial else None,
         )
 
-    def _sender_side(self) -> Side:
+    def _sender_side(self, towards: str | None) -> Side:
         sender = self.sender
         latch = sender.upstream is None or sender.upstream.settings.latch
-        return Side(sender.flow, sender.access, sender.verdict, sender.treatment, latch)
+        return Side(sender.flow, sender.access, sender.verdict, sender.treatment, latch, towards)
 
     def _offered(self, branch: Branch, body: bytes | None, now: float) -> None:
         self.preparing -= 1

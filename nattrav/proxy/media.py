@@ -27,18 +27,20 @@ Resume = Callable[[bytes | None, float], None]
 SDP = "application/sdp"
 DELETE_DELAY = 30
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
+_FAMILY = re.compile(rb"^c=IN (IP[46]) ", re.MULTILINE)
 _RTCP = re.compile(rb"^a=rtcp:\d+ IN IP[46] (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What the relay is told about the sender of an SDP."""
+    """What the relay is told about the sender of an SDP; `towards` is the host that its rewritten form goes to."""
 
     flow: Flow | None
     access: bool
     verdict: NatVerdict
     treatment: Treatment
     latch: bool
+    towards: str | None = None
 
 
 def sdp_of(message: Message) -> bytes | None:
@@ -169,6 +171,9 @@ class Media:
             flags.append("strict-source")
         if flags:
             arguments["flags"] = flags
+        family = _family_wanted(sdp, side.towards)
+        if family is not None:
+            arguments["address-family"] = family
         if treatment.ice != "pass":
             arguments["ICE"] = "remove"
         if treatment.o_line != "keep":
@@ -191,6 +196,15 @@ class Media:
     def _deleted(self, call: Call, reply: object, now: float) -> None:
         if isinstance(reply, dict) and "totals" in reply:
             call.quality = {"totals": reply["totals"]}
+
+
+def _family_wanted(sdp: bytes, towards: str | None) -> str | None:
+    """Name the address family of who gets the SDP, when the SDP speaks another one."""
+    if towards is None:
+        return None
+    wanted = "IP6" if ":" in towards else "IP4"
+    spoken = _FAMILY.findall(sdp)
+    return wanted if any(family.decode() != wanted for family in spoken) else None
 
 
 def _ignore(reply: object, now: float) -> None:
