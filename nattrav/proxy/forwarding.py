@@ -10,7 +10,7 @@ from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.media import Side, sdp_of, with_sdp
-from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
+from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
@@ -283,9 +283,12 @@ class Forwarding:
         values = []
         out_token = in_token = None
         if hop.access and isinstance(next_hop, Flow):
-            out_token = rooms.routing.token_for(next_hop, now)
+            listens_elsewhere = hop.binding is not None and is_asymmetric(hop.binding.tests)
+            out_token = rooms.routing.token_for(next_hop, now, asymmetric=listens_elsewhere)
         if sender.access:
-            in_token = rooms.routing.token_for(sender.flow, now, base32=sender.treatment.needs_base32)
+            in_token = rooms.routing.token_for(
+                sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric
+            )
         double = came is not goes
         if out_token is not None or double or in_token is None:
             values.append(forward.record_route(goes, out_token, explicit=double))
