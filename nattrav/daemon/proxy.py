@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,14 +221,21 @@ def with_passwords(users: Iterable[User]) -> list[User]:
     return found
 
 
-def settle_memory() -> None:
+@contextlib.contextmanager
+def settled_memory() -> Iterator[None]:
     """Keep the collector of reference cycles away from what lives as long as the process, and let it look less often.
 
     Messages and transactions are freed by their reference counts; a full search of a busy proxy's tables is a pause.
     """
+    before = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def open_journal(config: Configuration, state: Path) -> SqliteJournal | None:
@@ -379,21 +386,24 @@ async def serve(
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
 
-    settle_memory()
-    async with closing_journal(journal), trio.open_nursery() as nursery:
-        await nursery.start(runtime.serve_control, verbs.table())
-        await nursery.start(shell.run)
-        nursery.start_soon(records.run)
-        if copies is not None:
-            nursery.start_soon(copies.run)
-        nursery.start_soon(reap_silent_calls)
-        nursery.start_soon(watch_users)
-        nursery.start_soon(watch_certificates, tls, runtime)
-        task_status.started(
-            [
-                runtime.listening(
-                    "SIP", one.listener.transport, one.listener.bound, f"{one.listener.advertised}:{one.listener.port}"
-                )
-                for one in bound
-            ]
-        )
+    with settled_memory():
+        async with closing_journal(journal), trio.open_nursery() as nursery:
+            await nursery.start(runtime.serve_control, verbs.table())
+            await nursery.start(shell.run)
+            nursery.start_soon(records.run)
+            if copies is not None:
+                nursery.start_soon(copies.run)
+            nursery.start_soon(reap_silent_calls)
+            nursery.start_soon(watch_users)
+            nursery.start_soon(watch_certificates, tls, runtime)
+            task_status.started(
+                [
+                    runtime.listening(
+                        "SIP",
+                        one.listener.transport,
+                        one.listener.bound,
+                        f"{one.listener.advertised}:{one.listener.port}",
+                    )
+                    for one in bound
+                ]
+            )
