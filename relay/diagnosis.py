@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from nattrav.net.address import NON_PUBLIC, TransportAddress, classify
 from relay.legs import Condition, Leg, Session, SessionState
 from relay.plane import DropReason, FlowFigures
+from relay.report import Figures
 from relay.rules import may_send, partner_leg
 from relay.session import Carriage
-from relay.streams import Streams
 
 HEARING = 10.0
 """A direction is alive while a packet was passed on within this many seconds."""
@@ -74,17 +74,17 @@ _DROPS = {
 }
 
 
-def directions(session: Session, streams: Streams, now: float) -> list[DirectionReport]:
+def directions(session: Session, readings: Figures, now: float) -> list[DirectionReport]:
     """Look at every direction between connected parties."""
     found: list[DirectionReport] = []
     for leg in session.legs():
         partner = partner_leg(leg)
         if leg.ports is not None and partner is not None and partner.ports is not None:
-            found.append(_direction(leg, partner, streams, now))
+            found.append(_direction(leg, partner, readings, now))
     return found
 
 
-def condition(session: Session, streams: Streams, now: float, grace: float) -> Condition | None:
+def condition(session: Session, readings: Figures, now: float, grace: float) -> Condition | None:
     """Say whether an answered session has media in one direction only, or none. Hold and sendonly are as wanted."""
     if session.state is not SessionState.ANSWERED or now - max(session.last_signal, session.resumed) < grace:
         return None
@@ -99,7 +99,7 @@ def condition(session: Session, streams: Streams, now: float, grace: float) -> C
             continue
         if not (may_send(leg, partner) and may_send(partner, leg)):
             continue
-        here, there = _alive(leg, streams, now), _alive(partner, streams, now)
+        here, there = _alive(leg, readings, now), _alive(partner, readings, now)
         heard = heard or here or there
         one_way = one_way or here != there
         silent = silent or not (here or there)
@@ -108,18 +108,18 @@ def condition(session: Session, streams: Streams, now: float, grace: float) -> C
     return Condition.NO_MEDIA if silent and not heard else None
 
 
-def _alive(leg: Leg, streams: Streams, now: float) -> bool:
+def _alive(leg: Leg, readings: Figures, now: float) -> bool:
     assert leg.ports is not None
-    accepted = streams.of(leg.ports.rtp).last_accepted
+    accepted = readings.of(leg.ports.rtp).last_accepted
     return accepted > 0 and now - accepted < HEARING
 
 
-def _direction(leg: Leg, partner: Leg, streams: Streams, now: float) -> DirectionReport:
+def _direction(leg: Leg, partner: Leg, readings: Figures, now: float) -> DirectionReport:
     assert leg.ports is not None
     assert partner.ports is not None
-    figures, out = streams.of(leg.ports.rtp), streams.of(partner.ports.rtp)
+    figures, out = readings.of(leg.ports.rtp), readings.of(partner.ports.rtp)
     expected = may_send(leg, partner)
-    cause = _cause(leg, partner, figures, out, streams, now) if expected else None
+    cause = _cause(leg, partner, figures, out, readings, now) if expected else None
     return DirectionReport(
         stream=leg.index + 1,
         sender=leg.party.tag,
@@ -137,10 +137,10 @@ def _direction(leg: Leg, partner: Leg, streams: Streams, now: float) -> Directio
 
 
 def _cause(
-    leg: Leg, partner: Leg, figures: FlowFigures, out: FlowFigures, streams: Streams, now: float
+    leg: Leg, partner: Leg, figures: FlowFigures, out: FlowFigures, readings: Figures, now: float
 ) -> Cause | None:
     assert leg.ports is not None
-    if _alive(leg, streams, now):
+    if _alive(leg, readings, now):
         # Media is passed on; it may still go to an address that only the party's own network reaches.
         target = out.learned.target or partner.advertised
         unheard = not out.packets_in and target is not None and classify(target.host) in NON_PUBLIC
@@ -152,7 +152,8 @@ def _cause(
     if worst is not None and worst[1] > 0 and worst[0] in _DROPS:
         return _DROPS[worst[0]]
     for ports in leg.retired:
-        if streams.of(ports.rtp).drops.get(DropReason.WRONG_LOCAL, 0) and now - streams.of(ports.rtp).last_in < HEARING:
+        old = readings.of(ports.rtp)
+        if old.drops.get(DropReason.WRONG_LOCAL, 0) and now - old.last_in < HEARING:
             return Cause.OLD_PORT
     if figures.packets_in == 0:
         return Cause.NOTHING_RECEIVED

@@ -218,6 +218,15 @@ class Engine:
             byte_rate=self.limits.byte_rate,
         )
 
+    def received(self) -> dict[str, int]:
+        """Count the packets that came to the open flows of each session, by Call-ID."""
+        found: dict[str, int] = {}
+        flows = list(self.streams.owners)
+        for flow, count in zip(flows, self.plane.received(flows), strict=True):
+            call_id = self.streams.owners[flow][0].call_id
+            found[call_id] = found.get(call_id, 0) + count
+        return found
+
     def sums(self) -> FlowFigures:
         """Add up the counters of every flow since the start."""
         self._take_events()
@@ -307,6 +316,8 @@ class Engine:
             self._finish(session, reason, now)
         else:
             self._leave(session, gone)
+        for party in gone:
+            party.untie()
         return report
 
     def _leave(self, session: Session, gone: Parties) -> None:

@@ -128,6 +128,11 @@ class Party:
     going: float | None = None
     legs: list[Leg] = field(default_factory=list)
 
+    def untie(self) -> None:
+        """Break the reference cycles of a party that has left, so that it is freed without a garbage collection."""
+        self.partner = None
+        self.legs.clear()
+
     def leg(self, index: int) -> Leg | None:
         """The leg of the stream number `index` (from 0), if there is one."""
         return self.legs[index] if index < len(self.legs) else None

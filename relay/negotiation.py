@@ -57,7 +57,6 @@ class Negotiation:
         self.streams = streams
         self.answer = answer
         self._rows: list[_Row] = []
-        self._stopped = False
         self._taken: list[tuple[LocalAddress, Port]] = []
         self._mates: list[tuple[PortSet, Port]] = []
         self._sender_interface, sender_family = self._interface(match.sender, options.from_interface)
@@ -197,8 +196,7 @@ class Negotiation:
         if self.answer:
             self._close_unanswered(now)
         self._install()
-        if self._stopped:
-            self._refresh_others()
+        self._refresh_others()
         return [self._placement(row) for row in self._rows]
 
     def _connect(self) -> None:
@@ -275,7 +273,6 @@ class Negotiation:
         for leg in (sender, receiver):
             if leg.mux or leg.carriage is Carriage.DATAGRAM:
                 self.streams.stop_rtcp(leg, now)
-                self._stopped = True
 
     def _close(self, row: _Row, now: float) -> None:
         row.sender.media = row.media
@@ -283,7 +280,6 @@ class Negotiation:
             self._stop(leg, now)
 
     def _stop(self, leg: Leg, now: float) -> None:
-        self._stopped = True
         self.streams.stop_leg(leg, now)
         leg.forget_ports()
 
@@ -293,28 +289,29 @@ class Negotiation:
                 self._stop(leg, now)
 
     def _refresh_others(self) -> None:
-        """No flow of a third party, such as another branch, may keep naming a flow that was closed."""
+        """The rules of a third party, such as another branch, follow those it is connected to."""
         for party in self.session.parties:
             if party is not self.match.sender and party is not self.match.receiver:
                 self.streams.refresh(self.session, party)
 
     def _install(self) -> None:
         session = self.session
-        fresh: set[Leg] = set()
+        fresh: set[Port] = set()
+        whole: set[Leg] = set()
         for party in (self.match.sender, self.match.receiver):
             for leg in party.legs:
-                for ports in leg.sets():
-                    for port in ports.ports():
-                        if port.flow == NOT_OPEN:
-                            self.streams.start(session, leg, ports, port)
-                            fresh.add(leg)
+                ports = [(ports, port) for ports in leg.sets() for port in ports.ports()]
+                new = [(ports, port) for ports, port in ports if port.flow == NOT_OPEN]
+                for port_set, port in new:
+                    self.streams.start(session, leg, port_set, port)
+                    fresh.add(port)
+                if len(new) == len(ports):
+                    whole.add(leg)
         for party in (self.match.sender, self.match.receiver):
             for leg in party.legs:
-                if leg not in fresh:
-                    self.streams.update(session, leg, relearn=True)
-                elif party.public and party is self.match.sender:
-                    # Its way out may lead to a port that was opened after its own.
-                    self.streams.update(session, leg, relearn=False)
+                # Ways out of new ports of the sender may lead to ports that were opened after them.
+                if leg not in whole or (party.public and party is self.match.sender):
+                    self.streams.update(session, leg, relearn=True, fresh=fresh)
 
     def _placement(self, row: _Row) -> Placement:
         receiver = row.receiver

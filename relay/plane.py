@@ -204,6 +204,9 @@ class Plane(Protocol):
     def last_accepted(self, flows: Sequence[int]) -> float:
         """Latest time any of these flows received a packet that was not dropped; 0 if never."""
 
+    def received(self, flows: Sequence[int]) -> list[int]:
+        """Count the packets that came to each of many flows, cheaply."""
+
     def sums(self) -> FlowFigures:
         """Add up the counters of all open flows; times, latches and the like are left out."""
 

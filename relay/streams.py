@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from nattrav.net.address import TransportAddress
 from relay.figures import add_figures
@@ -97,13 +97,14 @@ class Streams:
         for party in session.parties:
             self.refresh(session, party)
 
-    def update(self, session: Session, leg: Leg, *, relearn: bool) -> None:
-        """Bring every flow of a leg in line with its state; `relearn` opens a learning window."""
+    def update(self, session: Session, leg: Leg, *, relearn: bool, fresh: Collection[Port] = frozenset()) -> None:
+        """Bring every flow of a leg in line with its state; `relearn` opens a learning window on all but fresh ones."""
         for ports in leg.sets():
             for port in ports.ports():
                 settings = flow_settings(session, leg, ports, rtcp=port.rtcp, policy=self.policy)
-                if relearn or settings != port.settings:
-                    self.plane.set(port.flow, settings, relearn=relearn)
+                window = relearn and port not in fresh
+                if window or settings != port.settings:
+                    self.plane.set(port.flow, settings, relearn=window)
                     port.settings = settings
 
     def refresh(self, session: Session, party: Party) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay.diagnosis import Cause, condition, directions
-from relay.legs import Condition, Leg, Session
-from relay.plane import RtpFigures
+from relay.legs import Condition, Leg, Port, Session
+from relay.plane import FlowFigures, RtpFigures
 from relay.policy import Policy
 from relay.quality import StreamQuality, measure
 from relay.rules import partner_leg
@@ -25,6 +25,21 @@ class Findings:
 
     conditions: Mapping[Condition, int]
     causes: Mapping[Cause, int]
+
+
+class Readings:
+    """Counters of ports, each read once."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._read: dict[int, FlowFigures] = {}
+
+    def of(self, port: Port) -> FlowFigures:
+        """Counters of one port at its first reading."""
+        found = self._read.get(id(port))
+        if found is None:
+            found = self._read[id(port)] = self._streams.of(port)
+        return found
 
 
 class Survey:
@@ -68,19 +83,20 @@ class Survey:
         self._causes.pop(session.call_id, None)
 
     def _session(self, session: Session, now: float) -> list[StreamQuality]:
-        session.condition = condition(session, self._streams, now, self._policy.one_way_grace)
+        readings = Readings(self._streams)
+        session.condition = condition(session, readings, now, self._policy.one_way_grace)
         if session.condition is None:
             self._causes.pop(session.call_id, None)
         else:
-            causes = (direction.cause for direction in directions(session, self._streams, now))
+            causes = (direction.cause for direction in directions(session, readings, now))
             self._causes[session.call_id] = tuple(cause for cause in causes if cause is not None)
-        return [quality for leg in session.legs() if (quality := self._leg(leg, now)) is not None]
+        return [quality for leg in session.legs() if (quality := self._leg(leg, readings, now)) is not None]
 
-    def _leg(self, leg: Leg, now: float) -> StreamQuality | None:
+    def _leg(self, leg: Leg, readings: Readings, now: float) -> StreamQuality | None:
         if leg.ports is None:
             return None
         port = leg.ports.rtp
-        figures = self._streams.of(port)
+        figures = readings.of(port)
         before = port.seen.rtp if port.seen is not None else _SILENCE
         port.seen = figures
         if leg.carriage is not Carriage.RTP or figures.rtp.expected == before.expected:

@@ -51,11 +51,11 @@ def top_text(item: Row) -> str:
         f"{pool['quarantined']} resting"
         for pool in item["pools"]
     ]
-    lines.append(f"{'call':<34} {'age':>7} {'pkt/s':>7} {'drop/s':>7} {'last':>6} {'':<12}")
+    lines.append(f"{'call':<34} {'age':>7} {'pkt/s':>7} {'dropped':>8} {'last':>6} {'':<12}")
     for row in item["busiest"]:
         lines.append(
             f"{clean(row['call_id'])[:34]:<34} {duration(row['age']):>7} {row['packet_rate']:>7.0f} "
-            f"{row['drop_rate']:>7.0f} {duration(row['last_packet']):>6} {clean(row['condition'] or '')[:12]}".rstrip()
+            f"{row['dropped']:>8} {duration(row['last_packet']):>6} {clean(row['condition'] or '')[:12]}".rstrip()
         )
     return "\n".join(lines) + "\n"
 

@@ -14,6 +14,7 @@ from nattrav.config.schema import Configuration
 from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.io.server import CannotListen, NgService
 from nattrav.control.ng.server import Server
+from nattrav.daemon.garbage import no_long_pauses
 from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
 from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
@@ -96,6 +97,7 @@ class RelayService:
             self.handler,
             allow=[ip_network(text) for text in control.allow],
             key=shared_key(control.shared_key_file),
+            rate=control.max_request_rate,
         )
         service = NgService(
             server,
@@ -117,6 +119,7 @@ class RelayService:
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)
             runtime.log.info("data plane", backend=self.plane.backend, why=self.plane.backend_reason)
+            no_long_pauses()
             task_status.started(
                 [
                     *self._media(),

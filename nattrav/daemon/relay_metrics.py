@@ -117,6 +117,11 @@ class RelayMetrics:
         self._raise("nattrav_relay_bytes_total", sums.bytes_out, "tx", DATAPATH)
         for reason, count in sums.drops.items():
             self._raise("nattrav_relay_dropped_packets_total", count, reason.value)
+        names = {pool.name for pool in self._engine.interfaces.pools}
+        pool = names.pop() if len(names) == 1 else "all"
+        for what in ("expected", "lost", "reordered"):
+            self._raise(f"nattrav_relay_rtp_{what}_packets_total", getattr(sums.rtp, what), pool)
+        self._raise("nattrav_relay_rtp_duplicate_packets_total", sums.rtp.duplicates, pool)
         batches, _, _ = self._plane.totals()
         samples.set("nattrav_relay_recv_batches_total", batches)
         events: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -21,6 +22,7 @@ EVENTS_WAITING = 1024
 """Events kept for one listener that does not read; further ones are lost to it."""
 
 Args = dict[str, Any]
+Counts = dict[str, int]
 
 
 class RelayVerbs:
@@ -143,24 +145,11 @@ class RelayVerbs:
         return self._top(interval, _number(args, "limit", 20))
 
     async def _top(self, interval: float, limit: int) -> AsyncIterator[Args]:
-        before: dict[str, tuple[int, int]] = {}
-        last = clock.monotonic()
-        sums = self._engine.sums()
+        last, sums, before = clock.monotonic(), self._engine.sums(), self._engine.received()
         while True:
             await trio.sleep(interval)
-            now = clock.monotonic()
-            new = self._engine.sums()
+            now, new, counts = clock.monotonic(), self._engine.sums(), self._engine.received()
             span = now - last
-            rows = []
-            counts: dict[str, tuple[int, int]] = {}
-            for session in self._engine.sessions.values():
-                row = session_row(session, self._engine, now)
-                count = counts[session.call_id] = (row["packets"], row["dropped"])
-                packets, dropped = before.get(session.call_id, count)
-                row["packet_rate"] = round((count[0] - packets) / span, 1)
-                row["drop_rate"] = round((count[1] - dropped) / span, 1)
-                rows.append(row)
-            rows.sort(key=lambda row: -row["packet_rate"])
             statistics = self._engine.statistics(now)
             yield {
                 "sessions": statistics.sessions,
@@ -170,9 +159,17 @@ class RelayVerbs:
                 "byte_rate_in": round((new.bytes_in - sums.bytes_in) / span, 1),
                 "drop_rate": round((sum(new.drops.values()) - sum(sums.drops.values())) / span, 1),
                 "pools": pool_rows(statistics),
-                "busiest": rows[:limit],
+                "busiest": self._busiest(before, counts, span, now, limit),
             }
-            before, last, sums = counts, now, new
+            last, sums, before = now, new, counts
+
+    def _busiest(self, before: Counts, counts: Counts, span: float, now: float, limit: int) -> list[Args]:
+        gained = {call_id: count - before.get(call_id, 0) for call_id, count in counts.items()}
+        rows = []
+        for call_id in heapq.nlargest(limit, gained, key=gained.__getitem__):
+            row = session_row(self._engine.sessions[call_id], self._engine, now)
+            rows.append({**row, "packet_rate": round(gained[call_id] / span, 1)})
+        return rows
 
     async def drain(self, args: Args) -> Args:
         """Take no new sessions. With `exit` end the process after the last one, or after `max` seconds."""

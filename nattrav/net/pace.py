@@ -12,10 +12,10 @@ import trio
 
 from nattrav.net.options import Socket
 
-GRID = 0.002
+GRID = 0.004
 """Distance of the moments, in seconds: the longest that a datagram waits."""
 
-BUSY = 0.003
+BUSY = 0.004
 """Work that follows other work within this time is load."""
 
 

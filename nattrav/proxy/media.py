@@ -1,4 +1,4 @@
-"""Offer and answer to relay verbs (RFC 3264, RFC 6337; sip.md §9): who sent this SDP in which transaction decides.
+"""Offer and answer to relay verbs (RFC 3264, RFC 6337): who sent this SDP in which transaction decides.
 
 Tags in `offer` name the party whose SDP it is as `from-tag`; in `answer` the offerer's is `from-tag`, the answerer's
 `to-tag`. Asked twice for the same SDP in the same place, the stored result is given and the relay is not asked.
@@ -17,6 +17,7 @@ from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.quirks import Treatment
+from nattrav.sdp import multipart
 from nattrav.sip.message import Message
 from nattrav.sip.transport.flow import Flow
 
@@ -26,25 +27,47 @@ Resume = Callable[[bytes | None, float], None]
 SDP = "application/sdp"
 DELETE_DELAY = 30
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
+_FAMILY = re.compile(rb"^c=IN (IP[46]) ", re.MULTILINE)
 _RTCP = re.compile(rb"^a=rtcp:\d+ IN IP[46] (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What the relay is told about the sender of an SDP."""
+    """What the relay is told about the sender of an SDP; `towards` is the host that its rewritten form goes to."""
 
     flow: Flow | None
     access: bool
     verdict: NatVerdict
     treatment: Treatment
     latch: bool
+    towards: str | None = None
 
 
 def sdp_of(message: Message) -> bytes | None:
-    """Give the session description of a message, None without one."""
-    if message.body and message.content_type == SDP:
-        return message.body
-    return None
+    """Give the session description of a message, None without one that can be read (D12)."""
+    body = message.body
+    if not body:
+        return None
+    if message.content_type == SDP and "content-encoding" not in message.names:
+        return body
+    part = _part_of(message)
+    return None if part is None else body[part.start : part.end]
+
+
+def with_sdp(message: Message, sdp: bytes) -> bytes:
+    """Give the body of a message with another session description in it, all other octets as they were."""
+    if message.content_type == SDP:
+        return sdp
+    part = _part_of(message)
+    return sdp if part is None else multipart.replace(message.body, [part], [sdp])
+
+
+def _part_of(message: Message) -> multipart.SdpPart | None:
+    kind = message.content_type or ""
+    if not kind.startswith("multipart/"):
+        return None
+    parts = multipart.find(message.first("content-type") or "", message.body, encoded=message.has("content-encoding"))
+    return next((part for part in parts if not part.encoded and part.disposition == "session"), None)
 
 
 def media_hosts(sdp: bytes) -> tuple[str, ...]:
@@ -72,7 +95,7 @@ class Media:
     ) -> None:
         """The SDP is an offer of the party with `from_tag`."""
         call.media.session = call.media.used = True
-        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        arguments = self._arguments("offer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("offer", call, arguments, resume)
 
     def answer(
@@ -87,7 +110,7 @@ class Media:
         branch: str | None = None,
     ) -> None:
         """The SDP answers the offer of `from_tag`; `to_tag` is the answerer's."""
-        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        arguments = self._arguments("answer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("answer", call, arguments, resume)
 
     def delete(self, call: Call, *, branch: str | None = None, delay: int | None = None) -> None:
@@ -115,44 +138,33 @@ class Media:
         if stable is None:
             return
         offerer, offer, answerer, answer = stable
-        for command, sdp in (("offer", offer), ("answer", answer)):
+        for command, sdp, sender in (("offer", offer, offerer), ("answer", answer, answerer)):
             arguments = {
                 "call-id": call.call_id,
                 "from-tag": offerer,
                 "to-tag": answerer,
                 "sdp": sdp,
-                "ICE": "remove",
-                "replace": ["origin"],
+                **call.media.wishes.get(sender, {"ICE": "remove", "replace": ["origin"]}),
             }
             request = self._parts.await_reply(_ignore)
             self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
 
     def _arguments(
-        self, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
+        self, command: str, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
     ) -> dict[str, Any]:
-        treatment = side.treatment
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
         if to_tag is not None:
             arguments["to-tag"] = to_tag
         if branch is not None:
             arguments["via-branch"] = branch
-        flags: list[str] = []
-        if side.flow is not None:
-            host = side.flow.remote.host
-            arguments["received-from"] = ["IP6" if ":" in host else "IP4", host]
-        if side.access and side.verdict.nat:
-            flags.append("SIP-source-address")
-        if not side.latch or treatment.latch == "never":
-            flags.append("asymmetric")
-        if treatment.latch == "strict":
-            flags.append("strict-source")
-        if flags:
-            arguments["flags"] = flags
-        if treatment.ice != "pass":
-            arguments["ICE"] = "remove"
-        if treatment.o_line != "keep":
-            arguments["replace"] = ["origin"]
-        return arguments
+        wishes = _wishes(side)
+        family = _family_wanted(sdp, side.towards)
+        if family is not None:
+            wishes["address-family"] = family
+        sender = from_tag if command == "offer" else to_tag
+        if sender is not None:
+            call.media.wishes[sender] = wishes
+        return arguments | wishes
 
     def _ask(self, command: str, call: Call, arguments: dict[str, Any], resume: Resume) -> None:
         request = self._parts.await_reply(partial(self._answered, command, call, resume))
@@ -170,6 +182,38 @@ class Media:
     def _deleted(self, call: Call, reply: object, now: float) -> None:
         if isinstance(reply, dict) and "totals" in reply:
             call.quality = {"totals": reply["totals"]}
+
+
+def _wishes(side: Side) -> dict[str, Any]:
+    """What the relay is asked about the sender of an SDP, said in full each time: a relay forgets what is not repeated.
+
+    Learning is heuristic with strict source, which other relays than ours do not do unasked.
+    """
+    treatment = side.treatment
+    wishes: dict[str, Any] = {"supports": ["load limit"], "endpoint-learning": "heuristic"}
+    flags = ["SIP-source-address" if side.access and side.verdict.nat else "trust-address"]
+    if side.flow is not None:
+        host = side.flow.remote.host
+        wishes["received-from"] = ["IP6" if ":" in host else "IP4", host]
+    if not side.latch or treatment.latch == "never":
+        flags.append("asymmetric")
+    if (side.latch and treatment.latch != "never") or treatment.latch == "strict":
+        flags.append("strict-source")
+    wishes["flags"] = flags
+    if treatment.ice != "pass":
+        wishes["ICE"] = "remove"
+    if treatment.o_line != "keep":
+        wishes["replace"] = ["origin"]
+    return wishes
+
+
+def _family_wanted(sdp: bytes, towards: str | None) -> str | None:
+    """Name the address family of who gets the SDP, when the SDP speaks another one."""
+    if towards is None:
+        return None
+    wanted = "IP6" if ":" in towards else "IP4"
+    spoken = _FAMILY.findall(sdp)
+    return wanted if any(family.decode() != wanted for family in spoken) else None
 
 
 def _ignore(reply: object, now: float) -> None:

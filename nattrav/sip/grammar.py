@@ -82,10 +82,6 @@ SPELLINGS: Mapping[str, str] = _spellings()
 _DISPLAYED = {name.lower(): name for name in _NAMES}
 
 
-FIELD_STARTS: Mapping[str, str] = {f"{spelling}:": canonical for spelling, canonical in SPELLINGS.items()}
-"""The same with the colon that must follow."""
-
-
 def canonical_name(name: str) -> str:
     """Give the full name in lower case: `Via`, `v` and `VIA ` are all `via`."""
     known = SPELLINGS.get(name)
@@ -141,6 +137,9 @@ def split_first(value: str) -> tuple[str, str]:
 _TOKEN_ONLY = re.compile(TOKEN)
 _VALUE = re.compile(rf'{QUOTED}|[^\s";,<>]+', re.DOTALL)
 
+# What nearly every phone sends: no white space, no quotes.
+_SIMPLE_PARAMS = re.compile(rf'(?:;{TOKEN}(?:=[^\s";,<>]+)?)+')
+
 
 def is_token(text: str) -> bool:
     """Tell whether the text is an RFC 3261 token."""
@@ -154,6 +153,11 @@ def parse_params(text: str) -> dict[str, str | None]:
     names that are no token, and values that are neither token-like nor a quoted string.
     """
     params: dict[str, str | None] = {}
+    if _SIMPLE_PARAMS.fullmatch(text) is not None:
+        for part in text[1:].split(";"):
+            name, equals, value = part.partition("=")
+            params.setdefault(name.lower(), value if equals else None)
+        return params
     text = text.strip(" \t")
     if not text:
         return params

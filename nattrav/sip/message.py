@@ -7,11 +7,12 @@ header field is one line that still contains its CRLF. Nobody changes a message 
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 from nattrav.net.address import TransportAddress
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.grammar import canonical_name, header_number, is_token, split_first, split_list, unfold
+from nattrav.sip.grammar import TOKEN, canonical_name, header_number, split_first, split_list, unfold
 from nattrav.sip.lazy import lazy
 from nattrav.sip.name_addr import NameAddr
 from nattrav.sip.uri import SipUri, TelUri, parse_uri
@@ -19,6 +20,8 @@ from nattrav.sip.via import Via
 
 MAX_EXPIRES = 2**32 - 1
 MAX_CSEQ = 2**31 - 1
+
+_CSEQ = re.compile(rf"0*([0-9]{{1,10}})[ \t]+({TOKEN})")
 
 # RFC 3261 §7.3.1: these are never joined by commas, their own syntax has some; Date has one too.
 _NEVER_JOINED = frozenset(("www-authenticate", "authorization", "proxy-authenticate", "proxy-authorization", "date"))
@@ -52,16 +55,16 @@ class Message:
 
     def value(self, index: int) -> str:
         """The value of the header line at `index`, unfolded, without white space around it."""
-        line = self.lines[index]
-        value = line[line.index(":") + 1 :].strip(" \t\r\n")
+        value = self.lines[index].partition(":")[2].strip(" \t\r\n")
         return unfold(value) if "\n" in value else value
 
     def first(self, name: str) -> str | None:
         """The value of the first header field of that name (commas and all), or None. Any spelling of the name."""
-        key = canonical_name(name)
-        if key not in self.names:
-            return None
-        return self.value(self.names.index(key))
+        return self._first(canonical_name(name))
+
+    def _first(self, key: str) -> str | None:
+        names = self.names
+        return self.value(names.index(key)) if key in names else None
 
     def has(self, name: str) -> bool:
         """A header field of that name is there."""
@@ -88,7 +91,7 @@ class Message:
     @lazy
     def via(self) -> Via:
         """The top Via."""
-        value = self.first("via")
+        value = self._first("via")
         if value is None:
             raise MalformedMessage("no Via")
         return Via(split_first(value)[0])
@@ -109,7 +112,7 @@ class Message:
         return self._name_addr("to")
 
     def _name_addr(self, name: str) -> NameAddr:
-        value = self.first(name)
+        value = self._first(name)
         if value is None:
             raise MalformedMessage(f"no {name.capitalize()}")
         parsed = NameAddr.parse(value)
@@ -120,7 +123,7 @@ class Message:
     @lazy
     def call_id(self) -> str:
         """The Call-ID, compared octet by octet."""
-        value = self.first("call-id")
+        value = self._first("call-id")
         if not value:
             raise MalformedMessage("no Call-ID")
         return value
@@ -128,16 +131,16 @@ class Message:
     @lazy
     def cseq(self) -> CSeq:
         """The CSeq; numbers of 2**31 and more are refused (RFC 3261 §8.1.1.5)."""
-        value = self.first("cseq")
+        value = self._first("cseq")
         if value is None:
             raise MalformedMessage("no CSeq")
-        parts = value.split()
-        if len(parts) != 2 or not is_token(parts[1]):
+        match = _CSEQ.fullmatch(value)
+        if match is None:
             raise MalformedMessage(f"CSeq is {value[:40]!r}")
-        number = header_number(parts[0], MAX_CSEQ)
-        if number is None:
-            raise MalformedMessage(f"CSeq number is {parts[0][:40]!r}")
-        return CSeq(number, parts[1])
+        number = int(match[1])
+        if number > MAX_CSEQ:
+            raise MalformedMessage(f"CSeq number is {number}")
+        return CSeq(number, match[2])
 
     @lazy
     def contacts(self) -> list[NameAddr] | Literal["*"]:
@@ -165,22 +168,24 @@ class Message:
     @lazy
     def max_forwards(self) -> int | None:
         """0..255, or None when absent or over-range; anything but digits is refused."""
-        value = self.first("max-forwards")
+        value = self._first("max-forwards")
         if value is None:
             return None
         if not (value.isascii() and value.isdigit()):
             raise MalformedMessage(f"Max-Forwards is {value[:40]!r}")
+        if len(value) < 3:
+            return int(value)
         return header_number(value.lstrip("0") or "0", 255)
 
     @lazy
     def expires(self) -> int | None:
         """Seconds, or None when absent, over-range or no number: the default then holds."""
-        return header_number(self.first("expires"), MAX_EXPIRES)
+        return header_number(self._first("expires"), MAX_EXPIRES)
 
     @lazy
     def content_type(self) -> str | None:
         """Type and subtype in lower case, without parameters; None without Content-Type."""
-        value = self.first("content-type")
+        value = self._first("content-type")
         return None if value is None else value.partition(";")[0].replace(" ", "").lower()
 
     @lazy
@@ -212,17 +217,14 @@ class Request(Message):
 
     def stamp(self, source: TransportAddress, *, force_rport: bool = False) -> None:
         """Write `received` and `rport` into the top Via, as the receiving transport must (RFC 3261 §18.2.1)."""
-        via = self.via
-        text = via.stamped(source, force_rport=force_rport)
-        if text is via.text:
+        via = self.via.stamped(source, force_rport=force_rport)
+        if via is self.via:
             return
         index = self.names.index("via")
         line = self.lines[index]
-        colon = line.index(":") + 1
-        value = self.value(index)
-        rest = split_first(value)[1]
-        self.lines[index] = f"{line[:colon]} {text}{',' if rest else ''}{rest}"
-        self.__dict__["via"] = Via(text)
+        rest = split_first(self.value(index))[1] if "," in line else ""
+        self.lines[index] = f"{line[: line.index(':') + 1]} {via.text}{',' if rest else ''}{rest}"
+        self.__dict__["via"] = via
         self.__dict__.pop("vias", None)
 
     def __repr__(self) -> str:

@@ -60,15 +60,19 @@ class NameAddr:
 
 
 def _parse(text: str) -> NameAddr:
-    match = _NAME_ADDR.fullmatch(text) if "<" in text else _ADDR_SPEC.fullmatch(text)
-    if match is None:
-        raise MalformedMessage(f"{text[:80]!r} is neither a name-addr nor an addr-spec")
     value = NameAddr()
     value.text = text
-    groups = match.groupdict()
-    value.display = groups.get("display") or ""
-    value.uri = match["uri"]
-    params = match["params"]
+    value.display = ""
+    if "<" in text:
+        match = _NAME_ADDR.fullmatch(text)
+        if match is not None:
+            value.display, value.uri, params = match.groups()
+    else:
+        match = _ADDR_SPEC.fullmatch(text)
+        if match is not None:
+            value.uri, params = match.groups()
+    if match is None:
+        raise MalformedMessage(f"{text[:80]!r} is neither a name-addr nor an addr-spec")
     value.params = {} if params is None else parse_params(params)
     return value
 

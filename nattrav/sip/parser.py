@@ -10,7 +10,7 @@ import re
 from typing import cast
 
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.grammar import FIELD_STARTS, KNOWN_METHODS, canonical_name, is_token
+from nattrav.sip.grammar import KNOWN_METHODS, SPELLINGS, canonical_name, is_token
 from nattrav.sip.message import Message, Request, Response
 from nattrav.sip.uri import SipUri
 
@@ -22,7 +22,7 @@ MAX_STREAM_MESSAGE = 65536
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) ([^\x00-\x20\x7f<>\"]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
 _SINGLE = ("call-id", "cseq", "from", "to", "max-forwards")
-_by_start = FIELD_STARTS.get
+_spelling = SPELLINGS.get
 
 
 def parse_datagram_untrusted(data: bytes) -> Request | Response:
@@ -60,10 +60,10 @@ def readable(head: bytes) -> Request | Response | None:
 def _read_head(text: str, body: bytes) -> tuple[Request | Response, MalformedMessage | None]:
     """Index the head; the problem, if any, is given beside a message of what was readable."""
     problem = None
-    breaks = text.count("\r\n")
-    if breaks != text.count("\n") or breaks != text.count("\r"):
-        problem = MalformedMessage("a CR or LF stands alone in the head")
     lines = text.split("\r\n")
+    breaks = len(lines) - 1
+    if text.count("\n") != breaks or text.count("\r") != breaks:
+        problem = MalformedMessage("a CR or LF stands alone in the head")
     if "\r\n " in text or "\r\n\t" in text:
         lines = _unfolded_lines(lines)
     start_line = lines.pop(0)
@@ -72,7 +72,7 @@ def _read_head(text: str, body: bytes) -> tuple[Request | Response, MalformedMes
         del lines[MAX_LINES:]
     if len(text) > MAX_LINE and problem is None and max(map(len, lines), default=0) > MAX_LINE:
         problem = MalformedMessage(f"a header line of more than {MAX_LINE} octets")
-    found = [_by_start(line[: line.find(":") + 1]) for line in lines]
+    found = [_spelling(name) if colon else None for name, colon, _ in [line.partition(":") for line in lines]]
     if None in found:
         lines, names, bad_line = _settle_names(lines, found)
         problem = bad_line or problem
@@ -138,7 +138,7 @@ def _read_start_line(
 def _cut_body(message: Message) -> None:
     if "content-length" not in message.names:
         return
-    value = message.first("content-length") or ""
+    value = message.value(message.names.index("content-length"))
     if not (value.isascii() and value.isdigit() and len(value) < 12):
         raise MalformedMessage(f"Content-Length is {value[:40]!r}")
     length = int(value)
@@ -153,22 +153,23 @@ def _cut_body(message: Message) -> None:
 def check(message: Request | Response) -> None:
     """See that what routing and matching need is there, once and well-formed. Raises MalformedMessage."""
     names = message.names
-    count = names.count
-    for name in _SINGLE:
-        if count(name) > 1:
-            raise MalformedMessage(f"{name.title()} is there {count(name)} times")
-    if count("via") > MAX_VIAS:
-        raise MalformedMessage(f"more than {MAX_VIAS} Vias")
+    if len(set(names)) < len(names):
+        _check_repeated(names)
     _ = message.via, message.from_, message.to, message.call_id, message.max_forwards
     cseq = message.cseq
     if isinstance(message, Request):
         if cseq.method != message.method:
             status = 400 if message.method in KNOWN_METHODS else 501
             raise MalformedMessage(f"CSeq method {cseq.method[:40]} in a {message.method[:40]}", status=status)
-        if message.request_uri[:4].lower() in ("sip:", "sips") and message.uri.text == message.request_uri:
-            _check_request_uri(message.uri)
+        if message.request_uri[:4].lower() in ("sip:", "sips"):
+            uri = message.uri
+            if isinstance(uri, SipUri) and uri.headers is not None:
+                raise MalformedMessage("header fields in the Request-URI")
 
 
-def _check_request_uri(uri: object) -> None:
-    if isinstance(uri, SipUri) and uri.headers is not None:
-        raise MalformedMessage("header fields in the Request-URI")
+def _check_repeated(names: list[str]) -> None:
+    for name in _SINGLE:
+        if names.count(name) > 1:
+            raise MalformedMessage(f"{name.title()} is there {names.count(name)} times")
+    if names.count("via") > MAX_VIAS:
+        raise MalformedMessage(f"more than {MAX_VIAS} Vias")

@@ -90,30 +90,37 @@ class Via:
             return maddr, port
         return self.received or self.host, self.rport or port
 
-    def stamped(self, source: TransportAddress, *, force_rport: bool = False) -> str:
-        """Write the value as the server transport hands it on: what a client claimed is overwritten.
+    def stamped(self, source: TransportAddress, *, force_rport: bool = False) -> Via:
+        """Give the value as the server transport hands it on: what a client claimed is overwritten.
 
         `received` is added when sent-by is not literally the source, and always with `rport` (RFC 3581 §4).
         """
         params = self.params
-        text = self.text
         symmetric = force_rport or "rport" in params
-        if "received" in params or "rport" in params:
-            if '"' in text:
-                text = self._rewritten()
-            else:
-                text = _STAMPED.sub("", text)
+        moved = self.host != source.host and not (is_literal(self.host) and canonical(self.host) == source.host)
+        claimed = "received" in params or "rport" in params
+        if not (symmetric or moved or claimed):
+            return self
+        via = Via.__new__(Via)
+        via.host, via.port, via.transport = self.host, self.port, self.transport
+        via.params = params.copy()
+        via.text = self.text
+        if claimed:
+            via.params.pop("received", None)
+            via.params.pop("rport", None)
+            via.text = via._rewritten() if '"' in self.text else _STAMPED.sub("", self.text)
+        if symmetric or moved:
+            via.params["received"] = source.host
+            via.text += f";received={source.host}"
         if symmetric:
-            return f"{text};received={source.host};rport={source.port}"
-        if self.host != source.host and not (is_literal(self.host) and canonical(self.host) == source.host):
-            return f"{text};received={source.host}"
-        return text
+            via.params["rport"] = str(source.port)
+            via.text += f";rport={source.port}"
+        return via
 
     def _rewritten(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port is None else f":{self.port}"
-        kept = ((n, v) for n, v in self.params.items() if n not in ("received", "rport"))
-        tail = "".join(f";{name}" if value is None else f";{name}={value}" for name, value in kept)
+        tail = "".join(f";{name}" if value is None else f";{name}={value}" for name, value in self.params.items())
         return f"SIP/2.0/{self.transport.upper()} {host}{port}{tail}"
 
     def __str__(self) -> str:

@@ -96,6 +96,9 @@ class MemoryPlane:
     def last_accepted(self, flows: Sequence[int]) -> float:
         return max((self.counted[flow].last_accepted for flow in flows), default=0.0)
 
+    def received(self, flows: Sequence[int]) -> list[int]:
+        return [self.counted[flow].packets_in for flow in flows]
+
     def sums(self) -> FlowFigures:
         total = FlowFigures()
         for figures in self.counted.values():

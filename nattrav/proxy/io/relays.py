@@ -57,6 +57,7 @@ class Relays:
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
         self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
+        self._waiting = trio.Event()
         self._on_answer = on_answer
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
@@ -89,6 +90,7 @@ class Relays:
     def _send(self, name: str, payload: bytes) -> None:
         if self._unsent[name] or not self._sent(name, payload):
             self._unsent[name].append(payload)
+            self._waiting.set()
 
     def _sent(self, name: str, payload: bytes) -> bool:
         """Send a datagram; False when the relay's queue is full. Any other failure is a loss: the pool asks again."""
@@ -110,10 +112,13 @@ class Relays:
     async def _send_late(self) -> None:
         """Send what had to wait: Linux lets no more than ten datagrams wait at a Unix socket."""
         while True:
+            await self._waiting.wait()
             await trio.sleep(GRID)
             for name, unsent in self._unsent.items():
                 while unsent and self._sent(name, unsent[0]):
                     unsent.popleft()
+            if not any(self._unsent.values()):
+                self._waiting = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive until cancelled."""
