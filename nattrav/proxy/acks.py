@@ -69,7 +69,8 @@ class Acks:
         offerer = request.to.tag
         if sdp is not None and call is not None and offerer is not None and offerer in call.media.late:
             party = call.sender(request)
-            side = Side(sender.flow, call.access[party], call.nat[party], PLAIN, call.access[party])
+            towards = hop.next_hop.remote.host
+            side = Side(sender.flow, call.access[party], call.nat[party], PLAIN, call.access[party], towards)
             answerer = request.from_.tag or ""
             call.media.stable = (offerer, call.media.late[offerer], answerer, sdp)
             key = (request.cseq.number, sdp)
