@@ -9,7 +9,7 @@ from nattrav.proxy import forward
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call
 from nattrav.proxy.effects import Connect, DropReason, Effect, Send
-from nattrav.proxy.media import Side, sdp_of
+from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.parties import other_party, party_facts
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.rooms import Rooms
@@ -109,7 +109,7 @@ class Acks:
         rport = ";rport" if listener.transport == "udp" else ""
         forward.add_via(edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}")
         if body is not None:
-            edit.body(body)
+            edit.body(with_sdp(request, body))
         if next_hop.transport != "udp":
             edit.framed()
         data = edit.render()

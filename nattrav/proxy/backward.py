@@ -12,7 +12,7 @@ from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.hooks import ResponseView
-from nattrav.proxy.media import Side, sdp_of
+from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import behind_nat
@@ -120,6 +120,7 @@ class ResponseContext:
         if not found:
             self._no_hop(hop, now)
             return
+        found = self.rooms.parts.dead.living_first(found, now)
         others = [Hop(hop.request_uri, one, hop.uri, hop.routes, upstream=hop.upstream) for one in found[1:]]
         hop.alternatives = others + hop.alternatives
         self._prepare(hop, found[0], now)
@@ -229,8 +230,8 @@ class ResponseContext:
             self._end(branch)
             self._settle(now)
             return
-        if body is not None:
-            branch.edit.body(body)
+        if body is not None and self.request is not None:
+            branch.edit.body(with_sdp(self.request, body))
         elif self.rooms.parts.sip.relay_required:
             for other in self.branches:
                 self._end(other)
@@ -344,6 +345,8 @@ class ResponseContext:
             upstream = branch.hop_wanted.upstream
             if upstream is not None:
                 self.rooms.upstreams.failed(upstream, now, _retry_after(response))
+            elif branch.hop is not None and not branch.hop_wanted.access:
+                self.rooms.parts.dead.failed(branch.hop, now, _retry_after(response))
             if self._fail_over(branch, now):
                 return
         elif status == 430 and self._fail_over(branch, now):
@@ -398,6 +401,8 @@ class ResponseContext:
         upstream = branch.hop_wanted.upstream
         if upstream is not None and not branch.cancelled:
             self.rooms.upstreams.failed(upstream, now)
+        elif branch.hop is not None and not (branch.cancelled or branch.hop_wanted.access):
+            self.rooms.parts.dead.failed(branch.hop, now)
         self._end(branch)
         if not branch.cancelled and self._fail_over(branch, now):
             return
@@ -504,7 +509,7 @@ class ResponseContext:
         edit = Edit(response)
         edit.remove_top("via")
         if body is not None:
-            edit.body(body)
+            edit.body(with_sdp(response, body))
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
         self._adjust_response(edit, response, now)

@@ -1,4 +1,4 @@
-"""Offer and answer to relay verbs (RFC 3264, RFC 6337; sip.md §9): who sent this SDP in which transaction decides.
+"""Offer and answer to relay verbs (RFC 3264, RFC 6337): who sent this SDP in which transaction decides.
 
 Tags in `offer` name the party whose SDP it is as `from-tag`; in `answer` the offerer's is `from-tag`, the answerer's
 `to-tag`. Asked twice for the same SDP in the same place, the stored result is given and the relay is not asked.
@@ -17,6 +17,7 @@ from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.quirks import Treatment
+from nattrav.sdp.multipart import SdpPart, find, replace
 from nattrav.sip.message import Message
 from nattrav.sip.transport.flow import Flow
 
@@ -43,10 +44,28 @@ class Side:
 
 
 def sdp_of(message: Message) -> bytes | None:
-    """Give the session description of a message, None without one."""
-    if message.body and message.content_type == SDP:
+    """Give the session description of a message, also from inside a multipart body; None without a readable one."""
+    if not message.body or message.first("content-encoding") is not None:
+        return None
+    if message.content_type == SDP:
         return message.body
-    return None
+    part = _session_part(message)
+    return None if part is None else message.body[part.start : part.end]
+
+
+def with_sdp(message: Message, sdp: bytes) -> bytes:
+    """Give the message's body with another session description in the place of its own."""
+    part = None if message.content_type == SDP else _session_part(message)
+    return sdp if part is None else replace(message.body, [part], [sdp])
+
+
+def _session_part(message: Message) -> SdpPart | None:
+    """The part that describes the session; early-session parts (RFC 3959) are not it."""
+    content_type = message.first("content-type")
+    if content_type is None or not (message.content_type or "").startswith("multipart/"):
+        return None
+    parts = find(content_type, message.body)
+    return next((part for part in parts if part.disposition == "session" and not part.encoded), None)
 
 
 def media_hosts(sdp: bytes) -> tuple[str, ...]:
@@ -74,7 +93,7 @@ class Media:
     ) -> None:
         """The SDP is an offer of the party with `from_tag`."""
         call.media.session = call.media.used = True
-        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        arguments = self._arguments("offer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("offer", call, arguments, resume)
 
     def answer(
@@ -89,7 +108,7 @@ class Media:
         branch: str | None = None,
     ) -> None:
         """The SDP answers the offer of `from_tag`; `to_tag` is the answerer's."""
-        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        arguments = self._arguments("answer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("answer", call, arguments, resume)
 
     def delete(self, call: Call, *, branch: str | None = None, delay: int | None = None) -> None:
@@ -117,47 +136,33 @@ class Media:
         if stable is None:
             return
         offerer, offer, answerer, answer = stable
-        for command, sdp in (("offer", offer), ("answer", answer)):
+        for command, sdp, sender in (("offer", offer, offerer), ("answer", answer, answerer)):
             arguments = {
                 "call-id": call.call_id,
                 "from-tag": offerer,
                 "to-tag": answerer,
                 "sdp": sdp,
-                "ICE": "remove",
-                "replace": ["origin"],
+                **call.media.wishes.get(sender, {"ICE": "remove", "replace": ["origin"]}),
             }
             request = self._parts.await_reply(_ignore)
             self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
 
     def _arguments(
-        self, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
+        self, command: str, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
     ) -> dict[str, Any]:
-        treatment = side.treatment
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
         if to_tag is not None:
             arguments["to-tag"] = to_tag
         if branch is not None:
             arguments["via-branch"] = branch
-        flags: list[str] = []
-        if side.flow is not None:
-            host = side.flow.remote.host
-            arguments["received-from"] = ["IP6" if ":" in host else "IP4", host]
-        if side.access and side.verdict.nat:
-            flags.append("SIP-source-address")
-        if not side.latch or treatment.latch == "never":
-            flags.append("asymmetric")
-        if treatment.latch == "strict":
-            flags.append("strict-source")
-        if flags:
-            arguments["flags"] = flags
+        wishes = _wishes(side)
         family = _family_wanted(sdp, side.towards)
         if family is not None:
-            arguments["address-family"] = family
-        if treatment.ice != "pass":
-            arguments["ICE"] = "remove"
-        if treatment.o_line != "keep":
-            arguments["replace"] = ["origin"]
-        return arguments
+            wishes["address-family"] = family
+        sender = from_tag if command == "offer" else to_tag
+        if sender is not None:
+            call.media.wishes[sender] = wishes
+        return arguments | wishes
 
     def _ask(self, command: str, call: Call, arguments: dict[str, Any], resume: Resume) -> None:
         request = self._parts.await_reply(partial(self._answered, command, call, resume))
@@ -175,6 +180,29 @@ class Media:
     def _deleted(self, call: Call, reply: object, now: float) -> None:
         if isinstance(reply, dict) and "totals" in reply:
             call.quality = {"totals": reply["totals"]}
+
+
+def _wishes(side: Side) -> dict[str, Any]:
+    """What the relay is asked about the sender of an SDP, said in full each time: a relay forgets what is not repeated.
+
+    Learning is heuristic with strict source, which other relays than ours do not do unasked.
+    """
+    treatment = side.treatment
+    wishes: dict[str, Any] = {"supports": ["load limit"], "endpoint-learning": "heuristic"}
+    flags = ["SIP-source-address" if side.access and side.verdict.nat else "trust-address"]
+    if side.flow is not None:
+        host = side.flow.remote.host
+        wishes["received-from"] = ["IP6" if ":" in host else "IP4", host]
+    if not side.latch or treatment.latch == "never":
+        flags.append("asymmetric")
+    if (side.latch and treatment.latch != "never") or treatment.latch == "strict":
+        flags.append("strict-source")
+    wishes["flags"] = flags
+    if treatment.ice != "pass":
+        wishes["ICE"] = "remove"
+    if treatment.o_line != "keep":
+        wishes["replace"] = ["origin"]
+    return wishes
 
 
 def _family_wanted(sdp: bytes, towards: str | None) -> str | None:
