@@ -28,6 +28,8 @@ from stun.message import BINDING, HEADER, MessageClass, encode
 from stun.responder import IGNORED_IN_REQUEST, Answer, DropReason, Responder
 
 Rows = NDArray[np.intp]
+Selection = Rows | slice
+"""Rows by number, or all of the first ones: a slice costs no copy."""
 
 T = AttributeType
 _ATTRIBUTES_MAX = 12
@@ -72,9 +74,11 @@ class Outcome:
     drops: list[tuple[DropReason, int]] = field(default_factory=list)
     changes: list[tuple[int, int]] = field(default_factory=list)
     """(flags, how many) of the CHANGE-REQUESTs that were followed."""
-    rows: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    rows: Selection = field(default_factory=lambda: np.empty(0, np.intp))
     """Answered rows and, beside them, the kinds of their replies."""
     kinds: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    plain: bool = False
+    """Every request was a header and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,9 @@ class FastPath:
             raw = b"".join(to_row(a) for a in own)
             self._own_rows[ipv6] = np.frombuffer(raw, np.uint8).reshape(len(own), SOCKADDR_ROW)
         self._port_says[sorted(REFLECTION_PORTS)] = _NEVER
+        # Ports come in network order: address the table by them as they are loaded.
+        self._port_says = self._port_says[np.arange(65536, dtype=np.uint16).byteswap()]
+        self._ipv6 = [":" in e.local.host for e in responder.endpoints]
         self._first_octet_bad = np.zeros(256, np.bool_)
         self._first_octet_bad[0] = True
         self._first_octet_bad[224:] = True
@@ -133,30 +140,29 @@ class FastPath:
         ValueError.
         """
         outcome = Outcome()
-        if rows is None:
-            rows = np.arange(batch.count)
-        if len(rows) > out.slots:
+        if (batch.count if rows is None else len(rows)) > out.slots:
             raise ValueError("the reply batch is smaller than the received one")
         out.count = 0
-        ipv6 = ":" in self._responder.endpoints[at].local.host
-        rows = self._screen(batch, rows, ipv6, outcome)
+        ipv6 = self._ipv6[at]
+        chosen = self._screen(batch, slice(batch.count) if rows is None else rows, ipv6, outcome)
         if not self.enabled:
-            outcome.slow = rows
+            outcome.slow = _numbers(chosen)
             return outcome
-        words = batch.data.view(np.uint64)
-        plain = (batch.length[rows] == HEADER) & (words[rows, 0] == _PLAIN)
+        plain = (batch.length[chosen] == HEADER) & (batch.data.view(np.uint64)[chosen, 0] == _PLAIN)
         if plain.all():
-            kinds = np.zeros(len(rows), np.uint8)
-        else:
-            known = self._recall(at, batch, rows, outcome) if len(rows) <= _FEW else None
-            rows, kinds = self._sort(at, batch, rows, plain, ipv6, outcome) if known is None else known
-        self._fill(at, batch, out, rows, kinds, ipv6, outcome)
+            outcome.plain = True
+            self._fill(at, batch, out, chosen, np.zeros(len(plain), np.uint8), ipv6, outcome)
+            return outcome
+        numbers = _numbers(chosen)
+        known = self._recall(at, batch, numbers, outcome) if len(numbers) <= _FEW else None
+        found, kinds = self._sort(at, batch, numbers, plain, ipv6, outcome) if known is None else known
+        self._fill(at, batch, out, found, kinds, ipv6, outcome)
         return outcome
 
-    def _screen(self, batch: Batch, rows: Rows, ipv6: bool, outcome: Outcome) -> Rows:
+    def _screen(self, batch: Batch, rows: Selection, ipv6: bool, outcome: Outcome) -> Selection:
         """Leave out the sources that are never answered (the responder's SourceScreen)."""
         peers = batch.peer
-        says = self._port_says[peers.view(">u2")[rows, 1]]
+        says = self._port_says[peers.view(np.uint16)[rows, 1]]
         if ipv6:
             halves = peers.view(np.uint64)[rows, 1:3]
             bad = (peers[rows, 8] == 0xFF) | ((halves[:, 0] == 0) & (halves[:, 1] == 0))
@@ -164,6 +170,7 @@ class FastPath:
             bad = self._first_octet_bad[peers[rows, 4]]
         if not says.any() and not bad.any():
             return rows
+        rows = _numbers(rows)
         bad |= says == _NEVER
         for place in np.flatnonzero(says == _MAYBE_OURS):
             if ipv6:
@@ -319,28 +326,39 @@ class FastPath:
             bad[members] = given != right
 
     def _fill(
-        self, at: int, batch: Batch, out: Batch, rows: Rows, kinds: NDArray[np.uint8], ipv6: bool, outcome: Outcome
+        self,
+        at: int,
+        batch: Batch,
+        out: Batch,
+        rows: Selection,
+        kinds: NDArray[np.uint8],
+        ipv6: bool,
+        outcome: Outcome,
     ) -> None:
         """Write the replies, one kind after the other."""
         outcome.rows, outcome.kinds = rows, kinds
-        if not len(rows):
+        if not len(kinds):
             return
-        present = np.flatnonzero(np.bincount(kinds, minlength=_KINDS))
+        if (kinds == kinds[0]).all():
+            present = [int(kinds[0])]
+        else:
+            present = np.bincount(kinds, minlength=_KINDS).nonzero()[0].tolist()
         left_over: list[Rows] = []
         start = 0
-        for kind in present.tolist():
-            members = rows if len(present) == 1 else rows[kinds == kind]
+        for kind in present:
+            members = rows if len(present) == 1 else _numbers(rows)[kinds == kind]
+            count = len(kinds) if len(present) == 1 else len(_numbers(members))
             template = self._template(at, kind)
             if template is None:
-                left_over.append(members)
+                left_over.append(_numbers(members))
                 continue
-            stop = start + len(members)
+            stop = start + count
             self._write(template, batch, out, members, start, stop, ipv6)
-            outcome.bytes_in += int(batch.length[members].sum())
-            outcome.bytes_out += template.length * len(members)
+            outcome.bytes_in += HEADER * count if outcome.plain else int(batch.length[members].sum())
+            outcome.bytes_out += template.length * count
             flags = (kind & 3) << 1
             if flags:
-                outcome.changes.append((flags, len(members)))
+                outcome.changes.append((flags, count))
             if outcome.segments and outcome.segments[-1].at == template.at:
                 outcome.segments[-1].stop = stop
             else:
@@ -349,11 +367,13 @@ class FastPath:
         out.count = outcome.answered = start
         if left_over:
             outcome.slow = np.concatenate((outcome.slow, *left_over))
-            fits = np.isin(rows, outcome.slow, invert=True)
-            outcome.rows, outcome.kinds = rows[fits], kinds[fits]
+            fits = np.isin(_numbers(rows), outcome.slow, invert=True)
+            outcome.rows, outcome.kinds = _numbers(rows)[fits], kinds[fits]
 
     @staticmethod
-    def _write(template: _Template, batch: Batch, out: Batch, rows: Rows, start: int, stop: int, ipv6: bool) -> None:
+    def _write(
+        template: _Template, batch: Batch, out: Batch, rows: Selection, start: int, stop: int, ipv6: bool
+    ) -> None:
         peers = batch.peer[rows]
         out.peer[start:stop] = peers
         out.peer_length[start:stop] = batch.peer_length[rows]
@@ -413,6 +433,10 @@ class FastPath:
             return None
         row = np.frombuffer(reply, np.uint8)
         return _Template(row, len(reply), answer.at, mapped, xored, tables, constant)
+
+
+def _numbers(selection: Selection) -> Rows:
+    return np.arange(selection.stop) if isinstance(selection, slice) else selection
 
 
 def _shape(message: bytes) -> bytes:

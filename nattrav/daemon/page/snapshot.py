@@ -121,7 +121,8 @@ def _call(call: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]], *, mas
     for key in ("from", "to") if mask else ():
         shown[key] = mask_digits(str(shown[key] or ""))
     shown["media"] = "not relayed" if session is None else str(session.get("condition") or "both ways")
-    shown["packets"] = 0 if session is None else session.get("packets", 0)
+    for key in ("packets", "lost", "dropped"):
+        shown[key] = 0 if session is None else session.get(key, 0)
     return shown
 
 
