@@ -27,6 +27,10 @@ class Findings:
     causes: Mapping[Cause, int]
 
 
+_REPORT_AGE = 30.0
+"""Seconds after which a party's last RTCP report says nothing of now."""
+
+
 class Readings:
     """Counters of ports, each read once."""
 
@@ -109,7 +113,10 @@ class Survey:
         partner = partner_leg(leg)
         media = leg.media or (None if partner is None else partner.media)
         codec = None if media is None else media.codecs.get(figures.rtp.payload_type)
-        quality = measure(before, figures.rtp, "audio" if media is None else media.media, codec)
+        control = figures if leg.mux or leg.ports.rtcp is None else readings.of(leg.ports.rtcp)
+        reported = control.reported
+        round_trip = reported.round_trip if now - reported.at < _REPORT_AGE else 0.0
+        quality = measure(before, figures.rtp, "audio" if media is None else media.media, codec, round_trip)
         if quality is not None:
             leg.quality = leg.quality.with_sample(quality, now)
         return quality

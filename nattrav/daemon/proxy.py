@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nattrav.config.sip import DEFAULT_PORTS, SipSection, User, parse_listen
 from nattrav.control.ng.io.unix import auto_path
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.hep import HepExporter
 from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -220,14 +221,21 @@ def with_passwords(users: Iterable[User]) -> list[User]:
     return found
 
 
-def settle_memory() -> None:
+@contextlib.contextmanager
+def settled_memory() -> Iterator[None]:
     """Keep the collector of reference cycles away from what lives as long as the process, and let it look less often.
 
     Messages and transactions are freed by their reference counts; a full search of a busy proxy's tables is a pause.
     """
+    before = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def open_journal(config: Configuration, state: Path) -> SqliteJournal | None:
@@ -333,6 +341,9 @@ async def serve(
 
     tls = tls_contexts(sip.tls, {one.listener.transport for one in bound})
     names = NameService(reachable(bound))
+    copies = None
+    if config.hep.target:
+        copies = HepExporter(config.hep, config.node.name or socket.gethostname(), runtime.samples)
     shell = Shell(
         core,
         resolve=names.next_hops,
@@ -340,6 +351,7 @@ async def serve(
         observe=runtime.samples.observe,
         log=log,
         record=records.add,
+        tap=None if copies is None else copies.tap,
     )
     shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
     for one in bound:
@@ -374,19 +386,24 @@ async def serve(
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
 
-    settle_memory()
-    async with closing_journal(journal), trio.open_nursery() as nursery:
-        await nursery.start(runtime.serve_control, verbs.table())
-        await nursery.start(shell.run)
-        nursery.start_soon(records.run)
-        nursery.start_soon(reap_silent_calls)
-        nursery.start_soon(watch_users)
-        nursery.start_soon(watch_certificates, tls, runtime)
-        task_status.started(
-            [
-                runtime.listening(
-                    "SIP", one.listener.transport, one.listener.bound, f"{one.listener.advertised}:{one.listener.port}"
-                )
-                for one in bound
-            ]
-        )
+    with settled_memory():
+        async with closing_journal(journal), trio.open_nursery() as nursery:
+            await nursery.start(runtime.serve_control, verbs.table())
+            await nursery.start(shell.run)
+            nursery.start_soon(records.run)
+            if copies is not None:
+                nursery.start_soon(copies.run)
+            nursery.start_soon(reap_silent_calls)
+            nursery.start_soon(watch_users)
+            nursery.start_soon(watch_certificates, tls, runtime)
+            task_status.started(
+                [
+                    runtime.listening(
+                        "SIP",
+                        one.listener.transport,
+                        one.listener.bound,
+                        f"{one.listener.advertised}:{one.listener.port}",
+                    )
+                    for one in bound
+                ]
+            )

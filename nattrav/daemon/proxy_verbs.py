@@ -76,6 +76,8 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        for (name, labels), by in core.parts.take_counts().items():
+            samples.inc(name, *labels, by=by)
         calls = core.rooms.calls
         samples.set("nattrav_sip_calls", len(calls) - calls.confirmed, "early")
         samples.set("nattrav_sip_calls", calls.confirmed, "confirmed")

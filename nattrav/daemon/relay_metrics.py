@@ -65,6 +65,8 @@ class RelayMetrics:
                 self._samples.observe("nattrav_relay_stream_mos", quality.mos)
             self._samples.observe("nattrav_relay_stream_jitter_seconds", quality.jitter)
             self._samples.observe("nattrav_relay_stream_loss_ratio", quality.loss)
+            if quality.round_trip:
+                self._samples.observe("nattrav_relay_rtt_seconds", quality.round_trip)
 
     def collect(self, now: float) -> None:
         """Bring every relay metric up to date."""
@@ -127,6 +129,7 @@ class RelayMetrics:
             self._raise("nattrav_relay_rtp_duplicate_packets_total", rtp.duplicates, pool)
         batches, _, _ = self._plane.totals()
         samples.set("nattrav_relay_recv_batches_total", batches)
+        samples.set("nattrav_relay_socket_overflow_packets_total", self._plane.overflows())
         events: Counter[str] = Counter()
         for kind, count in self._engine.streams.events_seen.items():
             events[_EVENTS[kind]] += count

@@ -14,10 +14,11 @@ from nattrav.proxy.parties import other_party, party_facts
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
-from nattrav.proxy.transactions import Key, ServerTransaction, State
+from nattrav.proxy.transactions import Key, ServerTransaction
 from nattrav.proxy.validate import Refused
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import State
 from nattrav.sip.transport.flow import Flow, Target
 
 _KEEPALIVE = frozenset(b"\r\n\0")
@@ -69,7 +70,8 @@ class Acks:
         offerer = request.to.tag
         if sdp is not None and call is not None and offerer is not None and offerer in call.media.late:
             party = call.sender(request)
-            side = Side(sender.flow, call.access[party], call.nat[party], PLAIN, call.access[party])
+            towards = hop.next_hop.remote.host
+            side = Side(sender.flow, call.access[party], call.nat[party], PLAIN, call.access[party], towards)
             answerer = request.from_.tag or ""
             call.media.stable = (offerer, call.media.late[offerer], answerer, sdp)
             key = (request.cseq.number, sdp)

@@ -4,170 +4,28 @@ from __future__ import annotations
 
 from functools import partial
 
-from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
 from nattrav.proxy.best_response import best, with_all_challenges
 from nattrav.proxy.calls import Call, CallState, Party
-from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
+from nattrav.proxy.forwarding import Forwarding, verdict_of
 from nattrav.proxy.hooks import ResponseView
 from nattrav.proxy.media import Side, sdp_of, with_sdp
-from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.quirks import PLAIN
-from nattrav.proxy.registrar import behind_nat
-from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, RouteSet, Sender
-from nattrav.proxy.transactions import ClientTransaction, ServerTransaction, State
+from nattrav.proxy.transactions import ClientTransaction
 from nattrav.sip.edit import Edit
-from nattrav.sip.message import Request, Response
+from nattrav.sip.message import Response
 from nattrav.sip.response import respond
-from nattrav.sip.transport.flow import Flow, Target
+from nattrav.sip.transaction import State
 
 ENDS_DIALOG = frozenset((408, 481))
 """Failures of an in-dialog INVITE, UPDATE or BYE that end the dialog (RFC 5057)."""
 
 
-class ResponseContext:
+class ResponseContext(Forwarding):
     """Carries one request forward and its responses back."""
 
-    __slots__ = (
-        "branches",
-        "call",
-        "cancelled",
-        "done",
-        "failures",
-        "forking",
-        "groups",
-        "initial",
-        "invite",
-        "loop_part",
-        "method",
-        "offer",
-        "preparing",
-        "request",
-        "rooms",
-        "routes",
-        "sender",
-        "server",
-    )
-
-    def __init__(
-        self,
-        rooms: Rooms,
-        server: ServerTransaction,
-        request: Request,
-        routes: RouteSet,
-        sender: Sender,
-        call: Call | None,
-        loop_part: str,
-    ) -> None:
-        self.rooms = rooms
-        self.server = server
-        self.request: Request | None = request
-        self.method = request.method
-        self.invite = server.invite
-        self.initial = request.to.tag is None
-        self.routes = routes
-        self.sender = sender
-        self.call = call
-        self.loop_part = loop_part
-        self.branches: list[Branch] = []
-        self.groups: list[list[Hop]] = []
-        self.failures: list[Response] = []
-        self.offer: bytes | None = None
-        self.preparing = 0
-        self.forking = False
-        self.cancelled = False
-        self.done = False
-        server.context = self
-
-    # ---- forward
-
-    def start(self, hops: list[Hop], now: float) -> None:
-        """Begin with the first group of destinations."""
-        self.groups = in_groups(hops)
-        self.forking = len(hops) > 1
-        self._next_group(now)
-
-    def _next_group(self, now: float) -> None:
-        for hop in self.groups.pop(0):
-            self._begin(hop, now)
-
-    def _begin(self, hop: Hop, now: float) -> None:
-        if hop.next_hop is None:
-            if hop.uri is None:
-                self._no_hop(hop, now)
-                return
-            self.preparing += 1
-            parts = self.rooms.parts
-            parts.out.append(Lookup(parts.await_reply(partial(self._looked_up, hop)), hop.uri.text))
-            return
-        self._prepare(hop, hop.next_hop, now)
-
-    def _looked_up(self, hop: Hop, reply: object, now: float) -> None:
-        self.preparing -= 1
-        if self.done or self.cancelled or self.request is None:
-            self._settle(now)
-            return
-        near = self.rooms.parts.listeners[self.sender.flow.listener]
-        found: list[Flow | Target] = []
-        if isinstance(reply, list):
-            for transport, address, name in reply:
-                next_hop = self.rooms.routing.to_address(transport, TransportAddress(*address), near, name)
-                if next_hop is not None:
-                    found.append(next_hop)
-        if not found:
-            self._no_hop(hop, now)
-            return
-        found = self.rooms.parts.dead.living_first(found, now)
-        others = [Hop(hop.request_uri, one, hop.uri, hop.routes, upstream=hop.upstream) for one in found[1:]]
-        hop.alternatives = others + hop.alternatives
-        self._prepare(hop, found[0], now)
-
-    def _no_hop(self, hop: Hop, now: float) -> None:
-        self.rooms.parts.log("warning", "next_hop_not_found", uri=str(hop.uri or hop.request_uri))
-        if hop.alternatives:
-            first, *rest = hop.alternatives
-            first.alternatives = rest
-            self._begin(first, now)
-        elif not self.branches:
-            self._settle(now)
-
-    def _prepare(self, hop: Hop, next_hop: Flow | Target, now: float) -> None:
-        request = self.request
-        if request is None:
-            return
-        parts = self.rooms.parts
-        edit, request_uri = forward.outgoing(
-            request,
-            request_uri=hop.request_uri,
-            popped=self.routes.popped,
-            record_routes=self._record_routes(hop, next_hop, now),
-            routes=hop.routes,
-            strip_authorization=self.sender.user is not None,
-        )
-        self._adjust_request(edit, hop, now)
-        key = (parts.branches.new(self.loop_part), self.method)
-        branch = Branch(parts.transactions, key, self, hop, edit, request_uri)
-        branch.hop = next_hop
-        branch.cseq = request.cseq.number
-        if hop.alternatives:
-            branch.patience = min(branch.patience, parts.transactions.values.next_hop)
-        self.branches.append(branch)
-        call = self.call
-        if call is not None and self.initial and self.invite:
-            call.access[Party.CALLEE] = hop.access
-            if hop.upstream is not None:
-                call.upstream = hop.upstream.name
-            self.rooms.calls.attempted(call)
-        sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
-        if sdp is not None and call is not None and self._relays(call, hop):
-            self._ask_for_request(branch, call, request, sdp)
-        else:
-            self._send(branch, now)
-
-    def _adjust_request(self, edit: Edit, hop: Hop, now: float) -> None:
-        """For contexts of special requests: change what goes out."""
+    __slots__ = ()
 
     def _adjust_response(self, edit: Edit, response: Response, now: float) -> None:
         """For contexts of special requests: change what goes back."""
@@ -178,108 +36,6 @@ class ResponseContext:
             self._ended(408, now)
         else:
             self.answer_myself(503, now)
-
-    def _relays(self, call: Call, hop: Hop) -> bool:
-        if call.media.session:
-            return True
-        policy = self.rooms.parts.sip.relay
-        upstream = hop.upstream or self.sender.upstream
-        if upstream is not None and upstream.settings.relay is not None:
-            policy = upstream.settings.relay
-        if policy == "never" or not self.initial:
-            return False
-        if policy == "always":
-            return self.sender.access or hop.access
-        natted = self.sender.verdict.nat or (hop.binding is not None and behind_nat(hop.binding))
-        families = {":" in self.sender.flow.remote.host}
-        if hop.next_hop is not None:
-            families.add(":" in hop.next_hop.remote.host)
-        return natted or len(families) > 1
-
-    def _ask_for_request(self, branch: Branch, call: Call, request: Request, sdp: bytes) -> None:
-        branch.relayed = True
-        self.preparing += 1
-        side = self._sender_side()
-        resume = partial(self._offered, branch)
-        from_tag, to_tag = request.from_.tag or "", request.to.tag
-        if self.method == "PRACK" and to_tag is not None and to_tag in call.media.late:
-            call.media.stable = (to_tag, call.media.late.pop(to_tag), from_tag, sdp)
-            self.rooms.media.answer(call, sdp, side, resume, from_tag=to_tag, to_tag=from_tag)
-            return
-        self.offer = sdp
-        self.rooms.media.offer(
-            call,
-            sdp,
-            side,
-            resume,
-            from_tag=from_tag,
-            to_tag=to_tag,
-            branch=branch.branch if self.forking and self.initial else None,
-        )
-
-    def _sender_side(self) -> Side:
-        sender = self.sender
-        latch = sender.upstream is None or sender.upstream.settings.latch
-        return Side(sender.flow, sender.access, sender.verdict, sender.treatment, latch)
-
-    def _offered(self, branch: Branch, body: bytes | None, now: float) -> None:
-        self.preparing -= 1
-        if self.done or self.cancelled or branch.edit is None:
-            self._end(branch)
-            self._settle(now)
-            return
-        if body is not None and self.request is not None:
-            branch.edit.body(with_sdp(self.request, body))
-        elif self.rooms.parts.sip.relay_required:
-            for other in self.branches:
-                self._end(other)
-            self.groups.clear()
-            self.answer_myself(503 if self.initial else 488, now, "Media relay not available")
-            return
-        else:
-            branch.relayed = False
-        self._send(branch, now)
-
-    def _send(self, branch: Branch, now: float) -> None:
-        edit, hop = branch.edit, branch.hop
-        assert edit is not None
-        assert hop is not None
-        parts = self.rooms.parts
-        listener = parts.listeners.of(hop)
-        assert listener is not None
-        rport = ";rport" if listener.transport == "udp" else ""
-        forward.add_via(
-            edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch.branch}{rport}"
-        )
-        if hop.transport != "udp":
-            edit.framed()
-        data = edit.render()
-        if self.call is not None:
-            self.call.note(now, False, hop, data, "R2", "R5", "R7")
-        branch.start(hop, data, now)
-        if not self.invite:
-            branch.edit = None
-
-    def _record_routes(self, hop: Hop, next_hop: Flow | Target, now: float) -> list[str]:
-        if not self.initial or self.method not in forward.RECORD_ROUTED:
-            return []
-        rooms, sender = self.rooms, self.sender
-        listeners = rooms.parts.listeners
-        came, goes = listeners[sender.flow.listener], listeners.of(next_hop)
-        assert goes is not None
-        values = []
-        out_token = in_token = None
-        if hop.access and isinstance(next_hop, Flow):
-            out_token = rooms.routing.token_for(next_hop, now)
-        if sender.access:
-            in_token = rooms.routing.token_for(sender.flow, now, base32=sender.treatment.needs_base32)
-        double = came is not goes
-        if out_token is not None or double or in_token is None:
-            values.append(forward.record_route(goes, out_token, explicit=double))
-        if in_token is not None or (double and came is not goes):
-            explicit = double or sender.treatment.rr_transport == "explicit"
-            values.append(forward.record_route(came, in_token, explicit=explicit))
-        return values
 
     # ---- backward
 
@@ -307,6 +63,8 @@ class ResponseContext:
         branch.ended = True
         branch.edit = None
         if not self.invite:
+            if self.method == "UPDATE" and self.call is not None and "session-expires" in response.names:
+                self.rooms.calls.refreshed(self.call, response.first("session-expires") or "", now)
             if not self.server.final:
                 self._with_media(branch, response, now)
             return
@@ -325,9 +83,11 @@ class ResponseContext:
                     call.user_agents[Party.CALLEE] = agent[:120]
                 hop = branch.hop_wanted
                 if hop.binding is not None:
-                    call.nat[Party.CALLEE] = _verdict_of(hop)
+                    call.nat[Party.CALLEE] = verdict_of(hop)
                 call.accepted = response
             self.rooms.calls.answer(call, response.to.tag or "", now)
+        if call is not None and "session-expires" in response.names:
+            self.rooms.calls.refreshed(call, response.first("session-expires") or "", now)
             if hop_up := branch.hop_wanted.upstream:
                 hop_up.failed_until = 0.0
         self._with_media(branch, response, now)
@@ -397,7 +157,9 @@ class ResponseContext:
 
     def _unanswered(self, branch: Branch, now: float) -> None:
         upstream = branch.hop_wanted.upstream
-        if upstream is not None and not branch.cancelled:
+        if branch.hop_wanted.by_size and branch.hop is not None:
+            self.rooms.routing.offers_no_tcp(branch.hop.remote, now)
+        elif upstream is not None and not branch.cancelled:
             self.rooms.upstreams.failed(upstream, now)
         elif branch.hop is not None and not (branch.cancelled or branch.hop_wanted.access):
             self.rooms.parts.dead.failed(branch.hop, now)
@@ -486,9 +248,11 @@ class ResponseContext:
         hop = branch.hop_wanted
         if self.initial:
             latch = hop.upstream is None or hop.upstream.settings.latch
-            return Side(branch.flow, hop.access, _verdict_of(hop), PLAIN, latch)
+            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch, self.sender.flow.remote.host)
         party = Party.CALLER if self._from_tag() != call.caller_tag else Party.CALLEE
-        return Side(branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party])
+        return Side(
+            branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party], self.sender.flow.remote.host
+        )
 
     def _answered(
         self, branch: Branch, response: Response, key: tuple[str, bytes], body: bytes | None, now: float
@@ -574,7 +338,7 @@ class ResponseContext:
         branch.cancelled = True
         if branch.state is State.PROCEEDING:
             self._send_cancel(branch, now)
-        elif not branch.data and branch.state is State.TRYING:
+        elif branch.state is None:
             self._end(branch)  # was still waiting for the relay or a lookup
 
     def _send_cancel(self, branch: Branch, now: float) -> None:
@@ -588,13 +352,6 @@ class ResponseContext:
             self.call.note(now, False, hop, data, "S3")
         client.start(hop, data, now)
         parts.timers.set(branch, now + parts.transactions.patience)
-
-
-def _verdict_of(hop: Hop) -> NatVerdict:
-    binding = hop.binding
-    if binding is None:
-        return NO_NAT
-    return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=behind_nat(binding), asymmetric=False)
 
 
 def _retry_after(response: Response) -> float | None:

@@ -21,6 +21,8 @@ from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow
 
 MESSAGES_KEPT = 60
+REFRESH_GRACE = 32.0
+"""Seconds past the session interval before a call counts as dead."""
 
 
 class CallState(enum.Enum):
@@ -93,6 +95,7 @@ class Call(Timed):
         "nat",
         "quality",
         "ringing",
+        "session_expires",
         "state",
         "upstream",
         "user",
@@ -124,6 +127,7 @@ class Call(Timed):
         self.quality: dict[str, Any] | None = None
         self.contact: str | None = None
         self.accepted: Response | None = None
+        self.session_expires: int | None = None
         self.messages: list[Message] | None = calls.room_for_messages(self)
 
     @property
@@ -146,7 +150,7 @@ class Call(Timed):
             self.messages.append(Message(at, received, flow, data, rules))
 
     def expire(self, now: float) -> None:
-        self.calls.end(self, "timeout", now)
+        self.calls.overdue(self, now)
 
 
 class Calls:
@@ -159,9 +163,14 @@ class Calls:
         self._live: dict[tuple[str, str], Call] = {}
         self._per_user: dict[str, int] = {}
         self._with_messages: deque[Call] = deque()
+        self.overdue: Callable[[Call, float], None] = self._end_overdue
+        """Called for a call that was not refreshed in time; the core puts its own in here, which also hangs up."""
         self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
         self.missed: deque[dict[str, Any]] = deque(maxlen=1000)
         self.confirmed = 0
+
+    def _end_overdue(self, call: Call, now: float) -> None:
+        self.end(call, "timeout" if call.session_expires is None else "session_timer", now)
 
     def room_for_messages(self, call: Call) -> list[Message] | None:
         """Let a new call keep its messages; the oldest call that does forgets them when there are too many."""
@@ -244,6 +253,13 @@ class Calls:
             self._parts.timers.set(call, now + self.LONGEST)
             self._parts.count("nattrav_sip_call_results_total", call.upstream or LOCAL, "200")
             self._parts.observe("nattrav_sip_call_setup_seconds", now - call.created)
+
+    def refreshed(self, call: Call, session_expires: str, now: float) -> None:
+        """The parties agreed on a session timer (RFC 4028): without a refresh the call is over after it."""
+        digits = session_expires.partition(";")[0].strip()
+        if call.state is CallState.CONFIRMED and digits.isdigit() and len(digits) < 8:
+            call.session_expires = int(digits)
+            self._parts.timers.set(call, now + call.session_expires + REFRESH_GRACE)
 
     def end(self, call: Call, cause: str, now: float, code: int = 0) -> None:
         """Close the record: cause is bye, cancel, rejected, timeout, session_timer, media_timeout or admin."""

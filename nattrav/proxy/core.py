@@ -29,6 +29,7 @@ from nattrav.proxy.routing import Routing
 from nattrav.proxy.transactions import ClientTransaction
 from nattrav.proxy.upstreams import Upstreams
 from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.grammar import KNOWN_METHODS
 from nattrav.sip.message import Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.response import respond
@@ -58,6 +59,7 @@ class Proxy:
         routing = Routing(parts, found, self.accounts, upstreams)
         self.rooms = Rooms(parts, found, upstreams, routing, Calls(parts), Media(parts))
         self._prober = Prober(parts, upstreams, routing)
+        self.rooms.calls.overdue = self._overdue
         requests = self.requests = Requests(self.rooms, self.accounts)
         self.registrar, self.keepalive, self.admission = requests.registrar, requests.keepalive, requests.admission
 
@@ -82,6 +84,8 @@ class Proxy:
             host = flow.remote.host
             refused = self.admission.refuses(host, now) if host not in self.rooms.upstreams.hosts else None
             if refused is None:
+                if self.keepalive.probing and not data.startswith(b"SIP/2.0 "):
+                    self.keepalive.heard(flow)
                 self._receive(flow, data, now)
             else:
                 self.parts.drop(refused, flow)
@@ -116,7 +120,7 @@ class Proxy:
 
     def unreachable(self, branch: str, now: float) -> list[Effect]:
         """The transport could not deliver what this branch sent (§16.9)."""
-        for method in ("INVITE", "OPTIONS", "MESSAGE", "BYE", "REGISTER", "SUBSCRIBE", "NOTIFY"):
+        for method in KNOWN_METHODS:
             client = self.parts.transactions.clients.get((branch, method))
             if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
                 client.context.unreachable(client, now)
@@ -149,6 +153,12 @@ class Proxy:
             self.rooms.media.delete(call, delay=0)
             self.rooms.calls.end(call, "admin", now)
         return self.take_effects()
+
+    def _overdue(self, call: Call, now: float) -> None:
+        """Nobody refreshed the session, or it lasted longer than any call does: its BYE got lost."""
+        self._hang_up(call, "session expired", now)
+        self.rooms.media.delete(call)
+        self.rooms.calls.end(call, "timeout" if call.session_expires is None else "session_timer", now)
 
     def _hang_up(self, call: Call, reason: str, now: float) -> None:
         """Send a BYE to both sides when the dialog is known."""

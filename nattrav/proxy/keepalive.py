@@ -7,6 +7,7 @@ import zlib
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
 from nattrav.proxy.effects import Send
+from nattrav.proxy.lifetimes import Lifetimes
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.registrar import Registrar, behind_nat
@@ -15,18 +16,25 @@ from nattrav.sip.transport.flow import Flow
 
 CRLF = b"\r\n\r\n"
 ZEROS = b"\0\0\0\0"
+RETRY = 5.0
+"""Seconds after which an unanswered keepalive is repeated."""
+SOON = 150
+"""A binding with less seconds left will be refreshed by its phone before long."""
 _BRANCH = "z9hG4bKka"
 
 
 class FlowKeepalive(Timed):
     """The keepalive of one flow. `waiting` is the Call-ID of an OPTIONS whose answer is due."""
 
-    __slots__ = ("flow", "keepalive", "losses", "seen", "sequence", "waiting")
+    __slots__ = ("flow", "keepalive", "losses", "method", "nat", "seen", "sequence", "testing", "waiting")
 
-    def __init__(self, keepalive: Keepalive, flow: Flow) -> None:
+    def __init__(self, keepalive: Keepalive, flow: Flow, nat: tuple[str, str], method: str) -> None:
         super().__init__()
         self.keepalive = keepalive
         self.flow = flow
+        self.nat = nat
+        self.method = method
+        self.testing = False
         self.losses = 0
         self.seen = 0.0
         self.sequence = 0
@@ -48,6 +56,10 @@ class Keepalive:
         self._key = parts.unique()
         self._heads = {listener.id: self._head(listener) for listener in parts.listeners.all}
         self._number = 0
+        settings = parts.sip.keepalive
+        self.lifetimes = Lifetimes(settings.interval, settings.longest)
+        self.probing: set[Flow] = set()
+        """Flows whose silence is being measured."""
         self.sent = 0
         self.dead = 0
 
@@ -65,14 +77,23 @@ class Keepalive:
     def watch(self, binding: Binding, now: float) -> None:
         """A binding was made or refreshed: keep its flow alive when a NAT is in the way."""
         settings = self._parts.sip.keepalive
-        if not behind_nat(binding) or settings.method == "none":
-            return
         flow = binding.flow
-        key = (flow.listener, flow.remote)
-        if key in self._flows:
-            self._flows[key].flow = flow
+        wanted = self._parts.quirks.treatment(binding.user_agent, flow.remote, binding.aor).ping or settings.method
+        if not behind_nat(binding) or wanted == "none":
             return
-        one = self._flows[key] = FlowKeepalive(self, flow)
+        if wanted == "auto":
+            wanted = "crlf" if flow.reliable else "options"
+        key = (flow.listener, flow.remote)
+        known = self._flows.get(key)
+        if known is not None:
+            known.flow = flow
+            self.heard(flow)
+            if known.deadline is None:
+                known.losses = 0
+                self._parts.timers.set(known, now + settings.interval)
+            return
+        nat = (flow.remote.host, binding.user_agent.partition("/")[0].partition(" ")[0])
+        one = self._flows[key] = FlowKeepalive(self, flow, nat, wanted)
         spread = zlib.crc32(str(flow.remote).encode()) % 1000 / 1000
         self._parts.timers.set(one, now + settings.interval * (0.5 + 0.5 * spread))
 
@@ -84,16 +105,19 @@ class Keepalive:
             one.waiting = False
             one.losses += 1
             parts.count("nattrav_sip_keepalives_total", "options", "timeout")
+        elif one.losses == 0:
+            self.probing.discard(one.flow)
         bindings = self._location.by_flow(one.flow)
         if not bindings:
             self._forget(one)
             return
         if one.losses >= settings.losses:
+            tested, one.testing = one.testing, False
+            if tested and self.lifetimes.lost(one.nat, one.flow):
+                return  # our own silence closed the mapping: the phone opens it again with its next REGISTER
             self._give_up(one, bindings)
             return
-        method = settings.method
-        if method == "auto":
-            method = "crlf" if one.flow.reliable else "options"
+        method = one.method
         if method == "options":
             one.waiting = True
             parts.out.append(Send(one.flow, self._options(one)))
@@ -102,7 +126,29 @@ class Keepalive:
             parts.count("nattrav_sip_keepalives_total", "crlf", "ok")
         self.sent += 1
         # A lost answer is asked again soon: the mapping may be about to close.
-        parts.timers.set(one, now + (5.0 if one.losses else settings.interval))
+        parts.timers.set(one, now + (RETRY if one.losses or one.testing else settings.interval))
+
+    def _next_wait(self, one: FlowKeepalive, now: float) -> float:
+        """The usual interval of this NAT, or a longer one to learn by, when its phone comes back soon anyhow."""
+        settings = self._parts.sip.keepalive
+        if not settings.adaptive or one.method != "options":
+            return settings.interval
+        wall = self._parts.wall(now)
+        soon = min((binding.remaining(wall) for binding in self._location.by_flow(one.flow)), default=0) < SOON
+        wait, one.testing = self.lifetimes.interval(one.nat, one.flow, now, may_probe=soon)
+        if one.testing:
+            self.probing.add(one.flow)
+        return wait
+
+    def heard(self, flow: Flow) -> None:
+        """Other traffic passed on a flow: a measurement of its silence is void."""
+        if flow not in self.probing:
+            return
+        self.probing.discard(flow)
+        one = self._flows.get((flow.listener, flow.remote))
+        if one is not None and one.testing:
+            one.testing = False
+            self.lifetimes.disturbed(one.nat, flow)
 
     def _options(self, one: FlowKeepalive) -> bytes:
         self._number += 1
@@ -126,8 +172,11 @@ class Keepalive:
             if one.waiting:
                 one.waiting = False
                 self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
-            self._parts.timers.set(one, now + self._parts.sip.keepalive.interval)
             one.seen = now
+            if one.testing:
+                one.testing = False
+                self.lifetimes.answered(one.nat, one.flow)
+            self._parts.timers.set(one, now + self._next_wait(one, now))
         return True
 
     def _give_up(self, one: FlowKeepalive, bindings: list[Binding]) -> None:
@@ -139,5 +188,6 @@ class Keepalive:
 
     def _forget(self, one: FlowKeepalive) -> None:
         self._flows.pop((one.flow.listener, one.flow.remote), None)
+        self.probing.discard(one.flow)
         self._waiting.pop(f"{one.sequence:x}", None)
         one.deadline = None

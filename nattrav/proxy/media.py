@@ -17,7 +17,7 @@ from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.quirks import Treatment
-from nattrav.sdp.multipart import SdpPart, find, replace
+from nattrav.sdp import multipart
 from nattrav.sip.message import Message
 from nattrav.sip.transport.flow import Flow
 
@@ -27,43 +27,47 @@ Resume = Callable[[bytes | None, float], None]
 SDP = "application/sdp"
 DELETE_DELAY = 30
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
+_FAMILY = re.compile(rb"^c=IN (IP[46]) ", re.MULTILINE)
 _RTCP = re.compile(rb"^a=rtcp:\d+ IN IP[46] (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What the relay is told about the sender of an SDP."""
+    """What the relay is told about the sender of an SDP; `towards` is the host that its rewritten form goes to."""
 
     flow: Flow | None
     access: bool
     verdict: NatVerdict
     treatment: Treatment
     latch: bool
+    towards: str | None = None
 
 
 def sdp_of(message: Message) -> bytes | None:
-    """Give the session description of a message, also from inside a multipart body; None without a readable one."""
-    if not message.body or message.first("content-encoding") is not None:
+    """Give the session description of a message, None without one that can be read (D12)."""
+    body = message.body
+    if not body:
         return None
-    if message.content_type == SDP:
-        return message.body
-    part = _session_part(message)
-    return None if part is None else message.body[part.start : part.end]
+    if message.content_type == SDP and "content-encoding" not in message.names:
+        return body
+    part = _part_of(message)
+    return None if part is None else body[part.start : part.end]
 
 
 def with_sdp(message: Message, sdp: bytes) -> bytes:
-    """Give the message's body with another session description in the place of its own."""
-    part = None if message.content_type == SDP else _session_part(message)
-    return sdp if part is None else replace(message.body, [part], [sdp])
+    """Give the body of a message with another session description in it, all other octets as they were."""
+    if message.content_type == SDP:
+        return sdp
+    part = _part_of(message)
+    return sdp if part is None else multipart.replace(message.body, [part], [sdp])
 
 
-def _session_part(message: Message) -> SdpPart | None:
-    """The part that describes the session; early-session parts (RFC 3959) are not it."""
-    content_type = message.first("content-type")
-    if content_type is None or not (message.content_type or "").startswith("multipart/"):
+def _part_of(message: Message) -> multipart.SdpPart | None:
+    kind = message.content_type or ""
+    if not kind.startswith("multipart/"):
         return None
-    parts = find(content_type, message.body)
-    return next((part for part in parts if part.disposition == "session" and not part.encoded), None)
+    parts = multipart.find(message.first("content-type") or "", message.body, encoded=message.has("content-encoding"))
+    return next((part for part in parts if not part.encoded and part.disposition == "session"), None)
 
 
 def media_hosts(sdp: bytes) -> tuple[str, ...]:
@@ -154,6 +158,9 @@ class Media:
         if branch is not None:
             arguments["via-branch"] = branch
         wishes = _wishes(side)
+        family = _family_wanted(sdp, side.towards)
+        if family is not None:
+            wishes["address-family"] = family
         sender = from_tag if command == "offer" else to_tag
         if sender is not None:
             call.media.wishes[sender] = wishes
@@ -198,6 +205,15 @@ def _wishes(side: Side) -> dict[str, Any]:
     if treatment.o_line != "keep":
         wishes["replace"] = ["origin"]
     return wishes
+
+
+def _family_wanted(sdp: bytes, towards: str | None) -> str | None:
+    """Name the address family of who gets the SDP, when the SDP speaks another one."""
+    if towards is None:
+        return None
+    wanted = "IP6" if ":" in towards else "IP4"
+    spoken = _FAMILY.findall(sdp)
+    return wanted if any(family.decode() != wanted for family in spoken) else None
 
 
 def _ignore(reply: object, now: float) -> None:

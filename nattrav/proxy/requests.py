@@ -23,14 +23,14 @@ from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
-from nattrav.proxy.transactions import Key, ServerTransaction
+from nattrav.proxy.transactions import ServerTransaction
 from nattrav.proxy.validate import Refused, is_loop, refusal
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import server_key
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
-from nattrav.sip.via import Via
 
 _KEEPALIVE = frozenset(b"\r\n\0")
 
@@ -62,7 +62,7 @@ class Requests:
             verdict = self._examine(flow, request)
             symmetric = self._forces_rport(verdict, flow, request)
         request.stamp(flow.remote, force_rport=symmetric)
-        key = _server_key(request, via)
+        key = server_key(request)
         server = parts.transactions.servers.get(key)
         if server is not None:
             if method == "ACK":
@@ -100,6 +100,8 @@ class Requests:
             sender.treatment = (
                 parts.quirks.treatment(request.user_agent, flow.remote, None) if request.to.tag is None else PLAIN
             )
+        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=answer_flow):
+            sender.flow, sender.asymmetric = answer_flow, True
         routes = self._rooms.routing.route_set(request)
         if isinstance(routes, Refused):
             if routes.status == 403:
@@ -120,6 +122,12 @@ class Requests:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
+
+    def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
+        """The phone sends from one port and listens on that of its Via, by its signs or by its quirk (T3)."""
+        if symmetric or answer.remote == sender.flow.remote:
+            return False
+        return sender.verdict.asymmetric or sender.treatment.rport == "never"
 
     def _ban(self, flow: Flow, reason: str, now: float) -> None:
         ban = self.admission.ban(flow.remote.host, reason, now)
@@ -347,21 +355,3 @@ class Requests:
         server.respond(status, respond(request, status, to_tag=self._parts.to_tag(server.key[0]), headers=headers), now)
 
     # ---- ACK and CANCEL
-
-
-def _server_key(request: Request, via: Via) -> Key:
-    """The key that matches requests to server transactions (§17.2.3); ACK is matched to its INVITE."""
-    method = "INVITE" if request.method == "ACK" else request.method
-    if via.has_cookie:
-        host, port = via.sent_by
-        return (via.branch or "", host, str(port), method)
-    return (
-        "2543",
-        request.request_uri,
-        request.from_.tag or "",
-        request.call_id,
-        str(request.cseq.number),
-        "" if request.method == "ACK" else request.to.tag or "",
-        via.text,
-        method,
-    )

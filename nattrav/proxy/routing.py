@@ -21,6 +21,7 @@ from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow, Target
 from nattrav.sip.uri import SipUri
 
+NO_TCP_FOR = 300.0
 _PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
@@ -34,6 +35,8 @@ class Sender:
     treatment: Treatment = PLAIN
     user: str | None = None
     authorised: bool = False
+    asymmetric: bool = False
+    """It sends from another port than it listens on; `flow` is where it listens (T3)."""
 
     @property
     def access(self) -> bool:
@@ -53,6 +56,8 @@ class Hop:
     access: bool = False
     upstream: UpstreamState | None = None
     binding: Binding | None = None
+    by_size: bool | None = None
+    """True: chosen for the request's size (R8); False: the way back from that, whatever the size."""
     alternatives: list[Hop] = field(default_factory=list)
 
 
@@ -75,6 +80,7 @@ class Routing:
         self._parts = parts
         self._location = location
         self._accounts = accounts
+        self._no_tcp: dict[TransportAddress, float] = {}
         self._upstreams = upstreams
 
     def route_set(self, request: Request) -> RouteSet | Refused:
@@ -120,7 +126,15 @@ class Routing:
             return Flow("udp", listener.id, listener.bound, remote)
         return self._parts.connections.get((listener.id, remote.host, remote.port))
 
-    def token_for(self, flow: Flow, now: float, *, kind: TokenKind = TokenKind.DIALOG, base32: bool = False) -> str:
+    def token_for(
+        self,
+        flow: Flow,
+        now: float,
+        *,
+        kind: TokenKind = TokenKind.DIALOG,
+        base32: bool = False,
+        asymmetric: bool = False,
+    ) -> str:
         """Sign a token for a flow."""
         parts = self._parts
         on_flow = self._location.by_flow(flow)
@@ -130,6 +144,7 @@ class Routing:
             remote=flow.remote,
             serial=on_flow[0].serial if len(on_flow) == 1 else 0,
             hours=int(parts.wall(now) // 3600),
+            asymmetric=asymmetric,
         )
         return parts.signer.write(token, base32=base32)
 
@@ -157,6 +172,23 @@ class Routing:
             return Flow("udp", listener.id, listener.bound, address)
         open_one = self._parts.connections.get((listener.id, address.host, address.port))
         return open_one or Target(transport, address, server_name or "")
+
+    def instead_of_udp(self, hop: Hop, flow: Flow, now: float) -> Hop | None:
+        """Give the way over TCP for a request too large for UDP, with UDP to fall back on (RFC 3261 §18.1.1)."""
+        named = hop.uri is not None and hop.uri.transport == "udp"
+        if named or hop.access or hop.by_size is not None or self._no_tcp.get(flow.remote, 0.0) > now:
+            return None
+        tcp = self.to_address("tcp", flow.remote, self._parts.listeners.of(flow))
+        if tcp is None:
+            return None
+        back = replace(hop, next_hop=flow, by_size=False)
+        return replace(hop, next_hop=tcp, by_size=True, alternatives=[back])
+
+    def offers_no_tcp(self, remote: TransportAddress, now: float) -> None:
+        """Remember for a while that a next hop cannot be reached over TCP."""
+        if len(self._no_tcp) >= 10_000:
+            self._no_tcp.clear()
+        self._no_tcp[remote] = now + NO_TCP_FOR
 
     def initial(self, request: Request, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
         """Find the destinations of a request outside a dialog (§16.5)."""

@@ -1,0 +1,333 @@
+"""The way forward of one proxied request (RFC 3261 §16.6): its branches, from a destination to octets on a flow."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from nattrav.net.address import TransportAddress
+from nattrav.proxy import forward
+from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.effects import Lookup
+from nattrav.proxy.fork import Branch, in_groups
+from nattrav.proxy.media import Side, sdp_of, with_sdp
+from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
+from nattrav.proxy.registrar import behind_nat
+from nattrav.proxy.rooms import Rooms
+from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.transactions import ClientTransaction, ServerTransaction
+from nattrav.sip.edit import Edit
+from nattrav.sip.message import Request, Response
+from nattrav.sip.transport.flow import Flow, Target
+
+LARGEST_UDP = 1300
+"""Octets; a larger request goes over a stream where it can (RFC 3261 §18.1.1)."""
+
+
+class Forwarding:
+    """Carries one request forward: destinations, lookups, the relay, the request as it goes out.
+
+    The other half, what comes back, is `nattrav.proxy.backward.ResponseContext`.
+    """
+
+    __slots__ = (
+        "branches",
+        "call",
+        "cancelled",
+        "done",
+        "failures",
+        "forking",
+        "groups",
+        "initial",
+        "invite",
+        "loop_part",
+        "method",
+        "offer",
+        "preparing",
+        "request",
+        "rooms",
+        "routes",
+        "sender",
+        "server",
+    )
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        server: ServerTransaction,
+        request: Request,
+        routes: RouteSet,
+        sender: Sender,
+        call: Call | None,
+        loop_part: str,
+    ) -> None:
+        self.rooms = rooms
+        self.server = server
+        self.request: Request | None = request
+        self.method = request.method
+        self.invite = server.invite
+        self.initial = request.to.tag is None
+        self.routes = routes
+        self.sender = sender
+        self.call = call
+        self.loop_part = loop_part
+        self.branches: list[Branch] = []
+        self.groups: list[list[Hop]] = []
+        self.failures: list[Response] = []
+        self.offer: bytes | None = None
+        self.preparing = 0
+        self.forking = False
+        self.cancelled = False
+        self.done = False
+        server.context = self
+
+    # ---- forward
+
+    def start(self, hops: list[Hop], now: float) -> None:
+        """Begin with the first group of destinations."""
+        self.groups = in_groups(hops)
+        self.forking = len(hops) > 1
+        self._next_group(now)
+
+    def _next_group(self, now: float) -> None:
+        for hop in self.groups.pop(0):
+            self._begin(hop, now)
+
+    def _begin(self, hop: Hop, now: float) -> None:
+        if hop.next_hop is None:
+            if hop.uri is None:
+                self._no_hop(hop, now)
+                return
+            self.preparing += 1
+            parts = self.rooms.parts
+            parts.out.append(Lookup(parts.await_reply(partial(self._looked_up, hop)), hop.uri.text))
+            return
+        self._prepare(hop, hop.next_hop, now)
+
+    def _looked_up(self, hop: Hop, reply: object, now: float) -> None:
+        self.preparing -= 1
+        if self.done or self.cancelled or self.request is None:
+            self._settle(now)
+            return
+        near = self.rooms.parts.listeners[self.sender.flow.listener]
+        found: list[Flow | Target] = []
+        if isinstance(reply, list):
+            for transport, address, name in reply:
+                next_hop = self.rooms.routing.to_address(transport, TransportAddress(*address), near, name)
+                if next_hop is not None:
+                    found.append(next_hop)
+        if not found:
+            self._no_hop(hop, now)
+            return
+        found = self.rooms.parts.dead.living_first(found, now)
+        others = [Hop(hop.request_uri, one, hop.uri, hop.routes, upstream=hop.upstream) for one in found[1:]]
+        hop.alternatives = others + hop.alternatives
+        self._prepare(hop, found[0], now)
+
+    def _no_hop(self, hop: Hop, now: float) -> None:
+        self.rooms.parts.log("warning", "next_hop_not_found", uri=str(hop.uri or hop.request_uri))
+        if hop.alternatives:
+            first, *rest = hop.alternatives
+            first.alternatives = rest
+            self._begin(first, now)
+        elif not self.branches:
+            self._settle(now)
+
+    def _prepare(self, hop: Hop, next_hop: Flow | Target, now: float) -> None:
+        request = self.request
+        if request is None:
+            return
+        parts = self.rooms.parts
+        edit, request_uri = forward.outgoing(
+            request,
+            request_uri=hop.request_uri,
+            popped=self.routes.popped,
+            record_routes=self._record_routes(hop, next_hop, now),
+            routes=hop.routes,
+            strip_authorization=self.sender.user is not None,
+        )
+        self._adjust_request(edit, hop, now)
+        key = (parts.branches.new(self.loop_part), self.method)
+        branch = Branch(parts.transactions, key, self, hop, edit, request_uri)
+        branch.hop = next_hop
+        branch.cseq = request.cseq.number
+        if hop.alternatives:
+            branch.patience = min(branch.patience, parts.transactions.values.next_hop)
+        self.branches.append(branch)
+        call = self.call
+        if call is not None and self.initial and self.invite:
+            call.access[Party.CALLEE] = hop.access
+            if hop.upstream is not None:
+                call.upstream = hop.upstream.name
+            self.rooms.calls.attempted(call)
+        sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
+        if sdp is not None and call is not None and self._relays(call, hop):
+            self._ask_for_request(branch, call, request, sdp)
+        else:
+            self._send(branch, now)
+
+    def _adjust_request(self, edit: Edit, hop: Hop, now: float) -> None:
+        """For contexts of special requests: change what goes out."""
+
+    def _relays(self, call: Call, hop: Hop) -> bool:
+        if call.media.session:
+            return True
+        policy = self.rooms.parts.sip.relay
+        upstream = hop.upstream or self.sender.upstream
+        if upstream is not None and upstream.settings.relay is not None:
+            policy = upstream.settings.relay
+        if policy == "never" or not self.initial:
+            return False
+        if policy == "always":
+            return self.sender.access or hop.access
+        natted = self.sender.verdict.nat or (hop.binding is not None and behind_nat(hop.binding))
+        families = {":" in self.sender.flow.remote.host}
+        if hop.next_hop is not None:
+            families.add(":" in hop.next_hop.remote.host)
+        return natted or len(families) > 1
+
+    def _ask_for_request(self, branch: Branch, call: Call, request: Request, sdp: bytes) -> None:
+        branch.relayed = True
+        self.preparing += 1
+        side = self._sender_side(None if branch.hop is None else branch.hop.remote.host)
+        resume = partial(self._offered, branch)
+        from_tag, to_tag = request.from_.tag or "", request.to.tag
+        if self.method == "PRACK" and to_tag is not None and to_tag in call.media.late:
+            call.media.stable = (to_tag, call.media.late.pop(to_tag), from_tag, sdp)
+            self.rooms.media.answer(call, sdp, side, resume, from_tag=to_tag, to_tag=from_tag)
+            return
+        self.offer = sdp
+        self.rooms.media.offer(
+            call,
+            sdp,
+            side,
+            resume,
+            from_tag=from_tag,
+            to_tag=to_tag,
+            branch=branch.branch if self.forking and self.initial else None,
+        )
+
+    def _sender_side(self, towards: str | None) -> Side:
+        sender = self.sender
+        latch = sender.upstream is None or sender.upstream.settings.latch
+        return Side(sender.flow, sender.access, sender.verdict, sender.treatment, latch, towards)
+
+    def _offered(self, branch: Branch, body: bytes | None, now: float) -> None:
+        self.preparing -= 1
+        if self.done or self.cancelled or branch.edit is None:
+            self._end(branch)
+            self._settle(now)
+            return
+        if body is not None:
+            branch.edit.body(with_sdp(self.request, body) if self.request is not None else body)
+        elif self.rooms.parts.sip.relay_required:
+            for other in self.branches:
+                self._end(other)
+            self.groups.clear()
+            self.answer_myself(503 if self.initial else 488, now, "Media relay not available")
+            return
+        else:
+            branch.relayed = False
+        self._send(branch, now)
+
+    def _send(self, branch: Branch, now: float) -> None:
+        edit, hop = branch.edit, branch.hop
+        assert edit is not None
+        assert hop is not None
+        parts = self.rooms.parts
+        listener = parts.listeners.of(hop)
+        assert listener is not None
+        rport = ";rport" if listener.transport == "udp" else ""
+        forward.add_via(
+            edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch.branch}{rport}"
+        )
+        if hop.transport != "udp":
+            edit.framed()
+        data = edit.render()
+        if (
+            len(data) > LARGEST_UDP
+            and isinstance(hop, Flow)
+            and not hop.reliable
+            and self._goes_by_tcp(branch, hop, data, now)
+        ):
+            return
+        if self.call is not None:
+            self.call.note(now, False, hop, data, "R2", "R5", "R7")
+        branch.start(hop, data, now)
+        if not self.invite:
+            branch.edit = None
+
+    def _goes_by_tcp(self, branch: Branch, flow: Flow, data: bytes, now: float) -> bool:
+        """Move a large request to TCP where the next hop may offer it; else say why it goes in fragments (R8)."""
+        if flow.reliable:
+            return False
+        wanted = branch.hop_wanted
+        limit = self.sender.treatment.max_udp if wanted.access else None
+        instead = self.rooms.routing.instead_of_udp(wanted, flow, now)
+        why = "tcp" if instead is not None else "phone behind a flow" if wanted.access else "no TCP there"
+        self.rooms.parts.log(
+            "info", "over_mtu", octets=len(data), next_hop=str(flow.remote), sent_by=why, device_limit=limit
+        )
+        if instead is None or instead.next_hop is None:
+            return False
+        self._end(branch)
+        self.branches.remove(branch)
+        self._prepare(instead, instead.next_hop, now)
+        return True
+
+    def _record_routes(self, hop: Hop, next_hop: Flow | Target, now: float) -> list[str]:
+        if not self.initial or self.method not in forward.RECORD_ROUTED:
+            return []
+        rooms, sender = self.rooms, self.sender
+        listeners = rooms.parts.listeners
+        came, goes = listeners[sender.flow.listener], listeners.of(next_hop)
+        assert goes is not None
+        values = []
+        out_token = in_token = None
+        if hop.access and isinstance(next_hop, Flow):
+            listens_elsewhere = hop.binding is not None and is_asymmetric(hop.binding.tests)
+            out_token = rooms.routing.token_for(next_hop, now, asymmetric=listens_elsewhere)
+        if sender.access:
+            in_token = rooms.routing.token_for(
+                sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric
+            )
+        double = came is not goes
+        if out_token is not None or double or in_token is None:
+            values.append(forward.record_route(goes, out_token, explicit=double))
+        if in_token is not None or (double and came is not goes):
+            explicit = double or sender.treatment.rr_transport == "explicit"
+            values.append(forward.record_route(came, in_token, explicit=explicit))
+        return values
+
+    # ---- the other half
+
+    def on_response(self, branch: ClientTransaction, response: Response, now: float) -> None:
+        """A response came on a branch."""
+        raise NotImplementedError
+
+    def on_trying(self, branch: ClientTransaction, now: float) -> None:
+        """A 100 came on a branch."""
+        raise NotImplementedError
+
+    def on_timeout(self, branch: ClientTransaction, now: float) -> None:
+        """A branch got no answer."""
+        raise NotImplementedError
+
+    def answer_myself(self, status: int, now: float, reason: str | None = None) -> None:
+        """End the request with a response of ours."""
+        raise NotImplementedError
+
+    def _settle(self, now: float) -> None:
+        """Nothing may be under way any more."""
+        raise NotImplementedError
+
+    def _end(self, branch: Branch, keep: bool = False) -> None:
+        """A branch is over."""
+        raise NotImplementedError
+
+
+def verdict_of(hop: Hop) -> NatVerdict:
+    """The NAT tests of a destination's registration."""
+    binding = hop.binding
+    if binding is None:
+        return NO_NAT
+    return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=behind_nat(binding), asymmetric=False)
