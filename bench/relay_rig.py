@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -163,20 +164,30 @@ def by_lines(name: str, command: list[str], sessions: int, cpus: set[int], termi
     time.sleep(0.8)
     idle = resident(process.pid)
     lines = "".join(f"{a[0]} {a[1]} {b[0]} {b[1]}\n" for a, b in parties(sessions))
-    process.stdin.write(lines + terminator)
-    process.stdin.flush()
+    # The relay answers while it reads: written from here, both pipes could fill and everybody wait.
+    writer = threading.Thread(target=tell, args=(process, lines + terminator))
+    writer.start()
     ports = []
     for line in process.stdout:
         if line == "ready\n":
             break
         first, second = line.split()
         ports.append((int(first), int(second)))
+    writer.join()
     if len(ports) != sessions:
         process.kill()
         raise RuntimeError(f"{name} opened {len(ports)} of {sessions} sessions")
     relay = Relay(name, process, ports, idle, stop=lambda: end(process))
     relay.full_memory = relay.memory()
     return relay
+
+
+def tell(process: subprocess.Popen[str], text: str) -> None:
+    """Write to a relay's standard input; a relay that died meanwhile is noticed by its answers."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(text)
+        process.stdin.flush()
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -229,14 +240,21 @@ class Caller:
     """Sets sessions up over ng. The socket that asks lives in the relay's namespace, in a process of its own."""
 
     _AGENT = """
-import socket, sys
+import socket, sys, time
 asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 asking.settimeout(5)
 asking.connect((sys.argv[1], int(sys.argv[2])))
 read, write = sys.stdin.buffer.read, sys.stdout.buffer.write
+def ask(request):
+    for attempt in range(100):
+        try:
+            asking.send(request)
+            return asking.recv(65536)
+        except ConnectionRefusedError:
+            time.sleep(0.2)
+    raise SystemExit("nobody answers")
 while head := read(4):
-    asking.send(read(int.from_bytes(head, "big")))
-    reply = asking.recv(65536)
+    reply = ask(read(int.from_bytes(head, "big")))
     write(len(reply).to_bytes(4, "big") + reply)
     sys.stdout.buffer.flush()
 """
@@ -267,17 +285,18 @@ while head := read(4):
         """End the asking process."""
         for stream in (self._agent.stdin, self._agent.stdout):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
         self._agent.wait()
 
 
 def over_ng(name: str, command: list[str], control: int, sessions: int, threads: int) -> Relay:
     """Start a relay that speaks ng and set its sessions up."""
     process = start(command, {RELAY_CPU} if threads == 1 else {GENERATOR_CPU, RELAY_CPU})
-    time.sleep(2.0)
-    idle = resident(process.pid)
     caller = Caller(RELAY_IP, control)
     try:
+        caller.ask(command="ping")
+        idle = resident(process.pid)
         ports = [caller.call(f"c{number}", a, b) for number, (a, b) in enumerate(parties(sessions))]
     except BaseException:
         end(process)

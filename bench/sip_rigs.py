@@ -92,7 +92,7 @@ class KamailioRig:
     def memory(self) -> int:
         """Shared memory in use (the pool itself is reserved at start) and what rtpengine holds."""
         text = self.laboratory.bundle.namespace.execute("kamcmd", "-s", f"unix:{self._control}", "core.shmmem")
-        used = re.search(r"used: (\d+)", text)
+        used = re.search(r"real_used: (\d+)", text)
         status = Path(f"/proc/{self._relay.process.pid}/smaps_rollup").read_text()
         resident = re.search(r"^Pss:\s+(\d+) kB", status, re.MULTILINE)
         return (int(used.group(1)) if used else 0) + (int(resident.group(1)) * 1024 if resident else 0)

@@ -33,6 +33,9 @@ Qualities = list[StreamQuality]
 Records = list[Record]
 Texts = list[str]
 
+QUALITIES = 10_000
+"""Last intervals of ended sessions kept until somebody asks for them."""
+
 UNKNOWN = "Unknown call-id"
 UNKNOWN_BLOCK = "Unknown call-ID"
 UNKNOWN_DELETE = "Call-ID not found or tags didn't match"
@@ -67,6 +70,7 @@ class Engine:
         self.survey = Survey(self.streams, self.policy)
         self._due = TimeOutWheel()
         self._effects: Effects = []
+        self._qualities: Qualities = []
 
     def offer(self, key: CallKey, media: Sequence[PartyMedia], options: SideOptions, now: float) -> list[Placement]:
         """Carry out an offer or re-offer: one placement per stream, for the SDP that its receiver gets."""
@@ -239,8 +243,12 @@ class Engine:
         return self.take_effects()
 
     def look_at_quality(self, now: float, span: float) -> Qualities:
-        """Survey the share of sessions that is due when `span` seconds have passed since the last call."""
-        return self.survey.look(self.sessions, now, span)
+        """Survey the share of sessions that is due when `span` seconds have passed since the last call.
+
+        The last intervals of sessions that ended since then come with it.
+        """
+        ended, self._qualities = self._qualities, []
+        return ended + self.survey.look(self.sessions, now, span)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called again."""
@@ -309,6 +317,9 @@ class Engine:
         for party in gone:
             for leg in party.legs:
                 self.streams.stop_leg(leg, now)
+            measured = self.survey.last_look(party.legs, now)
+            if len(self._qualities) < QUALITIES:
+                self._qualities += measured
         report = report_session(session, gone, self.streams, self.epoch)
         self.totals.closed_flows(report)
         self.changed.add(session.call_id)

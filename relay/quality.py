@@ -42,7 +42,10 @@ STATIC_CODECS = {0: "pcmu", 3: "gsm", 4: "g723", 8: "pcma", 9: "g722", 18: "g729
 
 @dataclass(frozen=True, slots=True)
 class StreamQuality:
-    """One received RTP stream over one interval. Jitter in seconds; `mos` None for codecs without known figures."""
+    """One received RTP stream over one interval. `mos` is None for codecs without known figures.
+
+    Jitter and round trip are in seconds; the round trip is 0 where no RTCP told it.
+    """
 
     media: str
     codec: str | None
@@ -50,6 +53,7 @@ class StreamQuality:
     loss: float
     jitter: float
     mos: float | None
+    round_trip: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,9 @@ def estimate_mos(codec: CodecFigures, loss: float, jitter: float, round_trip: fl
     return max(1.0, min(4.5, 1 + 0.035 * rating + rating * (rating - 60) * (100 - rating) * 7e-6))
 
 
-def measure(before: RtpFigures, now: RtpFigures, media: str, codec: str | None) -> StreamQuality | None:
+def measure(
+    before: RtpFigures, now: RtpFigures, media: str, codec: str | None, round_trip: float = 0.0
+) -> StreamQuality | None:
     """Give the quality between two readings of a stream; None when nothing was expected in between."""
     if now.ssrc == before.ssrc and now.expected >= before.expected:
         expected = now.expected - before.expected
@@ -109,5 +115,5 @@ def measure(before: RtpFigures, now: RtpFigures, media: str, codec: str | None) 
     loss = min(1.0, max(0.0, (expected - heard) / expected))
     name = codec.lower() if codec is not None else STATIC_CODECS.get(now.payload_type)
     figures = CODECS.get(name or "")
-    mos = None if figures is None or media != "audio" else estimate_mos(figures, loss, now.jitter)
-    return StreamQuality(media, name, expected, loss, now.jitter, mos)
+    mos = None if figures is None or media != "audio" else estimate_mos(figures, loss, now.jitter, round_trip)
+    return StreamQuality(media, name, expected, loss, now.jitter, mos, round_trip)

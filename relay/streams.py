@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from nattrav.net.address import TransportAddress
-from relay.figures import add_figures
+from relay.figures import add_figures, add_rtp
 from relay.interfaces import Interfaces, LocalAddress
 from relay.legs import NOT_OPEN, Leg, Party, Port, PortSet, Session
-from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Plane
+from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Plane, RtpFigures
 from relay.policy import Policy
 from relay.ports import NoSocket, Opener
 from relay.rules import flow_settings
@@ -33,6 +33,8 @@ class Streams:
         self.opener = opener
         self.ended = FlowFigures()
         """Counters of all flows that were closed, together."""
+        self.ended_rtp: dict[str, RtpFigures] = {}
+        """RTP figures of closed flows, by pool."""
         self.events_seen: Counter[FlowEventKind] = Counter()
 
     def take(self, local: LocalAddress, now: float, *, pair: bool) -> PortSet:
@@ -117,8 +119,11 @@ class Streams:
         if port.flow != NOT_OPEN:
             del self.owners[port.flow]
             port.last = self.plane.close(port.flow)
-            self._count(port.last)
             port.flow = NOT_OPEN
+            self._count(port.last)
+            if port.last.rtp.received:
+                name = local.pool.name
+                self.ended_rtp[name] = add_rtp(self.ended_rtp.get(name, RtpFigures()), self.of(port).rtp)
             local.pool.release(port.number, now)
         elif port.sock is not None:
             self.put_back(local, port, now)
@@ -130,6 +135,15 @@ class Streams:
     def sums(self) -> FlowFigures:
         """Counters of all flows there ever were."""
         return add_figures(self.ended, self.plane.sums())
+
+    def rtp_by_pool(self) -> dict[str, RtpFigures]:
+        """RTP figures of all streams there ever were, by pool; those of open ones as of their last survey."""
+        found = dict(self.ended_rtp)
+        for _, leg, port in self.owners.values():
+            if port.seen is not None and port.seen.rtp.received and leg.ports is not None:
+                name = leg.ports.local.pool.name
+                found[name] = add_rtp(found.get(name, RtpFigures()), port.seen.rtp)
+        return found
 
     def stop_rtcp(self, leg: Leg, now: float) -> None:
         """Close the RTCP ports of a leg that shares its RTP port or carries none."""

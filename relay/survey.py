@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from relay.diagnosis import Cause, condition, directions
@@ -25,6 +25,10 @@ class Findings:
 
     conditions: Mapping[Condition, int]
     causes: Mapping[Cause, int]
+
+
+_REPORT_AGE = 30.0
+"""Seconds after which a party's last RTCP report says nothing of now."""
 
 
 class Readings:
@@ -82,6 +86,11 @@ class Survey:
         """A session has ended."""
         self._causes.pop(session.call_id, None)
 
+    def last_look(self, legs: Iterable[Leg], now: float) -> list[StreamQuality]:
+        """Measure what the legs of a session that ends carried since they were surveyed."""
+        readings = Readings(self._streams)
+        return [quality for leg in legs if (quality := self._leg(leg, readings, now)) is not None]
+
     def _session(self, session: Session, now: float) -> list[StreamQuality]:
         readings = Readings(self._streams)
         session.condition = condition(session, readings, now, self._policy.one_way_grace)
@@ -104,7 +113,10 @@ class Survey:
         partner = partner_leg(leg)
         media = leg.media or (None if partner is None else partner.media)
         codec = None if media is None else media.codecs.get(figures.rtp.payload_type)
-        quality = measure(before, figures.rtp, "audio" if media is None else media.media, codec)
+        control = figures if leg.mux or leg.ports.rtcp is None else readings.of(leg.ports.rtcp)
+        reported = control.reported
+        round_trip = reported.round_trip if now - reported.at < _REPORT_AGE else 0.0
+        quality = measure(before, figures.rtp, "audio" if media is None else media.media, codec, round_trip)
         if quality is not None:
             leg.quality = leg.quality.with_sample(quality, now)
         return quality

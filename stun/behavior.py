@@ -90,6 +90,11 @@ def _check_pair(address: ServerAddress, first: str, second: str, port: int, alte
             raise ValueError(f"{shown} cannot be advertised: write the address that clients reach")
 
 
+def primary(endpoints: Sequence[Endpoint]) -> frozenset[int]:
+    """The endpoints where clients begin: the first of every set, and those without one."""
+    return frozenset(at for at, e in enumerate(endpoints) if e.changed is None or at == min(e.changed))
+
+
 REFLECTION_PORTS = frozenset({0, 7, 13, 17, 19, 53, 69, 111, 123, 137, 161, 389})
 """Source ports that no client uses and that reflectors answer on: a reply there would feed a loop or a flood."""
 

@@ -86,7 +86,7 @@ class Counters:
 
     def count_batch(self, size: int) -> None:
         """Count one receive call that brought `size` datagrams."""
-        self.batches[int(np.searchsorted(BATCH_BOUNDS, size))] += np.uint64(1)
+        self.batches[min((size - 1).bit_length(), len(BATCH_BOUNDS))] += 1
 
     def count(self, outcome: Answer | Drop, transport: Transport, ipv6: bool, bytes_in: int) -> None:
         """Count what the responder said about one message."""

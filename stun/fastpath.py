@@ -28,13 +28,15 @@ from stun.message import BINDING, HEADER, MessageClass, encode
 from stun.responder import IGNORED_IN_REQUEST, Answer, DropReason, Responder
 
 Rows = NDArray[np.intp]
+Selection = Rows | slice
+"""Rows by number, or all of the first ones: a slice costs no copy."""
 
 T = AttributeType
 _ATTRIBUTES_MAX = 12
-_FEW = 64
-"""Up to so many rows, remembering the shapes of requests costs less than walking their attributes in step."""
-_SHAPES_MAX = 512
+_SHAPES_MAX = 4
 _SHAPE_SIZE_MAX = 256
+_FEW = 24
+"""Up to so many fingerprints are cheaper checked one by one."""
 _PLAIN = np.frombuffer(b"\x00\x01\x00\x00" + MAGIC_COOKIE, np.uint64)[0]
 _COOKIE = np.frombuffer(MAGIC_COOKIE, np.uint32)[0]
 _BINDING_REQUEST = 0x0001
@@ -72,9 +74,11 @@ class Outcome:
     drops: list[tuple[DropReason, int]] = field(default_factory=list)
     changes: list[tuple[int, int]] = field(default_factory=list)
     """(flags, how many) of the CHANGE-REQUESTs that were followed."""
-    rows: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    rows: Selection = field(default_factory=lambda: np.empty(0, np.intp))
     """Answered rows and, beside them, the kinds of their replies."""
     kinds: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    plain: bool = False
+    """Every request was a header and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,14 @@ class FastPath:
             raw = b"".join(to_row(a) for a in own)
             self._own_rows[ipv6] = np.frombuffer(raw, np.uint8).reshape(len(own), SOCKADDR_ROW)
         self._port_says[sorted(REFLECTION_PORTS)] = _NEVER
+        # Ports come in network order: address the table by them as they are loaded.
+        self._port_says = self._port_says[np.arange(65536, dtype=np.uint16).byteswap()]
+        self._ipv6 = [":" in e.local.host for e in responder.endpoints]
         self._first_octet_bad = np.zeros(256, np.bool_)
         self._first_octet_bad[0] = True
         self._first_octet_bad[224:] = True
         self._templates: dict[tuple[int, int], _Template | None] = {}
-        self._shapes: dict[int, dict[bytes, int]] = {at: {} for at in range(len(responder.endpoints))}
+        self._shapes: list[list[_Shape]] = [[] for _ in responder.endpoints]
 
     def answer(self, at: int, batch: Batch, out: Batch, rows: Rows | None = None) -> Outcome:
         """Answer what can be answered of `rows` (default: the whole batch) of a batch that reached endpoint `at`.
@@ -133,30 +140,28 @@ class FastPath:
         ValueError.
         """
         outcome = Outcome()
-        if rows is None:
-            rows = np.arange(batch.count)
-        if len(rows) > out.slots:
+        if (batch.count if rows is None else len(rows)) > out.slots:
             raise ValueError("the reply batch is smaller than the received one")
         out.count = 0
-        ipv6 = ":" in self._responder.endpoints[at].local.host
-        rows = self._screen(batch, rows, ipv6, outcome)
+        ipv6 = self._ipv6[at]
+        chosen = self._screen(batch, slice(batch.count) if rows is None else rows, ipv6, outcome)
         if not self.enabled:
-            outcome.slow = rows
+            outcome.slow = _numbers(chosen)
             return outcome
-        words = batch.data.view(np.uint64)
-        plain = (batch.length[rows] == HEADER) & (words[rows, 0] == _PLAIN)
+        plain = (batch.length[chosen] == HEADER) & (batch.data.view(np.uint64)[chosen, 0] == _PLAIN)
         if plain.all():
-            kinds = np.zeros(len(rows), np.uint8)
-        else:
-            known = self._recall(at, batch, rows, outcome) if len(rows) <= _FEW else None
-            rows, kinds = self._sort(at, batch, rows, plain, ipv6, outcome) if known is None else known
-        self._fill(at, batch, out, rows, kinds, ipv6, outcome)
+            outcome.plain = True
+            self._fill(at, batch, out, chosen, np.zeros(len(plain), np.uint8), ipv6, outcome)
+            return outcome
+        numbers = _numbers(chosen)
+        found, kinds = self._sort(at, batch, numbers, plain, ipv6, outcome)
+        self._fill(at, batch, out, found, kinds, ipv6, outcome)
         return outcome
 
-    def _screen(self, batch: Batch, rows: Rows, ipv6: bool, outcome: Outcome) -> Rows:
+    def _screen(self, batch: Batch, rows: Selection, ipv6: bool, outcome: Outcome) -> Selection:
         """Leave out the sources that are never answered (the responder's SourceScreen)."""
         peers = batch.peer
-        says = self._port_says[peers.view(">u2")[rows, 1]]
+        says = self._port_says[peers.view(np.uint16)[rows, 1]]
         if ipv6:
             halves = peers.view(np.uint64)[rows, 1:3]
             bad = (peers[rows, 8] == 0xFF) | ((halves[:, 0] == 0) & (halves[:, 1] == 0))
@@ -164,6 +169,7 @@ class FastPath:
             bad = self._first_octet_bad[peers[rows, 4]]
         if not says.any() and not bad.any():
             return rows
+        rows = _numbers(rows)
         bad |= says == _NEVER
         for place in np.flatnonzero(says == _MAYBE_OURS):
             if ipv6:
@@ -180,12 +186,38 @@ class FastPath:
     def _sort(
         self, at: int, batch: Batch, rows: Rows, plain: NDArray[np.bool_], ipv6: bool, outcome: Outcome
     ) -> tuple[Rows, NDArray[np.uint8]]:
-        """Walk the attributes of all rows in step; give the rows to answer here and the kind of each reply."""
+        """Give the rows to answer here and the kind of each reply: plain ones, shapes seen lately, then the rest."""
+        found = [rows[plain]]
+        kinds = [np.zeros(len(found[0]), np.uint8)]
+        rest = rows[~plain]
+        for shape in self._shapes[at]:
+            same = shape.fits(batch, rest)
+            if same.any():
+                found.append(rest[same])
+                kinds.append(np.full(len(found[-1]), shape.kind, np.uint8))
+                rest = rest[~same]
+                if not len(rest):
+                    break
+        if len(rest):
+            walked, walked_kinds = self._walk_new(at, batch, rest, ipv6, outcome)
+            found.append(walked)
+            kinds.append(walked_kinds)
+        answered, reply_kinds = np.concatenate(found), np.concatenate(kinds)
+        bad = _bad_fingerprints(batch, answered, reply_kinds)
+        if bad is None:
+            return answered, reply_kinds
+        outcome.drops.append((DropReason.BAD_FINGERPRINT, int(np.count_nonzero(bad))))
+        return answered[~bad], reply_kinds[~bad]
+
+    def _walk_new(
+        self, at: int, batch: Batch, rows: Rows, ipv6: bool, outcome: Outcome
+    ) -> tuple[Rows, NDArray[np.uint8]]:
+        """Walk the attributes of rows of unknown shape, and remember one of the shapes."""
         kinds = np.zeros(len(rows), np.uint8)
         halves = batch.data.view(">u2")
         length = batch.length[rows].astype(np.intp)
         declared = halves[rows, 1].astype(np.intp)
-        fast = plain | (
+        fast = (
             (halves[rows, 0] == _BINDING_REQUEST)
             & (length == declared + HEADER)
             & (declared & 3 == 0)
@@ -196,47 +228,14 @@ class FastPath:
             kinds[is_classic] = _CLASSIC
         else:
             fast &= ~is_classic
-        bad_fingerprint = np.zeros(len(rows), np.bool_)
-        self._walk(at, batch, rows, kinds, length, fast, bad_fingerprint)
-        if bad_fingerprint.any():
-            outcome.drops.append((DropReason.BAD_FINGERPRINT, int(np.count_nonzero(bad_fingerprint))))
-            fast &= ~bad_fingerprint
-        outcome.slow = rows[~(fast | bad_fingerprint)]
-        if len(rows) <= _FEW:
-            self._remember(at, batch, rows[fast], kinds[fast])
+        self._walk(at, batch, rows, kinds, length, fast)
+        outcome.slow = rows[~fast]
+        modern = np.flatnonzero(fast & ~is_classic & (length <= _SHAPE_SIZE_MAX))
+        if len(modern):
+            shapes = self._shapes[at]
+            shapes.insert(0, _Shape.of(batch.payload(int(rows[modern[0]])), int(kinds[modern[0]])))
+            del shapes[_SHAPES_MAX:]
         return rows[fast], kinds[fast]
-
-    def _recall(self, at: int, batch: Batch, rows: Rows, outcome: Outcome) -> tuple[Rows, NDArray[np.uint8]] | None:
-        """Do as `_sort` does for a few rows whose shapes were all seen before; None when one was not."""
-        shapes = self._shapes[at]
-        lengths = batch.length[rows].tolist()
-        width = max(lengths)
-        if not shapes or width > _SHAPE_SIZE_MAX or batch.truncated[rows].any():
-            return None
-        data = batch.data[rows, :width].tobytes()
-        kinds = []
-        bad = []
-        for place, length in enumerate(lengths):
-            message = data[place * width : place * width + length]
-            kind = shapes.get(_shape(message))
-            if kind is None:
-                return None
-            if kind & _WITH_FINGERPRINT and not _fingerprint_right(message):
-                bad.append(place)
-            kinds.append(kind)
-        found = np.array(kinds, np.uint8)
-        if bad:
-            outcome.drops.append((DropReason.BAD_FINGERPRINT, len(bad)))
-            return np.delete(rows, bad), np.delete(found, bad)
-        return rows, found
-
-    def _remember(self, at: int, batch: Batch, rows: Rows, kinds: NDArray[np.uint8]) -> None:
-        shapes = self._shapes[at]
-        for row, kind in zip(rows.tolist(), kinds.tolist(), strict=True):
-            if batch.length[row] <= _SHAPE_SIZE_MAX:
-                if len(shapes) >= _SHAPES_MAX:
-                    shapes.clear()
-                shapes[_shape(batch.payload(row))] = kind
 
     def _walk(
         self,
@@ -246,7 +245,6 @@ class FastPath:
         kinds: NDArray[np.uint8],
         length: Rows,
         fast: NDArray[np.bool_],
-        bad_fingerprint: NDArray[np.bool_],
     ) -> None:
         """Clear `fast` where an attribute needs the responder; note flags and fingerprints in `kinds`.
 
@@ -256,7 +254,6 @@ class FastPath:
         end = length >> 1
         position = np.full(len(rows), HEADER >> 1, np.intp)
         changed = np.zeros(len(rows), np.bool_)
-        fingerprinted = []
         active = np.flatnonzero(fast & (end > position))
         for _ in range(_ATTRIBUTES_MAX):
             if not len(active):
@@ -279,14 +276,12 @@ class FastPath:
             if is_fingerprint.any():
                 last = (size == 4) & (following == end[active]) & (length[active] <= LENGTH_MAX)
                 good &= ~is_fingerprint | last
-                fingerprinted.append(active[is_fingerprint & last])
+                kinds[active[is_fingerprint & last]] |= _WITH_FINGERPRINT
             fast[active[~good]] = False
             position[active] = following
             active = active[good & (following < end[active])]
         fast[active] = False
         self._refuse_changes(at, kinds, changed, fast)
-        if fingerprinted:
-            self._verify(batch, rows, kinds, length, np.concatenate(fingerprinted), bad_fingerprint)
 
     def _refuse_changes(
         self, at: int, kinds: NDArray[np.uint8], changed: NDArray[np.bool_], fast: NDArray[np.bool_]
@@ -299,48 +294,40 @@ class FastPath:
             refused = changed if policy.strict_change_request else (kinds & 3) != 0
             fast &= ~(refused & (kinds >= _CLASSIC))
 
-    @staticmethod
-    def _verify(
-        batch: Batch,
-        rows: Rows,
-        kinds: NDArray[np.uint8],
-        length: Rows,
-        candidates: Rows,
-        bad: NDArray[np.bool_],
-    ) -> None:
-        """Check FINGERPRINT of the candidates, one length after the other."""
-        kinds[candidates] |= _WITH_FINGERPRINT
-        sizes = length[candidates]
-        for size in np.flatnonzero(np.bincount(sizes, minlength=1)):
-            members = candidates[sizes == size]
-            slots = rows[members]
-            given = batch.data.view(">u4")[slots, (int(size) >> 2) - 1]
-            right = crc32_rows(batch.data[slots, : size - 8]) ^ np.uint32(FINGERPRINT_XOR)
-            bad[members] = given != right
-
     def _fill(
-        self, at: int, batch: Batch, out: Batch, rows: Rows, kinds: NDArray[np.uint8], ipv6: bool, outcome: Outcome
+        self,
+        at: int,
+        batch: Batch,
+        out: Batch,
+        rows: Selection,
+        kinds: NDArray[np.uint8],
+        ipv6: bool,
+        outcome: Outcome,
     ) -> None:
         """Write the replies, one kind after the other."""
         outcome.rows, outcome.kinds = rows, kinds
-        if not len(rows):
+        if not len(kinds):
             return
-        present = np.flatnonzero(np.bincount(kinds, minlength=_KINDS))
+        if (kinds == kinds[0]).all():
+            present = [int(kinds[0])]
+        else:
+            present = np.bincount(kinds, minlength=_KINDS).nonzero()[0].tolist()
         left_over: list[Rows] = []
         start = 0
-        for kind in present.tolist():
-            members = rows if len(present) == 1 else rows[kinds == kind]
+        for kind in present:
+            members = rows if len(present) == 1 else _numbers(rows)[kinds == kind]
+            count = len(kinds) if len(present) == 1 else len(_numbers(members))
             template = self._template(at, kind)
             if template is None:
-                left_over.append(members)
+                left_over.append(_numbers(members))
                 continue
-            stop = start + len(members)
+            stop = start + count
             self._write(template, batch, out, members, start, stop, ipv6)
-            outcome.bytes_in += int(batch.length[members].sum())
-            outcome.bytes_out += template.length * len(members)
+            outcome.bytes_in += HEADER * count if outcome.plain else int(batch.length[members].sum())
+            outcome.bytes_out += template.length * count
             flags = (kind & 3) << 1
             if flags:
-                outcome.changes.append((flags, len(members)))
+                outcome.changes.append((flags, count))
             if outcome.segments and outcome.segments[-1].at == template.at:
                 outcome.segments[-1].stop = stop
             else:
@@ -349,11 +336,13 @@ class FastPath:
         out.count = outcome.answered = start
         if left_over:
             outcome.slow = np.concatenate((outcome.slow, *left_over))
-            fits = np.isin(rows, outcome.slow, invert=True)
-            outcome.rows, outcome.kinds = rows[fits], kinds[fits]
+            fits = np.isin(_numbers(rows), outcome.slow, invert=True)
+            outcome.rows, outcome.kinds = _numbers(rows)[fits], kinds[fits]
 
     @staticmethod
-    def _write(template: _Template, batch: Batch, out: Batch, rows: Rows, start: int, stop: int, ipv6: bool) -> None:
+    def _write(
+        template: _Template, batch: Batch, out: Batch, rows: Selection, start: int, stop: int, ipv6: bool
+    ) -> None:
         peers = batch.peer[rows]
         out.peer[start:stop] = peers
         out.peer_length[start:stop] = batch.peer_length[rows]
@@ -415,14 +404,49 @@ class FastPath:
         return _Template(row, len(reply), answer.at, mapped, xored, tables, constant)
 
 
-def _shape(message: bytes) -> bytes:
-    """What decides how a request is answered: all of it but transaction id and FINGERPRINT's value."""
-    end = -4 if message[-8:-4] == b"\x80\x28\x00\x04" else len(message)
-    return message[:4] + (b"m" if message[4:8] == MAGIC_COOKIE else b"c") + message[20:end]
+def _numbers(selection: Selection) -> Rows:
+    return np.arange(selection.stop) if isinstance(selection, slice) else selection
 
 
-def _fingerprint_right(message: bytes) -> bool:
-    return int.from_bytes(message[-4:], "big") == zlib.crc32(message[:-8]) ^ FINGERPRINT_XOR
+@dataclass(frozen=True)
+class _Shape:
+    """What decides how a modern request is answered: all of it but transaction id and FINGERPRINT's value."""
+
+    length: int
+    head: np.uint64
+    tail: NDArray[np.uint8]
+    kind: int
+
+    @classmethod
+    def of(cls, message: bytes, kind: int) -> _Shape:
+        end = len(message) - 4 if kind & _WITH_FINGERPRINT else len(message)
+        tail = np.frombuffer(message[HEADER:end], np.uint8)
+        return cls(len(message), np.frombuffer(message[:8], np.uint64)[0], tail, kind)
+
+    def fits(self, batch: Batch, rows: Rows) -> NDArray[np.bool_]:
+        """Which of the rows have this shape."""
+        same: NDArray[np.bool_] = batch.length[rows] == self.length
+        same &= batch.data.view(np.uint64)[rows, 0] == self.head
+        same &= (batch.data[rows, HEADER : HEADER + len(self.tail)] == self.tail).all(axis=1)
+        return same
+
+
+def _bad_fingerprints(batch: Batch, rows: Rows, kinds: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Which rows have a wrong FINGERPRINT; None when there is none."""
+    candidates = np.flatnonzero(kinds & _WITH_FINGERPRINT)
+    bad = np.zeros(len(rows), np.bool_)
+    if len(candidates) <= _FEW:
+        for place in candidates.tolist():
+            message = batch.payload(int(rows[place]))
+            bad[place] = int.from_bytes(message[-4:], "big") != zlib.crc32(message[:-8]) ^ FINGERPRINT_XOR
+        return bad if bad.any() else None
+    sizes = batch.length[rows[candidates]]
+    for size in np.flatnonzero(np.bincount(sizes)).tolist():
+        members = candidates[sizes == size]
+        slots = rows[members]
+        given = batch.data.view(">u4")[slots, (size >> 2) - 1]
+        bad[members] = given != crc32_rows(batch.data[slots, : size - 8]) ^ np.uint32(FINGERPRINT_XOR)
+    return bad if bad.any() else None
 
 
 _COOKIE_BYTES = np.frombuffer(MAGIC_COOKIE, np.uint8)

@@ -20,6 +20,8 @@ HEAD = 40
 """Bytes of a request that are kept: the header and a RUN_ID that comes first."""
 _ROWS_MAX = 64
 _NOTES_MAX = 2048
+_PLAIN_ENOUGH = 64
+_PLAIN_EVERY = 16
 _RUN = AttributeType.RUN_ID.to_bytes(2, "big") + b"\x00\x10"
 
 
@@ -53,12 +55,31 @@ class Observation:
 class Notebook:
     """Notes of one data thread; when nobody reads, the oldest are lost and counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, primary: frozenset[int] = frozenset()) -> None:
+        """`primary`: endpoints where everybody asks; of the plain requests there, a sample will do."""
         self.lost = 0
+        self._primary = primary
+        self._skipped = 0
         self._notes: deque[Note] = deque(maxlen=_NOTES_MAX)
 
-    def write(self, now: float, at: int, batch: Batch, rows: NDArray[np.intp], kinds: NDArray[np.uint8]) -> None:
-        """Note answered rows: all with change flags, and of the plain ones no more than a few dozen."""
+    def write(
+        self,
+        now: float,
+        at: int,
+        batch: Batch,
+        rows: NDArray[np.intp],
+        kinds: NDArray[np.uint8],
+        *,
+        plain: bool = False,
+    ) -> None:
+        """Note answered rows: all with change flags, and of the plain ones no more than a few dozen.
+
+        `plain` says that no request had any attribute: once enough are noted, most such batches are passed over.
+        """
+        if plain and at in self._primary and len(self._notes) > _PLAIN_ENOUGH:
+            self._skipped += 1
+            if self._skipped % _PLAIN_EVERY:
+                return
         if len(rows) > _ROWS_MAX:
             step = -(-len(rows) // _ROWS_MAX)
             chosen = (kinds & 3) != 0

@@ -32,11 +32,13 @@ GROUPS: tuple[Group, ...] = (
     Group("run", "nattrav.cli.run", "run", "Start the whole bundle under its supervisor"),
     Group("check", "nattrav.cli.check", "check", "Check a configuration file without starting anything"),
     Group("status", "nattrav.cli.status", "status", "Services, listeners and readiness on one screen"),
+    Group("top", "nattrav.cli.top", "top", "Calls, ports, rates and quality, live"),
     Group("doctor", "nattrav.cli.doctor", "doctor", "Examine this host; each finding with its remedy"),
     Group("reload", "nattrav.cli.config", "reload", "Take over a changed configuration; calls go on"),
     Group("drain", "nattrav.cli.lifecycle", "drain", "Take no new calls, let those in progress end"),
     Group("undrain", "nattrav.cli.lifecycle", "undrain", "Take new calls again"),
     Group("restart", "nattrav.cli.lifecycle", "restart", "Restart one service without losing calls"),
+    Group("log-level", "nattrav.cli.lifecycle", "log_level", "Show or change log levels while services run"),
     Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
@@ -51,6 +53,7 @@ GROUPS: tuple[Group, ...] = (
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
     Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
+    Group("completion", "nattrav.cli.completion", "completion", "Print the completion script for a shell"),
 )
 
 _HELP = """SIP phones behind any NAT register, call and are heard.

@@ -58,3 +58,17 @@ def restart(role: Annotated[str, typer.Argument(help="relay, stun or proxy")]) -
     Example: nattrav restart proxy
     """
     emit(call("supervisor", "service.restart", answer_within=30, role=role))
+
+
+def log_level(
+    level: Annotated[str, typer.Argument(help="debug, info, warning or error; left out: only ask")] = "",
+    service: Annotated[
+        str | None, typer.Option("--service", help="Only this one: supervisor, relay, stun, proxy")
+    ] = None,
+) -> None:
+    """Show or change log levels of the running services, until they are started again.
+
+    Examples: nattrav log-level;  nattrav log-level debug --service proxy
+    """
+    levels: dict[str, str] = call("supervisor", "log.level", level=level, logger=service)
+    emit([{"service": name, "level": value} for name, value in levels.items()])

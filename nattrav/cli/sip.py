@@ -26,11 +26,15 @@ def dns(
     """Show the DNS records a domain has for SIP, where they lead (RFC 3263), and the zone lines that are missing."""
     import trio
 
+    from nattrav.sip.errors import MalformedMessage
     from nattrav.sip.resolve import Wanted, wanted_by_uri
     from nattrav.sip.uri import SipUri
 
     if ":" in domain:
-        uri = SipUri.parse(domain)
+        try:
+            uri = SipUri.parse(domain)
+        except MalformedMessage as problem:
+            fail(problem.reason, exit_codes.USAGE)
         wanted, name = wanted_by_uri(uri), uri.host
     else:
         wanted, name = Wanted(domain, None, None), domain
@@ -128,13 +132,19 @@ def ping(
     import trio
 
     from nattrav.sip.errors import MalformedMessage
+    from nattrav.sip.io.pinger import NoWay
     from nattrav.sip.uri import SipUri
 
     try:
         target = SipUri.parse(uri if ":" in uri and uri.lower().startswith("sip") else f"sip:{uri}")
     except MalformedMessage as problem:
         fail(problem.reason, exit_codes.USAGE)
-    rows = trio.run(_ping, target, count, timeout, user)
+    try:
+        rows = trio.run(_ping, target, count, timeout, user)
+    except NoWay as problem:
+        fail(f"{target}: {problem}", exit_codes.NOT_FOUND)
+    except OSError as problem:
+        fail(f"{target}: {problem.strerror or problem}")
     emit(rows, ["number", "status", "reason", Column("ms", right=True), "seen_as", "from", "server"])
     if not any(row["status"] for row in rows):
         raise SystemExit(exit_codes.TIMEOUT)

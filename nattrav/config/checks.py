@@ -1,23 +1,144 @@
-"""Checks that need more than one table: listeners that collide, services without what they need."""
+"""Checks that need more than one key: listeners that collide, modes without what they need, names used twice."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from nattrav.config.control import ControlAddress
 from nattrav.config.problems import Problem
+from nattrav.config.relay import PortRange
 from nattrav.config.schema import Configuration
-from nattrav.net.address import TransportAddress
+from nattrav.config.sip import DEFAULT_PORTS, parse_listen
+from nattrav.net.address import AddressClass, TransportAddress, classify
 
 
 def cross_checks(configuration: Configuration) -> Iterator[Problem]:
-    """Give every contradiction between tables."""
-    yield from _admin_twice(configuration)
+    """Give every contradiction between keys."""
+    yield from _listeners(configuration)
+    yield from _certificates(configuration)
+    yield from _media_ports(configuration)
+    yield from _modes(configuration)
+    yield from _names(configuration)
+    yield from _expiry(configuration)
 
 
-def _admin_twice(configuration: Configuration) -> Iterator[Problem]:
-    seen: set[TransportAddress] = set()
-    for listen in configuration.admin.listen:
-        address = TransportAddress.parse(listen)
-        if address in seen:
-            yield Problem("admin.listen", f'"{listen}"', "is listed twice", "name each address once")
-        seen.add(address)
+@dataclass(frozen=True)
+class _Listener:
+    key: str
+    written: str
+    transport: str
+    host: str
+    port: int
+
+    def meets(self, other: _Listener) -> bool:
+        """Both want the same port of the same address."""
+        if (self.transport, self.port) != (other.transport, other.port) or self.port == 0:
+            return False
+        hosts = {self.host, other.host}
+        if len(hosts) == 1:
+            return True
+        if "auto" in hosts:
+            # What "auto" becomes is known at start only, but for IPv4 loopback, which is always part of it.
+            rest = (hosts - {"auto"}).pop()
+            return rest == "127.0.0.1" or classify(rest) is AddressClass.UNSPECIFIED
+        wild = {host for host in hosts if classify(host) is AddressClass.UNSPECIFIED}
+        return bool(wild) and len({":" in host for host in hosts}) == 1
+
+
+def _all_listeners(configuration: Configuration) -> Iterator[_Listener]:
+    services = configuration.node.services
+    if "proxy" in services:
+        for text in configuration.sip.listen:
+            listen = parse_listen(text)
+            for transport in listen.transports:
+                port = DEFAULT_PORTS[transport] if listen.port is None else listen.port
+                kind = "udp" if transport == "udp" else "tcp"
+                yield _Listener("sip.listen", text, kind, listen.host, port)
+    if "stun" in services:
+        for text in configuration.stun.listen:
+            yield _Listener("stun.listen", text, "udp", text.partition("!")[0].strip("[]"), configuration.stun.port)
+    if "relay" in services:
+        for text in configuration.control.listen:
+            address = ControlAddress.parse(text)
+            if address.address is not None:
+                yield _Listener("control.listen", text, address.transport, *address.address)
+    for text in configuration.admin.listen:
+        yield _Listener("admin.listen", text, "tcp", *TransportAddress.parse(text))
+
+
+def _listeners(configuration: Configuration) -> Iterator[Problem]:
+    seen: list[_Listener] = []
+    for one in _all_listeners(configuration):
+        other = next((earlier for earlier in seen if one.meets(earlier)), None)
+        if other is not None:
+            yield Problem(
+                one.key,
+                f'"{one.written}"',
+                f'wants {one.transport} port {one.port} that "{other.written}" in {other.key} has',
+                "give one of them another port or address",
+            )
+        seen.append(one)
+
+
+def _certificates(configuration: Configuration) -> Iterator[Problem]:
+    secure = [text for text in configuration.sip.listen if {"tls", "wss"} & set(parse_listen(text).transports)]
+    tls = configuration.sip.tls
+    for name, value in (("certificate", tls.certificate), ("key", tls.key)):
+        if secure and not value:
+            yield Problem(
+                f"sip.tls.{name}", "", f'is missing, and [sip] listen has "{secure[0]}"', f"name a PEM file as {name}"
+            )
+
+
+def _media_ports(configuration: Configuration) -> Iterator[Problem]:
+    if "relay" not in configuration.node.services:
+        return
+    ports = PortRange.parse(configuration.relay.ports)
+    excluded = {str(entry) for entry in configuration.relay.excluded_ports}
+    for one in _all_listeners(configuration):
+        if one.transport == "udp" and ports.low <= one.port <= ports.high and str(one.port) not in excluded:
+            yield Problem(
+                "relay.ports",
+                f'"{configuration.relay.ports}"',
+                f'contains port {one.port} of "{one.written}" in {one.key}',
+                "move the range, or name the port in excluded_ports",
+            )
+
+
+def _modes(configuration: Configuration) -> Iterator[Problem]:
+    if configuration.sip.mode == "edge" and not configuration.upstream:
+        yield Problem(
+            "sip.mode", '"edge"', "needs a core to send registrations to", "add an [[upstream]] table with its target"
+        )
+
+
+def _names(configuration: Configuration) -> Iterator[Problem]:
+    for name, count in Counter(upstream.name for upstream in configuration.upstream).items():
+        if count > 1:
+            yield Problem(
+                "upstream.name", f'"{name}"', f"is used {count} times", "give each upstream a name of its own"
+            )
+    for (name, domain), count in Counter((user.name, user.domain) for user in configuration.user).items():
+        if count > 1:
+            who = name if domain is None else f"{name}@{domain}"
+            yield Problem("user.name", f'"{who}"', f"is listed {count} times", "keep one [[user]] table of each")
+
+
+def _expiry(configuration: Configuration) -> Iterator[Problem]:
+    registrar = configuration.sip.registrar
+    if registrar.min_expires > registrar.max_expires:
+        yield Problem(
+            "sip.registrar.min_expires",
+            f"{registrar.min_expires:g} s",
+            f"is longer than max_expires ({registrar.max_expires:g} s)",
+            "make it shorter, or max_expires longer",
+        )
+    elif not registrar.min_expires <= registrar.default_expires <= registrar.max_expires:
+        yield Problem(
+            "sip.registrar.default_expires",
+            f"{registrar.default_expires:g} s",
+            f"lies outside min_expires ({registrar.min_expires:g} s) and max_expires ({registrar.max_expires:g} s)",
+            "choose a time between them",
+        )

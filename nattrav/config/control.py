@@ -75,6 +75,8 @@ class ControlSection(Section):
     """Networks whose plain ng requests are carried out; whoever is not in them needs the shared key."""
     shared_key_file: str = ""
     """File holding the key (at least 16 bytes) that seals requests and replies between our proxies and relays."""
+    max_request_rate: float = Field(default=0.0, ge=0)
+    """Requests a second that one SIP server may make over UDP; beyond it they are dropped. 0 = no limit."""
     relays: list[RelayAddress] = ["unix:auto"]
     """Relays that the proxy uses: `unix:auto` or `udp:ADDRESS:PORT`, perhaps with `;weight=N` (0: no new calls)."""
     first_retry: Duration = Field(default=0.25, gt=0, le=2.0)

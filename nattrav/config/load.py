@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from nattrav.config.checks import cross_checks
 from nattrav.config.problems import Problem
 from nattrav.config.schema import Configuration
+from nattrav.config.write import SECRETS
 
 PREFIX = "NATTRAV_"
 _NOT_KEYS = frozenset({"NATTRAV_RUNTIME_DIR", "NATTRAV_STATE_DIR", "NATTRAV_CONFIG"})
@@ -115,7 +116,7 @@ def from_environment(environment: Mapping[str, str]) -> Table:
 def _problem(detail: ErrorDetails, origins: Sequence[tuple[str, Table]]) -> Problem:
     key = ".".join(str(step) for step in detail["loc"] if not str(step).startswith(("function-", "tagged-", "list[")))
     reason, remedy = _explain(detail)
-    given = detail["input"]
+    given = "***" if detail["loc"] and detail["loc"][-1] in SECRETS else detail["input"]
     value = "" if detail["type"] == "missing" or isinstance(given, dict | BaseModel) else _shown(given)
     return Problem(key or "(file)", value, reason, remedy, _origin(detail["loc"], origins))
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from nattrav.config.admin import AdminSection
 from nattrav.config.control import ControlSection
+from nattrav.config.hep import HepSection
 from nattrav.config.location import LocationSection
 from nattrav.config.log import LogSection
 from nattrav.config.node import NodeSection
@@ -26,6 +27,7 @@ class Configuration(Section):
     relay: RelaySection = RelaySection()
     control: ControlSection = ControlSection()
     location: LocationSection = LocationSection()
+    hep: HepSection = HepSection()
     upstream: list[Upstream] = Field(default=[])
     user: list[User] = Field(default=[])
     quirk: list[Quirk] = Field(default=[])

@@ -19,7 +19,9 @@ HEADING = """\
 # Durations are written "250ms", "25s", "2m", "1h30m". Every key can also be set by the environment:
 # NATTRAV_LOG__LEVEL=debug is level in [log]. Files in conf.d/ beside this one are laid over it.
 """
-SECRETS = ("password", "secret", "key", "token", "ha1")
+SECRETS = ("password", "secret", "ha1", "ha1_sha256")
+SECRET_TABLES = ("users",)
+"""Tables whose values are passwords by user name."""
 
 
 def default_file() -> str:
@@ -40,7 +42,8 @@ def as_tables(configuration: Configuration, *, mask: bool = True) -> dict[str, A
 
 def _masked(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _masked(inner, key) for key, inner in value.items()}
+        secret = name in SECRET_TABLES
+        return {key: _masked(inner, SECRETS[0] if secret else key) for key, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner, name) for inner in value]
     return "***" if isinstance(value, str) and value and name in SECRETS else value

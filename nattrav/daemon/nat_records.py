@@ -13,6 +13,7 @@ import trio
 from nattrav.config.stun import StunSection
 from nattrav.control.socket.messages import VerbError
 from nattrav.net.clock import monotonic, wall
+from stun.behavior import primary
 from stun.io.server import UdpServer
 from stun.nat_records import NatRecords, describe, source_of
 from stun.observation import observations
@@ -31,7 +32,7 @@ class RecordKeeper:
         self._udp = udp
         self._secret = secrets.token_bytes(32)
         endpoints = udp.endpoints
-        self._primary = frozenset(at for at, e in enumerate(endpoints) if e.changed is None or at == min(e.changed))
+        self._primary = primary(endpoints)
         self.records = NatRecords(endpoints, capacity=section.nat_records_max, retention=section.nat_records_retention)
 
     async def run(self) -> None:

@@ -21,6 +21,7 @@ from nattrav.config.sip import DEFAULT_PORTS, SipSection, User, parse_listen
 from nattrav.control.ng.io.unix import auto_path
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.hep import HepExporter
 from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -349,6 +350,9 @@ async def serve(
 
     tls = tls_contexts(sip.tls, {one.listener.transport for one in bound})
     names = NameService(reachable(bound))
+    copies = None
+    if config.hep.target:
+        copies = HepExporter(config.hep, config.node.name or socket.gethostname(), runtime.samples)
     shell = Shell(
         core,
         resolve=names.next_hops,
@@ -356,6 +360,7 @@ async def serve(
         observe=runtime.samples.observe,
         log=log,
         record=records.add,
+        tap=None if copies is None else copies.tap,
     )
     shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
     for one in bound:
@@ -395,6 +400,8 @@ async def serve(
             await nursery.start(runtime.serve_control, verbs.table())
             await nursery.start(shell.run)
             nursery.start_soon(records.run, lambda: write_last(core, records))
+            if copies is not None:
+                nursery.start_soon(copies.run)
             nursery.start_soon(reap_silent_calls)
             nursery.start_soon(watch_users)
             nursery.start_soon(watch_certificates, tls, runtime)

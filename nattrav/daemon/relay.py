@@ -97,6 +97,7 @@ class RelayService:
             self.handler,
             allow=[ip_network(text) for text in control.allow],
             key=shared_key(control.shared_key_file),
+            rate=control.max_request_rate,
         )
         service = NgService(
             server,

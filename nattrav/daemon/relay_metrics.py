@@ -42,6 +42,9 @@ class RelayMetrics:
         for reason in CloseReason:
             samples.set("nattrav_relay_sessions_closed_total", 0, reason.value)
         samples.set("nattrav_control_cookie_hits_total", 0)
+        for pool in engine.interfaces.pools:
+            for figure in ("expected", "lost", "reordered", "duplicate"):
+                samples.set(f"nattrav_relay_rtp_{figure}_packets_total", 0, pool.name)
         for drop in DropReason:
             samples.set("nattrav_relay_dropped_packets_total", 0, drop.value)
 
@@ -62,6 +65,8 @@ class RelayMetrics:
                 self._samples.observe("nattrav_relay_stream_mos", quality.mos)
             self._samples.observe("nattrav_relay_stream_jitter_seconds", quality.jitter)
             self._samples.observe("nattrav_relay_stream_loss_ratio", quality.loss)
+            if quality.round_trip:
+                self._samples.observe("nattrav_relay_rtt_seconds", quality.round_trip)
 
     def collect(self, now: float) -> None:
         """Bring every relay metric up to date."""
@@ -117,8 +122,14 @@ class RelayMetrics:
         self._raise("nattrav_relay_bytes_total", sums.bytes_out, "tx", DATAPATH)
         for reason, count in sums.drops.items():
             self._raise("nattrav_relay_dropped_packets_total", count, reason.value)
+        for pool, rtp in self._engine.streams.rtp_by_pool().items():
+            self._raise("nattrav_relay_rtp_expected_packets_total", rtp.expected, pool)
+            self._raise("nattrav_relay_rtp_lost_packets_total", rtp.lost, pool)
+            self._raise("nattrav_relay_rtp_reordered_packets_total", rtp.reordered, pool)
+            self._raise("nattrav_relay_rtp_duplicate_packets_total", rtp.duplicates, pool)
         batches, _, _ = self._plane.totals()
         samples.set("nattrav_relay_recv_batches_total", batches)
+        samples.set("nattrav_relay_socket_overflow_packets_total", self._plane.overflows())
         events: Counter[str] = Counter()
         for kind, count in self._engine.streams.events_seen.items():
             events[_EVENTS[kind]] += count

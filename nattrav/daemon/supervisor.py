@@ -25,11 +25,13 @@ from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.admin_http import application, serve_admin
 from nattrav.daemon.child import Child, Orders
 from nattrav.daemon.drain import Drain
+from nattrav.daemon.page.feed import Feed
 from nattrav.daemon.page.routes import routes
 from nattrav.daemon.reload import Reload
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
 from nattrav.daemon.systemd import Notifier
+from nattrav.metrics.presence import make_present
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
 
@@ -93,6 +95,7 @@ class Supervisor:
         self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
         self.drain = Drain(self)
+        self.feed = Feed(self, mask=False)
         self.notifier = Notifier()
         self.config: Path | None = config
         for role in self.parts:
@@ -146,6 +149,7 @@ class Supervisor:
             "config.show": self._config_show,
             "config.reload": self._config_reload,
             "service.restart": self._service_restart,
+            "overview": self._overview,
             "drain": lambda args: self.drain.set(True),
             "undrain": lambda args: self.drain.set(False),
             "drain.state": lambda args: self.drain.state(),
@@ -201,6 +205,7 @@ class Supervisor:
             merged.set("nattrav_worker_up", float(role in answers), role, "process")
         for export in answers.values():
             merged.merge(export)
+        make_present(merged, answers)
         merged.set("nattrav_draining", float(self.drain.active))
         merged.set("nattrav_ready", float(not self.not_ready()))
         version = platform.python_version()
@@ -311,6 +316,9 @@ class Supervisor:
     def _note_accepted(self) -> None:
         self.runtime.samples.set("nattrav_config_last_reload_successful", 1)
         self.runtime.samples.set("nattrav_config_last_reload_success_timestamp_seconds", clock.wall())
+
+    async def _overview(self, args: dict[str, Any]) -> dict[str, Any]:
+        return await self.feed.latest()
 
     async def _config_show(self, args: dict[str, Any]) -> dict[str, Any]:
         return as_tables(self.loaded.configuration)

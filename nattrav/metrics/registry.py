@@ -189,7 +189,7 @@ RELAY = (
     _counter(
         "nattrav_relay_socket_overflow_packets_total",
         "",
-        "Datagrams the kernel dropped for want of buffer (SO_RXQ_OVFL)",
+        "Datagrams the kernel dropped for want of buffer",
     ),
     _gauge("nattrav_relay_datapath_available", "datapath", "1 if this kernel accepted the datapath at start"),
     _counter("nattrav_relay_offload_events_total", "datapath event", "Legs moved into and out of the kernel"),

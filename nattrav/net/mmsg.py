@@ -63,9 +63,9 @@ class MmsgDatagrams:
 
     def receive(self, batch: Batch) -> int:
         layout = self._layout(batch)
-        headers = layout.headers
-        headers["namelen"] = self._namelen
-        layout.iovecs["len"] = batch.size
+        # The kernel overwrites the name lengths; sending from this batch overwrites the sizes as well.
+        layout.namelen[:] = self._namelen
+        layout.size[:] = batch.size
         count: int = _libc.recvmmsg(self.sock.fileno(), layout.pointer, min(batch.slots, VLEN_MAX), MSG_DONTWAIT, None)
         if count < 0:
             code = ctypes.get_errno()
@@ -74,26 +74,29 @@ class MmsgDatagrams:
                 return 0
             raise OSError(code, "recvmmsg")
         batch.count = count
-        batch.length[:count] = headers["length"][:count]
-        batch.peer_length[:count] = headers["namelen"][:count]
-        batch.truncated[:count] = (headers["flags"][:count] & MSG_TRUNC) != 0
+        batch.length[:count] = layout.length[:count]
+        batch.peer_length[:count] = layout.namelen[:count]
+        batch.truncated[:count] = (layout.flags[:count] & MSG_TRUNC) != 0
         return count
 
     def send(self, batch: Batch, rows: Rows | None = None) -> int:
-        if rows is None:
-            rows = np.arange(batch.count)
-        total = len(rows)
-        if total == 0:
-            return 0
         layout = self._layout(batch)
-        layout.headers["namelen"][rows] = batch.peer_length[rows]
-        layout.iovecs["len"][rows] = batch.length[rows]
-        outgoing = layout.headers[rows]
+        if rows is None:
+            total = batch.count
+            layout.namelen[:total] = batch.peer_length[:total]
+            layout.size[:total] = batch.length[:total]
+            pointer = layout.pointer
+        else:
+            total = len(rows)
+            layout.namelen[rows] = batch.peer_length[rows]
+            layout.size[rows] = batch.length[rows]
+            outgoing = layout.headers[rows]
+            pointer = outgoing.ctypes.data
         sent = position = 0
         while position < total:
             done = _libc.sendmmsg(
                 self.sock.fileno(),
-                outgoing[position:].ctypes.data,
+                pointer + position * HEADER_LAYOUT.itemsize,
                 min(total - position, VLEN_MAX),
                 MSG_DONTWAIT,
             )
@@ -130,7 +133,12 @@ class _Layout:
         self.headers["name"] = batch.peer.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * batch.peer.strides[0]
         self.headers["iov"] = self.iovecs.ctypes.data + np.arange(batch.slots, dtype=np.uint64) * self.iovecs.strides[0]
         self.headers["iovlen"] = 1
-        self.pointer = self.headers.ctypes.data
+        self.pointer: int = self.headers.ctypes.data
+        # Looking a field up by name costs more than using it on a small batch.
+        self.namelen = self.headers["namelen"]
+        self.length = self.headers["length"]
+        self.flags = self.headers["flags"]
+        self.size = self.iovecs["len"]
 
 
 class PortableDatagrams:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 
 from nattrav.net.address import TransportAddress
 
 Socket = socket.socket
 """For rooms that hand sockets on without touching them."""
 
-SO_RXQ_OVFL = 40
+_SO_MEMINFO = 55
+_MEMINFO_DROPS = 8
 IPV6_TCLASS = 67
 IP_MTU_DISCOVER = 10
 IP_PMTUDISC_DONT = 0
@@ -64,3 +66,13 @@ def force_receive_buffer(sock: socket.socket, size: int) -> int:
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def dropped_by_kernel(sock: socket.socket) -> int:
+    """Datagrams the kernel dropped at this socket because nobody fetched them in time (SO_MEMINFO); 0 if unknown."""
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
+    except OSError:
+        return 0
+    place = _MEMINFO_DROPS * 4
+    return int.from_bytes(raw[place : place + 4], sys.byteorder)

@@ -14,10 +14,11 @@ from nattrav.proxy.parties import other_party, party_facts
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
-from nattrav.proxy.transactions import Key, ServerTransaction, State
+from nattrav.proxy.transactions import Key, ServerTransaction
 from nattrav.proxy.validate import Refused
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import State
 from nattrav.sip.transport.flow import Flow, Target
 
 _KEEPALIVE = frozenset(b"\r\n\0")

@@ -12,10 +12,11 @@ from nattrav.proxy.forwarding import Forwarding, verdict_of
 from nattrav.proxy.hooks import ResponseView
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.quirks import PLAIN
-from nattrav.proxy.transactions import ClientTransaction, State
+from nattrav.proxy.transactions import ClientTransaction
 from nattrav.sip.edit import Edit
 from nattrav.sip.message import Response
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import State
 
 ENDS_DIALOG = frozenset((408, 481))
 """Failures of an in-dialog INVITE, UPDATE or BYE that end the dialog (RFC 5057)."""
@@ -102,6 +103,8 @@ class ResponseContext(Forwarding):
             upstream = branch.hop_wanted.upstream
             if upstream is not None:
                 self.rooms.upstreams.failed(upstream, now, _retry_after(response))
+            elif branch.hop is not None and not branch.hop_wanted.access:
+                self.rooms.parts.dead.failed(branch.hop, now, _retry_after(response))
             if self._fail_over(branch, now):
                 return
         elif status == 430 and self._fail_over(branch, now):
@@ -158,6 +161,8 @@ class ResponseContext(Forwarding):
             self.rooms.routing.offers_no_tcp(branch.hop.remote, now)
         elif upstream is not None and not branch.cancelled:
             self.rooms.upstreams.failed(upstream, now)
+        elif branch.hop is not None and not (branch.cancelled or branch.hop_wanted.access):
+            self.rooms.parts.dead.failed(branch.hop, now)
         self._end(branch)
         if not branch.cancelled and self._fail_over(branch, now):
             return
@@ -333,7 +338,7 @@ class ResponseContext(Forwarding):
         branch.cancelled = True
         if branch.state is State.PROCEEDING:
             self._send_cancel(branch, now)
-        elif not branch.data and branch.state is State.TRYING:
+        elif branch.state is None:
             self._end(branch)  # was still waiting for the relay or a lookup
 
     def _send_cancel(self, branch: Branch, now: float) -> None:

@@ -47,17 +47,19 @@ class Party(enum.Enum):
 
 @dataclass(slots=True)
 class MediaState:
-    """Offer/answer state of one call (sip.md §9). Tags are those of SIP; SDP bodies as their senders wrote them.
+    """Offer/answer state of one call. Tags are those of SIP; SDP bodies as their senders wrote them.
 
     `session`: the relay holds one now, `used`: it ever did, `closing`: it was told to end it. `stable` is (offerer's
     tag, offer, answerer's tag, answer) of the last completed exchange, to be restored when a re-INVITE fails. `late`
-    maps the callee's tag to its offer in a response while the answer is due in ACK or PRACK.
+    maps the callee's tag to its offer in a response while the answer is due in ACK or PRACK. `wishes` keeps by
+    tag what the relay was asked about a party.
     """
 
     session: bool = False
     used: bool = False
     closing: bool = False
     stable: tuple[str, bytes, str, bytes] | None = None
+    wishes: dict[str, dict[str, Any]] = field(default_factory=dict)
     late: dict[str, bytes] = field(default_factory=dict)
     answered_acks: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
 

@@ -118,6 +118,7 @@ class Forwarding:
         if not found:
             self._no_hop(hop, now)
             return
+        found = self.rooms.parts.dead.living_first(found, now)
         others = [Hop(hop.request_uri, one, hop.uri, hop.routes, upstream=hop.upstream) for one in found[1:]]
         hop.alternatives = others + hop.alternatives
         self._prepare(hop, found[0], now)

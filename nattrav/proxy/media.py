@@ -1,4 +1,4 @@
-"""Offer and answer to relay verbs (RFC 3264, RFC 6337; sip.md §9): who sent this SDP in which transaction decides.
+"""Offer and answer to relay verbs (RFC 3264, RFC 6337): who sent this SDP in which transaction decides.
 
 Tags in `offer` name the party whose SDP it is as `from-tag`; in `answer` the offerer's is `from-tag`, the answerer's
 `to-tag`. Asked twice for the same SDP in the same place, the stored result is given and the relay is not asked.
@@ -96,7 +96,7 @@ class Media:
     ) -> None:
         """The SDP is an offer of the party with `from_tag`."""
         call.media.session = call.media.used = True
-        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        arguments = self._arguments("offer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("offer", call, arguments, resume)
 
     def answer(
@@ -111,7 +111,7 @@ class Media:
         branch: str | None = None,
     ) -> None:
         """The SDP answers the offer of `from_tag`; `to_tag` is the answerer's."""
-        arguments = self._arguments(call, sdp, side, from_tag, to_tag, branch)
+        arguments = self._arguments("answer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("answer", call, arguments, resume)
 
     def delete(self, call: Call, *, branch: str | None = None, delay: int | None = None) -> None:
@@ -140,47 +140,33 @@ class Media:
         if stable is None:
             return
         offerer, offer, answerer, answer = stable
-        for command, sdp in (("offer", offer), ("answer", answer)):
+        for command, sdp, sender in (("offer", offer, offerer), ("answer", answer, answerer)):
             arguments = {
                 "call-id": call.call_id,
                 "from-tag": offerer,
                 "to-tag": answerer,
                 "sdp": sdp,
-                "ICE": "remove",
-                "replace": ["origin"],
+                **call.media.wishes.get(sender, {"ICE": "remove", "replace": ["origin"]}),
             }
             request = self._parts.await_reply(_ignore)
             self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
 
     def _arguments(
-        self, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
+        self, command: str, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
     ) -> dict[str, Any]:
-        treatment = side.treatment
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
         if to_tag is not None:
             arguments["to-tag"] = to_tag
         if branch is not None:
             arguments["via-branch"] = branch
-        flags: list[str] = []
-        if side.flow is not None:
-            host = side.flow.remote.host
-            arguments["received-from"] = ["IP6" if ":" in host else "IP4", host]
-        if side.access and side.verdict.nat:
-            flags.append("SIP-source-address")
-        if not side.latch or treatment.latch == "never":
-            flags.append("asymmetric")
-        if treatment.latch == "strict":
-            flags.append("strict-source")
-        if flags:
-            arguments["flags"] = flags
+        wishes = _wishes(side)
         family = _family_wanted(sdp, side.towards)
         if family is not None:
-            arguments["address-family"] = family
-        if treatment.ice != "pass":
-            arguments["ICE"] = "remove"
-        if treatment.o_line != "keep":
-            arguments["replace"] = ["origin"]
-        return arguments
+            wishes["address-family"] = family
+        sender = from_tag if command == "offer" else to_tag
+        if sender is not None:
+            call.media.wishes[sender] = wishes
+        return arguments | wishes
 
     def _ask(self, command: str, call: Call, arguments: dict[str, Any], resume: Resume) -> None:
         request = self._parts.await_reply(partial(self._answered, command, call, resume))
@@ -199,6 +185,29 @@ class Media:
         call.quality = media_facts(reply)
         call.media.closing = False
         call.calls.write(call)
+
+
+def _wishes(side: Side) -> dict[str, Any]:
+    """What the relay is asked about the sender of an SDP, said in full each time: a relay forgets what is not repeated.
+
+    Learning is heuristic with strict source, which other relays than ours do not do unasked.
+    """
+    treatment = side.treatment
+    wishes: dict[str, Any] = {"supports": ["load limit"], "endpoint-learning": "heuristic"}
+    flags = ["SIP-source-address" if side.access and side.verdict.nat else "trust-address"]
+    if side.flow is not None:
+        host = side.flow.remote.host
+        wishes["received-from"] = ["IP6" if ":" in host else "IP4", host]
+    if not side.latch or treatment.latch == "never":
+        flags.append("asymmetric")
+    if (side.latch and treatment.latch != "never") or treatment.latch == "strict":
+        flags.append("strict-source")
+    wishes["flags"] = flags
+    if treatment.ice != "pass":
+        wishes["ICE"] = "remove"
+    if treatment.o_line != "keep":
+        wishes["replace"] = ["origin"]
+    return wishes
 
 
 def _family_wanted(sdp: bytes, towards: str | None) -> str | None:

@@ -105,7 +105,7 @@ class NatTests:
         self._verdicts: dict[FirstHop, NatVerdict] = {}
 
     def examine(self, hop: FirstHop) -> NatVerdict:
-        """Run every test of sip.md's list that the facts allow. Results are cached: phones repeat themselves."""
+        """Run every NAT test that the facts allow. Results are cached: phones repeat themselves."""
         verdict = self._verdicts.get(hop)
         if verdict is None:
             verdict = self._examine(hop)

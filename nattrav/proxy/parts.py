@@ -16,6 +16,7 @@ from nattrav.proxy.quirks import Quirks, rule_from
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
 from nattrav.sip.branch import BranchMaker
+from nattrav.sip.resolve import DeadDestinations
 from nattrav.sip.transport.flow import Flow
 
 Randomness = Callable[[int], bytes]
@@ -69,6 +70,7 @@ class Parts:
         self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
         self.domains = frozenset(settings.sip.domains)
         self.connections: dict[tuple[int, str, int], Flow] = {}
+        self.dead = DeadDestinations()
         self.waiting: dict[int, Callable[[object, float], None]] = {}
         self._request = 0
         self._unique = 0

@@ -23,14 +23,14 @@ from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
-from nattrav.proxy.transactions import Key, ServerTransaction
+from nattrav.proxy.transactions import ServerTransaction
 from nattrav.proxy.validate import Refused, is_loop, refusal
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import server_key
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
-from nattrav.sip.via import Via
 
 _KEEPALIVE = frozenset(b"\r\n\0")
 
@@ -62,7 +62,7 @@ class Requests:
             verdict = self._examine(flow, request)
             symmetric = self._forces_rport(verdict, flow, request)
         request.stamp(flow.remote, force_rport=symmetric)
-        key = _server_key(request, via)
+        key = server_key(request)
         server = parts.transactions.servers.get(key)
         if server is not None:
             if method == "ACK":
@@ -355,21 +355,3 @@ class Requests:
         server.respond(status, respond(request, status, to_tag=self._parts.to_tag(server.key[0]), headers=headers), now)
 
     # ---- ACK and CANCEL
-
-
-def _server_key(request: Request, via: Via) -> Key:
-    """The key that matches requests to server transactions (§17.2.3); ACK is matched to its INVITE."""
-    method = "INVITE" if request.method == "ACK" else request.method
-    if via.has_cookie:
-        host, port = via.sent_by
-        return (via.branch or "", host, str(port), method)
-    return (
-        "2543",
-        request.request_uri,
-        request.from_.tag or "",
-        request.call_id,
-        str(request.cseq.number),
-        "" if request.method == "ACK" else request.to.tag or "",
-        via.text,
-        method,
-    )

@@ -84,7 +84,7 @@ class Routing:
         self._upstreams = upstreams
 
     def route_set(self, request: Request) -> RouteSet | Refused:
-        """Take our own entries off the Route set and read their tokens (R3, sip.md §5.4)."""
+        """Take our own entries off the Route set and read their tokens (R3)."""
         found = RouteSet(request_uri=request.request_uri)
         if "route" not in request.names:
             return found
@@ -330,7 +330,7 @@ class Routing:
         from_access_party: bool | None,
         other_party: Flow | None = None,
     ) -> Hop | Refused:
-        """Find the destination of a request inside a dialog by the tokens of its Route set (sip.md §5.4).
+        """Find the destination of a request inside a dialog by the tokens of its Route set.
 
         `from_access_party` says whether its sender is a party on the access side, None when the call is not known.
         `other_party` is where a known call's other side is: clients that lost their route set still find it.

@@ -1,4 +1,4 @@
-"""Live transactions: the state tables of RFC 3261 §17 and RFC 6026 over one heap of timers.
+"""Live transactions: the machines of nattrav.sip.transaction with their effects, over the proxy's heap of timers.
 
 A transaction sends by itself (retransmissions, ACK for failures, repeated final responses) and tells its context what
 the proxy must know. After its final response it keeps only the octets that it may have to repeat.
@@ -6,7 +6,6 @@ the proxy must know. After its final response it keeps only the octets that it m
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,9 +13,22 @@ from nattrav.proxy.effects import Connect, Effect, Observe, Send
 from nattrav.proxy.meter import method_label
 from nattrav.proxy.timers import Timed, Timers
 from nattrav.sip.message import Request, Response
+from nattrav.sip.timers import NEVER
+from nattrav.sip.timers import Timers as Durations
+from nattrav.sip.transaction import (
+    ClientInvite,
+    ClientNonInvite,
+    Outcome,
+    ServerInvite,
+    ServerNonInvite,
+    State,
+    TransactionKey,
+)
 from nattrav.sip.transport.flow import Flow, Target
 
-Key = tuple[str, ...]
+Key = TransactionKey
+
+_UNANSWERED = (State.TRYING, State.PROCEEDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +47,13 @@ class TimerValues:
         return 64 * self.t1
 
 
-class State(enum.Enum):
-    """States of all four tables; TRYING also stands for the INVITE client's Calling."""
-
-    TRYING = enum.auto()
-    PROCEEDING = enum.auto()
-    COMPLETED = enum.auto()
-    CONFIRMED = enum.auto()
-    ACCEPTED = enum.auto()
-    TERMINATED = enum.auto()
-
-
 class Transactions:
     """Both tables and what the transactions share."""
 
     def __init__(self, timers: Timers, values: TimerValues, out: list[Effect]) -> None:
         self.timers = timers
         self.values = values
+        self.durations = Durations(values.t1, values.t2, values.t4)
         self.patience = values.patience
         self.out = out
         self.servers: dict[Key, ServerTransaction] = {}
@@ -61,25 +63,18 @@ class Transactions:
     def __len__(self) -> int:
         return len(self.servers) + len(self.clients)
 
+    def watch(self, transaction: ServerTransaction | ClientTransaction, at: float) -> None:
+        """Wake the transaction when its machine wants it."""
+        if at == NEVER:
+            transaction.deadline = None
+        else:
+            self.timers.set(transaction, at)
+
 
 class ServerTransaction(Timed):
     """Server side (§17.2). `flow` is where responses go; `request` and `context` are let go after the final one."""
 
-    __slots__ = (
-        "context",
-        "created",
-        "final",
-        "flow",
-        "give_up",
-        "interval",
-        "invite",
-        "key",
-        "last",
-        "method",
-        "request",
-        "state",
-        "table",
-    )
+    __slots__ = ("_machine", "context", "created", "final", "flow", "invite", "key", "method", "request", "table")
 
     def __init__(self, table: Transactions, key: Key, request: Request, flow: Flow, now: float) -> None:
         super().__init__()
@@ -91,46 +86,32 @@ class ServerTransaction(Timed):
         self.context: Context | None = None
         self.flow = flow
         self.invite = request.method == "INVITE"
-        self.state = State.PROCEEDING if self.invite else State.TRYING
-        self.last: bytes | None = None
         self.final = 0
-        self.interval = 0.0
-        self.give_up = 0.0
+        machine = ServerInvite if self.invite else ServerNonInvite
+        self._machine: ServerInvite | ServerNonInvite = machine(
+            key, now, reliable=flow.reliable, timers=table.durations
+        )
         table.servers[key] = self
 
+    @property
+    def state(self) -> State:
+        """State of the machine."""
+        return self._machine.state
+
     def respond(self, status: int, data: bytes, now: float) -> None:
-        """Send a response of ours or one that came from a branch."""
-        table = self.table
-        if status < 200:
-            if self.final:
-                return
-            self.last = data
-            self.state = State.PROCEEDING
-            table.out.append(Send(self.flow, data))
+        """Send a response of ours or one that came from a branch; dropped when the state allows none any more."""
+        machine = self._machine
+        outcomes = machine.respond(status, data, now)
+        if not outcomes:
             return
-        table.out.append(Send(self.flow, data))
-        if self.final:
-            return  # another 2xx in Accepted
-        self.final = status
-        self._meter(status, now - self.created)
-        if self.invite and status < 300:
-            self.state = State.ACCEPTED
-            self.last = None
-            table.timers.set(self, now + table.patience)
-            return
-        self.state = State.COMPLETED
-        self.last = data
-        if not self.invite:
-            self.request = self.context = None
-        if self.invite:
-            self.give_up = now + table.patience
-            self.interval = table.values.t1
-            stream = self.flow.reliable
-            table.timers.set(self, self.give_up if stream else min(now + self.interval, self.give_up))
-        elif self.flow.reliable:
-            self._terminate()
-        else:
-            table.timers.set(self, now + table.patience)
+        if status >= 200 and not self.final:
+            self.final = status
+            self._meter(status, now - self.created)
+            if not self.invite:
+                self.request = self.context = None
+        self._carry_out(outcomes)
+        if machine.state is State.ACCEPTED:
+            machine.message = b""
 
     def _meter(self, status: int, seconds: float) -> None:
         out = self.table.out
@@ -143,33 +124,44 @@ class ServerTransaction(Timed):
         self.table.retransmissions["request_rx"] += 1
         if not self.flow.reliable:
             self.flow = flow
-        if self.last is not None:
-            self.table.retransmissions["response_tx"] += 1
-            self.table.out.append(Send(self.flow, self.last))
+        self._repeat(self._machine.retransmitted(now))
 
     def receive_ack(self, now: float) -> None:
         """ACK for a failure: stop repeating it (timer I)."""
-        if self.state is not State.COMPLETED:
-            return
-        self.state = State.CONFIRMED
-        self.last = self.request = self.context = None
-        if self.flow.reliable:
-            self._terminate()
-        else:
-            self.table.timers.set(self, now + self.table.values.t4)
+        outcomes = self._machine.acknowledged(now)
+        if self._machine.state is State.CONFIRMED:
+            self._machine.message = b""
+            self.request = self.context = None
+        self._carry_out(outcomes)
 
     def expire(self, now: float) -> None:
-        if self.state is State.COMPLETED and self.invite and now < self.give_up and self.last is not None:
+        if self._machine.state in _UNANSWERED:
+            # Nobody answered in all the time that whoever made the transaction allowed.
+            self._terminate()
+        else:
+            self._repeat(self._machine.handle_timeout(now))
+
+    def _repeat(self, outcomes: tuple[Outcome, ...]) -> None:
+        if Outcome.SEND in outcomes:
             self.table.retransmissions["response_tx"] += 1
-            self.table.out.append(Send(self.flow, self.last))
-            self.interval = min(2 * self.interval, self.table.values.t2)
-            self.table.timers.set(self, min(now + self.interval, self.give_up))
-            return
-        self._terminate()
+        self._carry_out(outcomes)
+
+    def _carry_out(self, outcomes: tuple[Outcome, ...]) -> None:
+        table, machine = self.table, self._machine
+        for outcome in outcomes:
+            if outcome is Outcome.SEND:
+                table.out.append(Send(self.flow, machine.message))
+            elif outcome is Outcome.ENDED:
+                self._terminate()
+                return
+        if machine.state not in _UNANSWERED:
+            table.watch(self, machine.next_timeout())
 
     def _terminate(self) -> None:
-        self.state = State.TERMINATED
-        self.last = self.request = self.context = None
+        self._machine.end()
+        self._machine.message = b""
+        self.deadline = None
+        self.request = self.context = None
         self.table.servers.pop(self.key, None)
 
 
@@ -187,22 +179,12 @@ class Context(Protocol):
 
 
 class ClientTransaction(Timed):
-    """Client side (§17.1). `key` is (branch, CSeq method); `hop` is where the request went and retransmissions go."""
+    """Client side (§17.1). `key` is (branch, CSeq method); `hop` is where the request went and retransmissions go.
 
-    __slots__ = (
-        "ack",
-        "context",
-        "data",
-        "give_up",
-        "hop",
-        "interval",
-        "invite",
-        "key",
-        "patience",
-        "provisional",
-        "state",
-        "table",
-    )
+    `ack` is the ACK for a failure of an INVITE, which the context writes when it is told the response.
+    """
+
+    __slots__ = ("_machine", "ack", "context", "hop", "invite", "key", "patience", "provisional", "table")
 
     def __init__(self, table: Transactions, key: Key, context: Context | None) -> None:
         super().__init__()
@@ -210,27 +192,33 @@ class ClientTransaction(Timed):
         self.key = key
         self.context = context
         self.invite = key[1] == "INVITE"
-        self.state = State.TRYING
-        self.data = b""
         self.ack: bytes | None = None
         self.hop: Flow | Target | None = None
-        self.interval = 0.0
-        self.give_up = 0.0
         self.provisional = 0
         self.patience = table.patience
+        self._machine: ClientInvite | ClientNonInvite | None = None
         table.clients[key] = self
+
+    @property
+    def state(self) -> State | None:
+        """State of the machine; None before `start`."""
+        return None if self._machine is None else self._machine.state
 
     def start(self, hop: Flow | Target, data: bytes, now: float) -> None:
         """Send the request and wait (timers A/E and B/F)."""
-        self.hop, self.data = hop, data
+        self.hop = hop
         table = self.table
+        machine = ClientInvite if self.invite else ClientNonInvite
+        self._machine = machine(
+            self.key,
+            now,
+            reliable=hop.transport != "udp",
+            message=data,
+            timers=table.durations,
+            give_up=self.patience,
+        )
         self._send(data)
-        self.give_up = now + self.patience
-        if hop.transport == "udp":
-            self.interval = table.values.t1
-            table.timers.set(self, min(now + self.interval, self.give_up))
-        else:
-            table.timers.set(self, self.give_up)
+        table.watch(self, self._machine.next_timeout())
 
     def _send(self, data: bytes) -> None:
         hop = self.hop
@@ -240,92 +228,95 @@ class ClientTransaction(Timed):
             self.table.out.append(Connect(hop, data, self.key[0]))
 
     def receive(self, response: Response, now: float) -> None:
-        """Take a response through the table and hand on what the proxy has to see."""
-        status = response.status
-        state = self.state
-        table = self.table
-        if status < 200:
-            if state is State.TRYING:
-                self.state = State.PROCEEDING
-            elif state is not State.PROCEEDING:
-                return
-            self.provisional = status
-            if self.invite:
-                # Timer C, restarted by 101..199; the give-up of timer B no longer holds.
-                if status > 100 or self.deadline is None or state is State.TRYING:
-                    self.data = b""
-                    table.timers.set(self, now + table.values.ringing)
-            elif self.hop is not None and self.hop.transport == "udp":
-                self.interval = table.values.t2
-            if self.context is not None:
-                if status > 100:
-                    self.context.on_response(self, response, now)
-                else:
-                    self.context.on_trying(self, now)
+        """Take a response through the machine and hand on what the proxy has to see."""
+        machine = self._machine
+        if machine is None:
             return
-        if self.invite:
-            self._receive_invite_final(response, status, now)
-        elif state is not State.COMPLETED:
-            self.state = State.COMPLETED
-            self.data = b""
-            context, self.context = self.context, None
-            if self.hop is not None and self.hop.transport == "udp":
-                table.timers.set(self, now + table.values.t4)
-            else:
-                self._terminate()
-            if context is not None:
-                context.on_response(self, response, now)
+        before = machine.state
+        outcomes = machine.receive(response, now)
+        if response.status < 200:
+            if outcomes:
+                self._provisional(machine, response, now, first=before is not State.PROCEEDING)
+            return
+        if outcomes and before in (State.CALLING, State.TRYING, State.PROCEEDING):
+            machine.message = b""
+        self._carry_out(machine, outcomes, response, now)
 
-    def _receive_invite_final(self, response: Response, status: int, now: float) -> None:
-        table = self.table
-        if self.state in (State.TRYING, State.PROCEEDING):
-            self.data = b""
-            if status < 300:
-                self.state = State.ACCEPTED
-                table.timers.set(self, now + table.patience)
+    def _provisional(
+        self, machine: ClientInvite | ClientNonInvite, response: Response, now: float, *, first: bool
+    ) -> None:
+        status, table = response.status, self.table
+        self.provisional = status
+        if not self.invite:
+            table.watch(self, machine.next_timeout())
+        elif status > 100 or first:
+            # Timer C, restarted by 101..199; the machine has no timer of its own now.
+            machine.message = b""
+            table.timers.set(self, now + table.values.ringing)
+        if self.context is not None:
+            if status > 100:
+                self.context.on_response(self, response, now)
             else:
-                self.state = State.COMPLETED
-            if self.context is not None:
-                self.context.on_response(self, response, now)
-            if self.state is State.COMPLETED:
-                if self.ack is not None:
-                    self._send(self.ack)
-                self.context = None
-                if self.hop is not None and self.hop.transport == "udp":
-                    table.timers.set(self, now + 32.0)
-                else:
-                    self._terminate()
-        elif self.state is State.ACCEPTED and status < 300:
-            if self.context is not None:
-                self.context.on_response(self, response, now)
-        elif self.state is State.COMPLETED and status >= 300 and self.ack is not None:
-            self._send(self.ack)
+                self.context.on_trying(self, now)
 
     def fail(self, now: float) -> None:
         """End at once without a response: the transport failed, or the context gave up."""
         self._terminate()
 
     def expire(self, now: float) -> None:
-        if self.state is State.TRYING or (self.state is State.PROCEEDING and not self.invite):
-            if now < self.give_up and self.interval:
-                self.table.retransmissions["request_tx"] += 1
-                self._send(self.data)
-                if self.invite:
-                    self.interval *= 2
-                elif self.state is State.TRYING:
-                    self.interval = min(2 * self.interval, self.table.values.t2)
-                self.table.timers.set(self, min(now + self.interval, self.give_up))
-                return
-        elif self.state is not State.PROCEEDING:
-            self._terminate()
+        machine = self._machine
+        if machine is None:
             return
+        if machine.state is State.PROCEEDING and self.invite:
+            if self.context is not None:
+                self.context.on_timeout(self, now)
+            else:
+                self._terminate()
+            return
+        outcomes = machine.handle_timeout(now)
+        if Outcome.SEND in outcomes:
+            self.table.retransmissions["request_tx"] += 1
+        self._carry_out(machine, outcomes, None, now)
+
+    def _carry_out(
+        self,
+        machine: ClientInvite | ClientNonInvite,
+        outcomes: tuple[Outcome, ...],
+        response: Response | None,
+        now: float,
+    ) -> None:
+        for outcome in outcomes:
+            match outcome:
+                case Outcome.SEND:
+                    self._send(machine.message)
+                case Outcome.DELIVER:
+                    self._deliver(machine, response, now)
+                case Outcome.ACKNOWLEDGE:
+                    if self.ack is not None:
+                        self._send(self.ack)
+                case Outcome.TIMED_OUT:
+                    if self.context is not None:
+                        self.context.on_timeout(self, now)
+                case Outcome.ENDED:
+                    self._terminate()
+                case Outcome.UNREACHABLE:
+                    # Told by the transport to the context itself, see Proxy.unreachable.
+                    pass
+        if not machine.ended:
+            self.table.watch(self, machine.next_timeout())
+
+    def _deliver(self, machine: ClientInvite | ClientNonInvite, response: Response | None, now: float) -> None:
         context = self.context
-        if context is not None:
-            context.on_timeout(self, now)
+        if machine.state is not State.ACCEPTED:
+            # After a final response that is no 2xx the context is not needed any more: only copies may come.
+            self.context = None
+        if context is not None and response is not None:
+            context.on_response(self, response, now)
 
     def _terminate(self) -> None:
-        self.state = State.TERMINATED
+        if self._machine is not None:
+            self._machine.end()
+            self._machine.message = b""
         self.deadline = None
         self.context = None
-        self.data = b""
         self.table.clients.pop(self.key, None)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nattrav.net.address import TransportAddress, canonical, is_literal
-from nattrav.sip.transport.flow import Target
+from nattrav.sip.transport.flow import Flow, Target
 from nattrav.sip.uri import DEFAULT_PORTS, SipUri
 from nattrav.sip.via import Via
 
@@ -261,6 +261,9 @@ def order_services(services: Iterable[Srv], random: Random) -> list[Srv]:
     return ordered
 
 
+Way = TypeVar("Way", Flow, Target, Flow | Target)
+
+
 class DeadDestinations:
     """Remembers targets that failed, so that the next call tries them last (RFC 3263 §4.3)."""
 
@@ -269,7 +272,7 @@ class DeadDestinations:
         self._size = size
         self._until: dict[tuple[str, TransportAddress], float] = {}
 
-    def failed(self, target: Target, now: float, retry_after: float | None = None) -> None:
+    def failed(self, target: Flow | Target, now: float, retry_after: float | None = None) -> None:
         """Note a time-out, a 503 (with its Retry-After), or a connection that could not be made."""
         key = (target.transport, target.remote)
         self._until.pop(key, None)
@@ -277,11 +280,11 @@ class DeadDestinations:
             del self._until[next(iter(self._until))]
         self._until[key] = now + (self._period if retry_after is None else min(retry_after, self._period))
 
-    def answered(self, target: Target) -> None:
+    def answered(self, target: Flow | Target) -> None:
         """Note that a target is well."""
         self._until.pop((target.transport, target.remote), None)
 
-    def is_dead(self, target: Target, now: float) -> bool:
+    def is_dead(self, target: Flow | Target, now: float) -> bool:
         """A failure is still remembered."""
         key = (target.transport, target.remote)
         until = self._until.get(key)
@@ -292,6 +295,6 @@ class DeadDestinations:
             return False
         return True
 
-    def living_first(self, targets: Iterable[Target], now: float) -> list[Target]:
+    def living_first(self, targets: Iterable[Way], now: float) -> list[Way]:
         """Put the dead behind the living, each in their order: when all are dead, the first is worth a try."""
         return sorted(targets, key=lambda target: self.is_dead(target, now))

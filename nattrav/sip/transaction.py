@@ -66,13 +66,13 @@ CLIENT_INVITE: Table = {
         Event.END: (_TERMINATED, (_TIMED_OUT, _ENDED)),
         Event.PROVISIONAL: (_PROCEEDING, (_DELIVER,)),
         Event.SUCCESS: (_ACCEPTED, (_DELIVER,)),
-        Event.FAILURE: (_COMPLETED, (_ACKNOWLEDGE, _DELIVER)),
+        Event.FAILURE: (_COMPLETED, (_DELIVER, _ACKNOWLEDGE)),
         Event.TRANSPORT_ERROR: (_TERMINATED, (_UNREACHABLE, _ENDED)),
     },
     _PROCEEDING: {
         Event.PROVISIONAL: (_PROCEEDING, (_DELIVER,)),
         Event.SUCCESS: (_ACCEPTED, (_DELIVER,)),
-        Event.FAILURE: (_COMPLETED, (_ACKNOWLEDGE, _DELIVER)),
+        Event.FAILURE: (_COMPLETED, (_DELIVER, _ACKNOWLEDGE)),
         Event.TRANSPORT_ERROR: (_TERMINATED, (_UNREACHABLE, _ENDED)),
     },
     _COMPLETED: {
@@ -158,7 +158,7 @@ SERVER_NON_INVITE: Table = {
     },
 }
 
-TransactionKey = tuple[str | int, ...]
+TransactionKey = tuple[str, ...]
 
 _NOTHING: tuple[Outcome, ...] = ()
 
@@ -183,7 +183,6 @@ class Transaction:
         "_retransmit_at",
         "key",
         "message",
-        "queued",
         "reliable",
         "state",
         "timers",
@@ -206,7 +205,6 @@ class Transaction:
         self.message = message
         self.timers = timers
         self.user = user
-        self.queued = NEVER
         self._give_up = give_up
         self._interval = self._retransmit_at = self._end_at = NEVER
         self.state = self.first
@@ -228,6 +226,11 @@ class Transaction:
     def transport_failed(self, now: float) -> tuple[Outcome, ...]:
         """What `message` said could not be sent."""
         return self._step(Event.TRANSPORT_ERROR, now)
+
+    def end(self) -> None:
+        """Terminate now, whatever the state: the owner has no use for it any more."""
+        self.state = _TERMINATED
+        self._retransmit_at = self._end_at = NEVER
 
     @property
     def ended(self) -> bool:
@@ -316,10 +319,16 @@ class _Server(Transaction):
 
     def receive(self, request: Request, now: float) -> tuple[Outcome, ...]:
         """Take a request that matched: a retransmission, or the ACK."""
-        if request.method == "ACK":
-            return self._step(Event.ACK, now)
+        return self.acknowledged(now) if request.method == "ACK" else self.retransmitted(now)
+
+    def retransmitted(self, now: float) -> tuple[Outcome, ...]:
+        """The request came once more."""
         outcomes = self._step(Event.REQUEST, now)
         return outcomes if self.message else _NOTHING
+
+    def acknowledged(self, now: float) -> tuple[Outcome, ...]:
+        """The ACK came."""
+        return self._step(Event.ACK, now)
 
     def respond(self, status: int, message: bytes, now: float) -> tuple[Outcome, ...]:
         """Let the transaction user send a response; empty when the state does not allow one any more."""
@@ -366,13 +375,13 @@ def server_key(request: Request) -> TransactionKey:
     method = "INVITE" if request.method == "ACK" else request.method
     if via.has_cookie:
         host, port = via.sent_by
-        return (via.params["branch"] or "", host, port, method)
+        return (via.params["branch"] or "", host, str(port), method)
     return (
         "rfc2543",
         request.request_uri,
         request.from_.tag or "",
         request.call_id,
-        request.cseq.number,
+        str(request.cseq.number),
         via.text.partition(";received=")[0],
         method,
     )

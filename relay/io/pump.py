@@ -11,7 +11,7 @@ import numpy as np
 
 from nattrav.net import uring
 from nattrav.net.address import TransportAddress
-from nattrav.net.options import Socket, set_tos
+from nattrav.net.options import Socket, dropped_by_kernel, set_tos
 from relay.crossbar import Crossbar
 from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
@@ -65,6 +65,7 @@ class DataPlane:
         self._shards = self._make_shards()
         self._open: dict[int, Socket] = {}
         self._tos: dict[int, int | None] = {}
+        self._overflows = 0
 
     def start(self) -> None:
         """Start the data threads."""
@@ -144,9 +145,14 @@ class DataPlane:
         """See `Plane`."""
         figures = self.figures(flow)
         shard, slot = self._place(flow)
+        self._overflows += dropped_by_kernel(self._open[flow])
         del self._open[flow], self._tos[flow]
         shard.instruct(Close(slot))
         return figures
+
+    def overflows(self) -> int:
+        """Datagrams the kernel dropped at sockets of open and closed flows for want of buffer."""
+        return self._overflows + sum(dropped_by_kernel(sock) for sock in self._open.values())
 
     def figures(self, flow: int) -> FlowFigures:
         """See `Plane`."""

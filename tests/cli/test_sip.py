@@ -158,3 +158,12 @@ def test_ping_over_tcp_tells_a_refused_connection(capsys: pytest.CaptureFixture[
 def test_a_uri_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sip", "ping", "sip:[::1"]) == exit_codes.USAGE
     assert "not a SIP URI" in capsys.readouterr().err
+
+
+def test_dns_of_what_is_no_uri_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sip", "dns", "http://example.com"]) == exit_codes.USAGE
+    assert "http" in capsys.readouterr().err
+
+
+def test_ping_of_a_transport_nobody_has_finds_no_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sip", "ping", "sip:127.0.0.1;transport=sctp"]) == exit_codes.NOT_FOUND

@@ -44,3 +44,14 @@ def test_effective_values_are_written_so_that_they_read_back() -> None:
 
 def test_tables_are_json_able_and_complete() -> None:
     assert list(as_tables(Configuration())) == list(Configuration.model_fields)
+
+
+def test_secrets_are_masked_and_paths_are_not() -> None:
+    text = (
+        "[[user]]\nname = 'a'\npassword = 'hunter2'\n[sip.tls]\nkey = '/etc/key.pem'\n[stun.users]\nbob = 'hunter3'\n"
+    )
+    configuration = load([Document("nattrav.toml", text)]).configuration
+    written = effective_file(configuration)
+    assert "hunter" not in written
+    assert "/etc/key.pem" in written
+    assert "hunter2" in effective_file(configuration, mask=False)

@@ -6,6 +6,7 @@ from nattrav.net.address import TransportAddress
 from nattrav.sdp.description import MalformedMessage, parse
 from nattrav.sdp.edit import anchor
 from nattrav.sdp.rewrite import compose
+from tests.sdp.samples import BROWSER, FAX, PHONE, SOFTPHONE, sdp
 
 _RTP = TransportAddress("203.0.113.5", 30000)
 _RTCP = TransportAddress("203.0.113.5", 30001)
@@ -18,6 +19,9 @@ class _Place:
     rtcp: TransportAddress | None = _RTCP
     rtcp_mux: bool = False
     family: int = 4
+
+
+SEEDS = [sdp(*lines) for lines in (PHONE, SOFTPHONE, BROWSER, FAX)]
 
 
 def target(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Foreign clients and our own probe give the class of each NAT kind; the server-side record agrees."""
+"""NAT classes in the laboratory: our probe, the server's record and foreign clients agree, on our server and coturn."""
 
 from __future__ import annotations
 

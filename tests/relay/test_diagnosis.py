@@ -182,3 +182,25 @@ def test_the_work_of_a_survey_is_spread_over_its_interval() -> None:
         heard(relay, to_bob, 5.0)
     shares = [len(relay.look_at_quality(10.0 + second, 1.0)) for second in range(10)]
     assert shares == [10] * 10
+
+
+def test_a_call_shorter_than_an_interval_is_measured_when_it_ends() -> None:
+    relay = engine()
+    to_bob, _ = Call(relay).up()
+    heard(relay, to_bob, 3.0, packets=150)
+    report = relay.delete(CallKey("call-1"), now=4.0)
+    bob = next(party for party in report.parties if party.tag == "b")
+    assert bob.legs[0].quality.average is not None
+    (quality,) = relay.look_at_quality(5.0, 1.0)
+    assert quality.expected == 150
+
+
+def test_loss_is_summed_over_open_and_ended_streams_of_a_pool() -> None:
+    relay = engine()
+    to_bob, to_alice = Call(relay).up()
+    heard(relay, to_bob, 3.0, packets=150)
+    relay.look_at_quality(3.5, 100.0)
+    assert relay.streams.rtp_by_pool()["public"].expected == 150
+    heard(relay, to_alice, 4.0, packets=50)
+    relay.delete(CallKey("call-1"), now=5.0)
+    assert relay.streams.rtp_by_pool()["public"].expected == 200

@@ -70,6 +70,16 @@ def test_what_tells_something_is_read_before_plain_requests() -> None:
     assert book.read() == []
 
 
+def test_of_many_plain_batches_a_sample_is_kept_but_none_of_the_others_is_passed_over() -> None:
+    book, made = Notebook(frozenset({0})), batch(1)
+    for _ in range(1000):
+        book.write(1.0, 0, made, np.arange(1), np.zeros(1, np.uint8), plain=True)
+        book.write(1.0, 2, made, np.arange(1), np.zeros(1, np.uint8), plain=True)
+    notes = book.read()
+    assert len([n for n in notes if n.at == 2]) == 1000
+    assert len([n for n in notes if n.at == 0]) < 120
+
+
 def test_unread_notes_do_not_pile_up() -> None:
     book, made = Notebook(), batch(1)
     for _ in range(3000):

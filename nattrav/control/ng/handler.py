@@ -147,7 +147,10 @@ class Handler:
             raise Refusal("Failed to parse SDP") from None
         if self._mark and self._mark in description.session.attributes.get("rtpengine", ()):
             return {"sdp": sdp, "result": "ok"}
-        options = side_options(request, source=source, has_ice=_any_ice(description))
+        has_ice = _any_ice(description)
+        if has_ice and request.policy.ice not in (None, "remove"):
+            self._note_unknown((f"ICE={request.policy.ice}",))
+        options = side_options(request, source=source, has_ice=has_ice)
         offered = self.memory.offered(call_id, request.from_tag) if answering else ()
         protocols = self._protocols(description, request, offered, answering=answering)
         host = options.signalling_source if options.sip_source_address else None

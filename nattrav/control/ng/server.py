@@ -13,6 +13,7 @@ from nattrav.control.ng.codec_bencode import MalformedMessage, Value
 from nattrav.control.ng.cookie_cache import CookieCache
 from nattrav.control.ng.handler import Handler, Reply, error
 from nattrav.control.ng.messages import CARRIED_OUT, UNSUPPORTED
+from nattrav.control.ng.request_rates import RequestRates
 from nattrav.control.ng.seal import Way, is_sealed, seal, unseal
 
 REPLY_LIMIT = 60000
@@ -28,7 +29,7 @@ class Drop(enum.Enum):
     NO_COOKIE = "no_cookie"
     NOT_ALLOWED = "not_allowed"
     BAD_SEAL = "bad_seal"
-    TRUNCATED = "truncated"
+    RATE_LIMITED = "rate_limited"
 
 
 class Outcome(NamedTuple):
@@ -43,7 +44,8 @@ class Server:
     """Answers ng messages with one handler.
 
     Messages from the network need a source in `allow`, or the seal of `key`; those of local sockets (`source`
-    None) need neither. Stored replies of network clients are kept per source address.
+    None) need neither. Stored replies of network clients are kept per source address. `rate` limits the requests
+    a second of each source; 0 does not.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Server:
         allow: Sequence[Network] = (),
         key: bytes | None = None,
         cache: CookieCache | None = None,
+        rate: float = 0.0,
     ) -> None:
         self.handler = handler
         self.drops: Counter[Drop] = Counter()
@@ -60,6 +63,7 @@ class Server:
         self._allowed: dict[str, bool] = {}
         self._key = key
         self._cache = cache if cache is not None else CookieCache()
+        self._rates = RequestRates(rate) if rate else None
 
     def receive(self, datagram: bytes, source: str | None, now: float, wall: float) -> Outcome:
         """Answer one datagram. `source` is the sender's IP address, `wall` the time of day in Unix seconds."""
@@ -72,6 +76,8 @@ class Server:
                 datagram, sealed = message, True
             elif not self.allows(source):
                 return self._drop(Drop.NOT_ALLOWED)
+            if self._rates is not None and not self._rates.admit(source, now):
+                return self._drop(Drop.RATE_LIMITED)
         cookie, space, payload = datagram.partition(b" ")
         if not space or not 0 < len(cookie) <= COOKIE_LIMIT:
             return self._drop(Drop.NO_COOKIE)

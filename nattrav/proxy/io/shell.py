@@ -12,7 +12,17 @@ from nattrav.proxy.core import Proxy
 from nattrav.proxy.effects import AskRelay, Close, Connect, Drop, Effect, Log, Lookup, Observe, Record, Send
 from nattrav.proxy.io.relays import Relays
 from nattrav.proxy.meter import MessageMeter
-from nattrav.sip.transport.flow import FlowClosed, FlowOpened, Incoming, Kept, Malformed, Outgoing, SendFailed
+from nattrav.sip.transport.flow import (
+    Flow,
+    FlowClosed,
+    FlowOpened,
+    Incoming,
+    Kept,
+    Malformed,
+    Outgoing,
+    SendFailed,
+    Target,
+)
 from nattrav.sip.transport.io.transports import Transports
 
 SHORTEST, LONGEST = 0.01, 0.1
@@ -20,9 +30,12 @@ SHORTEST, LONGEST = 0.01, 0.1
 
 Resolve = Callable[[str], Awaitable[list[tuple[str, tuple[str, int], str | None]]]]
 
+Tap = Callable[[str, Flow | Target, bytes], None]
+"""Sees every message with its direction, rx or tx, and the way it came or goes."""
+
 
 class Shell:
-    """One core with its sockets. `count`, `log` and `record` take what leaves the process another way."""
+    """One core with its sockets. `count`, `log`, `record` and `tap` take what leaves the process another way."""
 
     def __init__(
         self,
@@ -33,6 +46,7 @@ class Shell:
         observe: Callable[..., None],
         log: Callable[[str, str, dict[str, Any]], None],
         record: Callable[[dict[str, Any]], None],
+        tap: Tap | None = None,
     ) -> None:
         self.core = core
         self.transports: Transports
@@ -45,6 +59,7 @@ class Shell:
         self._meter = MessageMeter(count)
         self._log = log
         self._record = record
+        self._tap = tap
         self._nursery: trio.Nursery | None = None
 
     def deliver(self, batch: list[Incoming]) -> None:
@@ -56,6 +71,8 @@ class Shell:
                 if flow is not None:
                     self.received += 1
                     self._meter.message("rx", flow.transport, item)
+                    if self._tap is not None:
+                        self._tap("rx", flow, item)
                     self._carry_out(core.receive(flow, item, now))
             elif isinstance(item, Kept):
                 continue
@@ -115,6 +132,9 @@ class Shell:
             else:
                 assert_never(effect)
         if outgoing:
+            if self._tap is not None:
+                for one in outgoing:
+                    self._tap("tx", one.to, one.data)
             self.sent += len(outgoing)
             self.transports.send(outgoing)
 

@@ -207,6 +207,12 @@ def test_ice_is_removed_whatever_is_asked(ice: str | None) -> None:
     assert "a=fingerprint:sha-256 19:E2:1C:3B" in shown
 
 
+def test_ice_that_is_wanted_and_not_done_is_told() -> None:
+    relay = Driver()
+    relay.offer(sdp(*BROWSER), ICE="force")
+    assert relay.handler.take_unknown() == ["ICE=force"]
+
+
 def test_several_streams_and_a_rejected_one() -> None:
     relay = Driver()
     video = ("m=video 4002 RTP/AVP 31", "m=video 0 RTP/AVP 34")

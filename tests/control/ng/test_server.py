@@ -105,6 +105,16 @@ def test_errors_are_stored_too() -> None:
     assert asked.receive(b"1 d7:command4:pinge", LOCAL, 0.0, 0.0).result == "duplicate"
 
 
+def test_a_source_that_asks_too_often_is_not_answered() -> None:
+    asked = Server(Handler(engine()), allow=[ip_network("127.0.0.0/8")], rate=10.0)
+    replies = [asked.receive(b"%d d7:command4:pinge" % n, LOCAL, 0.0, 0.0).reply for n in range(30)]
+    assert sum(reply is not None for reply in replies) == 20
+    assert asked.drops == {Drop.RATE_LIMITED: 10}
+    assert asked.receive(b"x d7:command4:pinge", "127.0.0.2", 0.0, 0.0).reply is not None
+    assert asked.receive(b"y d7:command4:pinge", LOCAL, 0.1, 0.0).reply is not None
+    assert asked.receive(b"z d7:command4:pinge", None, 0.0, 0.0).reply is not None
+
+
 def test_a_long_list_is_cut_and_says_so() -> None:
     calls = [f"{number:0100}" for number in range(2000)]
     short = shortened({"calls": list(calls), "result": "ok"})

@@ -52,10 +52,10 @@ class Host:
     def rtcp(self, port: int, *, ssrc: int = 7) -> None:
         self.sock.sendto(struct.pack("!BBHIIIIII", 0x80, 200, 6, ssrc, 1, 1, 1, 1, 1), (RELAY, port))
 
-    def received(self, wait: float = 0.15) -> list[str]:
+    def received(self) -> list[str]:
         """Who sent what arrived: the host named in each RTP packet, `rtcp` for RTCP."""
-        found = []
-        while select.select([self.sock], [], [], wait)[0]:
+        found: list[str] = []
+        while select.select([self.sock], [], [], 0.06 if found else 0.25)[0]:
             data = self.sock.recv(2048)
             found.append("rtcp" if data[1] in (200, 201) else data[12:].decode().strip())
         return found

@@ -65,10 +65,10 @@ class Phone:
         assert place.rtp is not None
         self.rtp.sendto(data, place.rtp)
 
-    def hears(self, wait: float = 0.15) -> list[str]:
+    def hears(self) -> list[str]:
         """What arrived: marks on the RTP socket, `rtcp@rtp` or `rtcp@rtcp` for RTCP."""
         found: list[str] = []
-        while ready := select.select([self.rtp, self.rtcp], [], [], wait)[0]:
+        while ready := select.select([self.rtp, self.rtcp], [], [], 0.06 if found else 0.25)[0]:
             for sock in ready:
                 data = sock.recv(2048)
                 if len(data) > 1 and data[0] >> 6 == 2 and data[1] == 200:

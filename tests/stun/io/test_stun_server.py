@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -187,3 +188,40 @@ def test_a_stopped_server_frees_its_ports() -> None:
     again = UdpServer(server.responder, Limits())
     again.open()
     again.close()
+
+
+def test_a_flood_of_odd_requests_from_many_sources_does_not_silence_an_honest_client(peer: socket.socket) -> None:
+    server = serve(limits=Limits(exempt=()))
+    stop = threading.Event()
+
+    def flood() -> None:
+        sources = []
+        for last in range(20, 60):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind((f"127.0.7.{last}", 0))
+            sources.append(sock)
+        odd = [request(1, (0x7FFF, b"")), request(2, (T.PADDING, bytes(64))), b"\0\1garbage" * 5, request(3)]
+        while not stop.is_set():
+            for number, sock in enumerate(sources):
+                sock.sendto(odd[number % len(odd)], server.endpoints[0].local)
+        for sock in sources:
+            sock.close()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        peer.settimeout(1)
+        answered = 0
+        for number in range(20):
+            peer.sendto(request(1000 + number), server.endpoints[0].local)
+            try:
+                answered += peer.recv(2048)[8:20] == (1000 + number).to_bytes(12, "big")
+            except TimeoutError:
+                continue
+            time.sleep(0.02)
+        assert answered >= 19
+        assert server.counters().drops()["rate_limited"] > 0
+    finally:
+        stop.set()
+        thread.join()
+        server.close()

@@ -17,7 +17,6 @@ from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.resolve import (
     Abilities,
     Answer,
-    DeadDestinations,
     DnsCache,
     Hops,
     Naptr,
@@ -54,7 +53,6 @@ class NameService:
     ) -> None:
         self.abilities = abilities
         self.cache = DnsCache()
-        self.dead = DeadDestinations()
         self._clock = clock
         self._random = SystemRandom().random
         self._running: dict[Question, trio.Event] = {}
@@ -83,7 +81,7 @@ class NameService:
         return Hops((), "answers expire faster than they come")
 
     async def next_hops(self, uri: str) -> list[tuple[str, tuple[str, int], str | None]]:
-        """Find the next hops of a SIP URI as (transport, address, name on the certificate), those known dead last.
+        """Find the next hops of a SIP URI as (transport, address, name on the certificate), best first.
 
         Empty when there are none, or when the URI is none.
         """
@@ -92,8 +90,7 @@ class NameService:
         except MalformedMessage:
             return []
         hops = await self.resolve(wanted)
-        targets = self.dead.living_first(hops.targets, self._clock())
-        return [(target.transport, target.remote, target.server_name) for target in targets]
+        return [(target.transport, target.remote, target.server_name) for target in hops.targets]
 
     async def _ask(self, question: Question) -> None:
         running = self._running.get(question)

@@ -124,10 +124,9 @@ class TlsCipher:
         try:
             while chunk := self._tls.read(_CHUNK):
                 clear += chunk
-        except ssl.SSLWantReadError:
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            # After the peer's close notification the connection itself ends too.
             pass
-        except ssl.SSLZeroReturnError:
-            self._in.write_eof()
         except ssl.SSLError as error:
             raise CipherFailed(str(error)) from None
         return bytes(clear), self._out.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import socket
 from collections.abc import Callable, Iterable
@@ -222,17 +221,24 @@ class Transports:
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(listener.sock)
                 continue
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    await trio.sleep(0.2)
+            except OSError:
+                # Out of descriptors or memory, or the peer went away while it waited: neither may spin.
+                await trio.sleep(0.1)
                 continue
+            # Those who connect as fast as they can must not starve the others.
+            await trio.lowlevel.checkpoint()
             remote = address_of(name)
             if not self._table.admits(remote.host) or self._nursery is None:
                 self.refused_connections += 1
                 sock.close()
                 continue
-            prepare(sock)
-            flow = Flow(listener.transport, listener.id, address_of(sock.getsockname()), remote, next(self._serials))
+            try:
+                prepare(sock)
+                local = address_of(sock.getsockname())
+            except OSError:
+                sock.close()
+                continue
+            flow = Flow(listener.transport, listener.id, local, remote, next(self._serials))
             cipher = self._tls.server_side() if listener.transport in SECURE and self._tls is not None else None
             codec: Codec = WebSocketServer() if listener.transport in ("ws", "wss") else StreamCodec()
             self._nursery.start_soon(self._serve_connection, self._new(sock, flow, codec, cipher, True), True)

@@ -1,0 +1,1 @@
+"""HEP3: copies of SIP messages for Homer and sngrep."""
