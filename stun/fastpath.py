@@ -360,8 +360,7 @@ class FastPath:
             reply[:, template.mapped : template.mapped + width] = address
         if template.xored is not None:
             xored = reply[:, template.xored : template.xored + width]
-            xored[:, :2] = address[:, :2] ^ _COOKIE_BYTES[:2]
-            xored[:, 2:6] = address[:, 2:6] ^ _COOKIE_BYTES
+            xored[:, :6] = address[:, :6] ^ _COOKIE_MASK
             if ipv6:
                 xored[:, 6:] = address[:, 6:] ^ identity[:, 4:]
         if template.tables is not None:
@@ -449,7 +448,8 @@ def _bad_fingerprints(batch: Batch, rows: Rows, kinds: NDArray[np.uint8]) -> NDA
     return bad if bad.any() else None
 
 
-_COOKIE_BYTES = np.frombuffer(MAGIC_COOKIE, np.uint8)
+_COOKIE_MASK = np.frombuffer(MAGIC_COOKIE[:2] + MAGIC_COOKIE, np.uint8)
+"""Port and first four octets of an address are masked with the cookie's."""
 
 
 @cache
