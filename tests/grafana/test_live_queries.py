@@ -12,6 +12,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +121,17 @@ def test_no_panel_is_empty(prometheus: str) -> None:
         if not answer["data"]["result"] and (dashboard, panel) not in QUIET:
             empty.append(f"{dashboard} / {panel}: {expression}")
     assert not empty, "\n".join(empty)
+
+
+def test_dashboards_can_be_drawn_from_real_data(prometheus: str, tmp_path: Path) -> None:
+    drawn = subprocess.run(
+        [sys.executable, str(GRAFANA / "pictures.py"), prometheus, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    assert {path.stem for path in tmp_path.glob("*.png")} == {path.stem for path in GRAFANA.glob("dashboards/*.json")}
 
 
 def test_every_rule_is_evaluated_without_errors(prometheus: str) -> None:
