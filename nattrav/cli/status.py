@@ -20,7 +20,7 @@ def status(
     """
     state: dict[str, Any] = call("supervisor", "status")
     if current().format == "table":
-        _print_screen(state)
+        _print_screen(state, call("supervisor", "overview")["tiles"])
     elif current().format == "json":
         emit(state)
     else:
@@ -29,9 +29,14 @@ def status(
         raise typer.Exit(exit_codes.DEGRADED)
 
 
-def _print_screen(state: dict[str, Any]) -> None:
+def _print_screen(state: dict[str, Any], tiles: dict[str, Any]) -> None:
     ready = "ready" if state["ready"] else f"NOT READY: {', '.join(state['not_ready'])}"
-    print(f"nattrav {state['version']} on {state['node']}: {ready}, up {duration(state['uptime'])}\n")
+    print(f"nattrav {state['version']} on {state['node']}: {ready}, up {duration(state['uptime'])}")
+    busy = "-" if tiles["ports_share"] is None else f"{tiles['ports_share']:.1%}"
+    print(
+        f"{tiles['calls']:.0f} calls, {tiles['registrations']:.0f} registrations, {tiles['one_way']:.0f} one-way, "
+        f"{tiles['no_media']:.0f} without media, {busy} of the relay's ports busy\n"
+    )
     emit(
         state["services"],
         [

@@ -205,7 +205,7 @@ class Supervisor:
             merged.set("nattrav_worker_up", float(role in answers), role, "process")
         for export in answers.values():
             merged.merge(export)
-        make_present(merged, answers)
+        make_present(merged, answers, [one.name for one in self.loaded.configuration.upstream])
         merged.set("nattrav_draining", float(self.drain.active))
         merged.set("nattrav_ready", float(not self.not_ready()))
         version = platform.python_version()

@@ -35,9 +35,38 @@ _AT_START: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
 }
 
 
-def make_present(samples: Samples, roles: Iterable[str]) -> None:
+_HISTOGRAMS = {
+    "proxy": (
+        "nattrav_sip_post_dial_delay_seconds",
+        "nattrav_sip_call_setup_seconds",
+        "nattrav_sip_call_duration_seconds",
+        "nattrav_sip_registration_delay_seconds",
+    ),
+    "relay": (
+        "nattrav_relay_stream_mos",
+        "nattrav_relay_stream_jitter_seconds",
+        "nattrav_relay_stream_loss_ratio",
+    ),
+}
+LOCAL = "local"
+"""What the proxy calls the upstream of calls between its own phones."""
+
+_RESULTS = ("200", "404", "408", "480", "486", "487", "503", "timeout")
+_CAUSES = ("bye", "cancel", "rejected", "timeout", "session_timer", "media_timeout", "admin")
+
+
+def make_present(samples: Samples, roles: Iterable[str], upstreams: Iterable[str] = ()) -> None:
     """Add the children that services of these roles have from the start, where they are not counted yet."""
-    for role in roles:
+    present = set(roles)
+    for role in present:
         for name, values in _AT_START.get(role, {}).items():
             for labels in product(*values):
                 samples.inc(name, *labels, by=0)
+        for name in _HISTOGRAMS.get(role, ()):
+            samples.observe(name, 0.0, times=0)
+    for upstream in (LOCAL, *upstreams) if "proxy" in present else ():
+        samples.inc("nattrav_sip_call_attempts_total", upstream, by=0)
+        for code in _RESULTS:
+            samples.inc("nattrav_sip_call_results_total", upstream, code, by=0)
+        for cause in _CAUSES:
+            samples.inc("nattrav_sip_calls_ended_total", upstream, cause, by=0)

@@ -17,3 +17,12 @@ def test_services_that_do_not_run_here_have_none() -> None:
     samples = Samples()
     make_present(samples, ["stun"])
     assert all(name.startswith("nattrav_stun") for name in samples.export())
+
+
+def test_every_upstream_has_its_results_before_the_first_call() -> None:
+    samples = Samples()
+    make_present(samples, ["proxy"], ["trunk"])
+    results = samples.export()["nattrav_sip_call_results_total"]
+    assert [["local", "200"], 0] in results
+    assert [["trunk", "timeout"], 0] in results
+    assert samples.export()["nattrav_sip_call_setup_seconds"][0][1][-1] == 0

@@ -39,7 +39,7 @@ def _addresses(host: Host, configuration: Configuration) -> Iterator[Finding]:
         yield warn(
             "advertised address",
             f"{', '.join(advertised)} is not reachable from the Internet",
-            'advertise the public address: [relay] interfaces = ["public/auto!PUBLIC"], and [sip], [stun] listen alike',
+            'advertise the public address: [relay] interfaces = ["public/auto!PUBLIC"], and [sip] listen alike',
         )
     else:
         own = [one.host for one in host.addresses() if one.kind is not AddressClass.LOOPBACK]
