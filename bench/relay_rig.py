@@ -263,13 +263,14 @@ while head := read(4):
         command = in_namespace(NEAR, "taskset", "-c", str(GENERATOR_CPU), sys.executable, "-c", self._AGENT)
         self._agent = subprocess.Popen([*command, host, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._asked = 0
+        self._cookie = b"%d" % time.monotonic_ns()
 
     def ask(self, **request: Any) -> bytes:
         """Send one command and give its reply."""
         assert self._agent.stdin is not None
         assert self._agent.stdout is not None
         self._asked += 1
-        datagram = b"%d_%d " % (id(self), self._asked) + bencoded(request)
+        datagram = b"%s_%d " % (self._cookie, self._asked) + bencoded(request)
         self._agent.stdin.write(len(datagram).to_bytes(4, "big") + datagram)
         self._agent.stdin.flush()
         return self._agent.stdout.read(int.from_bytes(self._agent.stdout.read(4), "big"))
@@ -322,7 +323,7 @@ def ours(backend: str, sessions: int, *, threads: int = 1) -> Relay:
     """`nattrav relay serve`."""
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
-        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "1024", "--port-max", "65534"),
+        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "10000", "--port-max", "65534"),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
     ]
     return over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)

@@ -37,7 +37,6 @@ class Match:
         if self.alias is not None:
             self.sender.aliases.append(self.alias)
             session.by_tag[self.alias] = self.sender
-        session.going = None
 
 
 def match_offer(session: Session, key: CallKey, now: float) -> Match:

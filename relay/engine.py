@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from relay.dialogue import Match, match_answer, match_delete, match_offer
-from relay.effects import CloseReason, Effect, SessionClosed
-from relay.interfaces import Interfaces
+from relay.effects import CloseReason, Effect, SessionClosed, Warned
+from relay.interfaces import FAMILY_WORDS, Interfaces
 from relay.legs import Party, Session, SessionState
 from relay.limits import Limits
 from relay.negotiation import Negotiation
@@ -93,7 +93,16 @@ class Engine:
             raise
         self.sessions[key.call_id] = session
         self._schedule(session, now)
+        self._warn(key.call_id, options)
         return placed
+
+    def _warn(self, call_id: str, options: SideOptions) -> None:
+        for word in (options.from_interface, options.to_interface):
+            if word is not None and not self.interfaces.named(word) and word not in FAMILY_WORDS:
+                text = f"the driver asks for interface {word!r}, which is not configured: the default one is used"
+                self._effects.append(Warned(call_id, text))
+        if options.media_handover:
+            self._effects.append(Warned(call_id, "media handover: any source may take over the caller's media"))
 
     def answer(self, key: CallKey, media: Sequence[PartyMedia], options: SideOptions, now: float) -> list[Placement]:
         """Carry out an answer: one placement per stream, for the SDP that the offerer gets."""

@@ -9,6 +9,9 @@ from nattrav.net.address import NON_PUBLIC, AddressClass, classify
 from relay.ports import PortPool
 from relay.session import Refusal
 
+FAMILY_WORDS = ("internal", "external")
+"""Without interfaces of these names older drivers mean IPv4 and IPv6 by them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalAddress:
@@ -66,7 +69,7 @@ class Interfaces:
         name = self._aliases.get(name, name)
         if name in self._by_name:
             return name, None
-        if self.has("", 6) and name in ("internal", "external"):
+        if self.has("", 6) and name in FAMILY_WORDS:
             return self.default, 4 if name == "internal" else 6
         return self.default, None
 

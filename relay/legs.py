@@ -172,7 +172,6 @@ class Session:
     blocked: bool = False
     blocked_flows: set[tuple[int, int]] = field(default_factory=set)
     """Positions in `parties` of sender and receiver whose flow is blocked on its own."""
-    going: float | None = None
     condition: Condition | None = None
     due: int | None = None
     """Second in which its time-outs are judged next."""

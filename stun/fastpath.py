@@ -33,10 +33,10 @@ Selection = Rows | slice
 
 T = AttributeType
 _ATTRIBUTES_MAX = 12
-_FEW = 64
-"""Up to so many rows, remembering the shapes of requests costs less than walking their attributes in step."""
-_SHAPES_MAX = 512
+_SHAPES_MAX = 4
 _SHAPE_SIZE_MAX = 256
+_FEW = 24
+"""Up to so many fingerprints are cheaper checked one by one."""
 _PLAIN = np.frombuffer(b"\x00\x01\x00\x00" + MAGIC_COOKIE, np.uint64)[0]
 _COOKIE = np.frombuffer(MAGIC_COOKIE, np.uint32)[0]
 _BINDING_REQUEST = 0x0001
@@ -131,7 +131,7 @@ class FastPath:
         self._first_octet_bad[0] = True
         self._first_octet_bad[224:] = True
         self._templates: dict[tuple[int, int], _Template | None] = {}
-        self._shapes: dict[int, dict[bytes, int]] = {at: {} for at in range(len(responder.endpoints))}
+        self._shapes: list[list[_Shape]] = [[] for _ in responder.endpoints]
 
     def answer(self, at: int, batch: Batch, out: Batch, rows: Rows | None = None) -> Outcome:
         """Answer what can be answered of `rows` (default: the whole batch) of a batch that reached endpoint `at`.
@@ -154,8 +154,7 @@ class FastPath:
             self._fill(at, batch, out, chosen, np.zeros(len(plain), np.uint8), ipv6, outcome)
             return outcome
         numbers = _numbers(chosen)
-        known = self._recall(at, batch, numbers, outcome) if len(numbers) <= _FEW else None
-        found, kinds = self._sort(at, batch, numbers, plain, ipv6, outcome) if known is None else known
+        found, kinds = self._sort(at, batch, numbers, plain, ipv6, outcome)
         self._fill(at, batch, out, found, kinds, ipv6, outcome)
         return outcome
 
@@ -187,12 +186,38 @@ class FastPath:
     def _sort(
         self, at: int, batch: Batch, rows: Rows, plain: NDArray[np.bool_], ipv6: bool, outcome: Outcome
     ) -> tuple[Rows, NDArray[np.uint8]]:
-        """Walk the attributes of all rows in step; give the rows to answer here and the kind of each reply."""
+        """Give the rows to answer here and the kind of each reply: plain ones, shapes seen lately, then the rest."""
+        found = [rows[plain]]
+        kinds = [np.zeros(len(found[0]), np.uint8)]
+        rest = rows[~plain]
+        for shape in self._shapes[at]:
+            same = shape.fits(batch, rest)
+            if same.any():
+                found.append(rest[same])
+                kinds.append(np.full(len(found[-1]), shape.kind, np.uint8))
+                rest = rest[~same]
+                if not len(rest):
+                    break
+        if len(rest):
+            walked, walked_kinds = self._walk_new(at, batch, rest, ipv6, outcome)
+            found.append(walked)
+            kinds.append(walked_kinds)
+        answered, reply_kinds = np.concatenate(found), np.concatenate(kinds)
+        bad = _bad_fingerprints(batch, answered, reply_kinds)
+        if bad is None:
+            return answered, reply_kinds
+        outcome.drops.append((DropReason.BAD_FINGERPRINT, int(np.count_nonzero(bad))))
+        return answered[~bad], reply_kinds[~bad]
+
+    def _walk_new(
+        self, at: int, batch: Batch, rows: Rows, ipv6: bool, outcome: Outcome
+    ) -> tuple[Rows, NDArray[np.uint8]]:
+        """Walk the attributes of rows of unknown shape, and remember one of the shapes."""
         kinds = np.zeros(len(rows), np.uint8)
         halves = batch.data.view(">u2")
         length = batch.length[rows].astype(np.intp)
         declared = halves[rows, 1].astype(np.intp)
-        fast = plain | (
+        fast = (
             (halves[rows, 0] == _BINDING_REQUEST)
             & (length == declared + HEADER)
             & (declared & 3 == 0)
@@ -203,47 +228,14 @@ class FastPath:
             kinds[is_classic] = _CLASSIC
         else:
             fast &= ~is_classic
-        bad_fingerprint = np.zeros(len(rows), np.bool_)
-        self._walk(at, batch, rows, kinds, length, fast, bad_fingerprint)
-        if bad_fingerprint.any():
-            outcome.drops.append((DropReason.BAD_FINGERPRINT, int(np.count_nonzero(bad_fingerprint))))
-            fast &= ~bad_fingerprint
-        outcome.slow = rows[~(fast | bad_fingerprint)]
-        if len(rows) <= _FEW:
-            self._remember(at, batch, rows[fast], kinds[fast])
+        self._walk(at, batch, rows, kinds, length, fast)
+        outcome.slow = rows[~fast]
+        modern = np.flatnonzero(fast & ~is_classic & (length <= _SHAPE_SIZE_MAX))
+        if len(modern):
+            shapes = self._shapes[at]
+            shapes.insert(0, _Shape.of(batch.payload(int(rows[modern[0]])), int(kinds[modern[0]])))
+            del shapes[_SHAPES_MAX:]
         return rows[fast], kinds[fast]
-
-    def _recall(self, at: int, batch: Batch, rows: Rows, outcome: Outcome) -> tuple[Rows, NDArray[np.uint8]] | None:
-        """Do as `_sort` does for a few rows whose shapes were all seen before; None when one was not."""
-        shapes = self._shapes[at]
-        lengths = batch.length[rows].tolist()
-        width = max(lengths)
-        if not shapes or width > _SHAPE_SIZE_MAX or batch.truncated[rows].any():
-            return None
-        data = batch.data[rows, :width].tobytes()
-        kinds = []
-        bad = []
-        for place, length in enumerate(lengths):
-            message = data[place * width : place * width + length]
-            kind = shapes.get(_shape(message))
-            if kind is None:
-                return None
-            if kind & _WITH_FINGERPRINT and not _fingerprint_right(message):
-                bad.append(place)
-            kinds.append(kind)
-        found = np.array(kinds, np.uint8)
-        if bad:
-            outcome.drops.append((DropReason.BAD_FINGERPRINT, len(bad)))
-            return np.delete(rows, bad), np.delete(found, bad)
-        return rows, found
-
-    def _remember(self, at: int, batch: Batch, rows: Rows, kinds: NDArray[np.uint8]) -> None:
-        shapes = self._shapes[at]
-        for row, kind in zip(rows.tolist(), kinds.tolist(), strict=True):
-            if batch.length[row] <= _SHAPE_SIZE_MAX:
-                if len(shapes) >= _SHAPES_MAX:
-                    shapes.clear()
-                shapes[_shape(batch.payload(row))] = kind
 
     def _walk(
         self,
@@ -253,7 +245,6 @@ class FastPath:
         kinds: NDArray[np.uint8],
         length: Rows,
         fast: NDArray[np.bool_],
-        bad_fingerprint: NDArray[np.bool_],
     ) -> None:
         """Clear `fast` where an attribute needs the responder; note flags and fingerprints in `kinds`.
 
@@ -263,7 +254,6 @@ class FastPath:
         end = length >> 1
         position = np.full(len(rows), HEADER >> 1, np.intp)
         changed = np.zeros(len(rows), np.bool_)
-        fingerprinted = []
         active = np.flatnonzero(fast & (end > position))
         for _ in range(_ATTRIBUTES_MAX):
             if not len(active):
@@ -286,14 +276,12 @@ class FastPath:
             if is_fingerprint.any():
                 last = (size == 4) & (following == end[active]) & (length[active] <= LENGTH_MAX)
                 good &= ~is_fingerprint | last
-                fingerprinted.append(active[is_fingerprint & last])
+                kinds[active[is_fingerprint & last]] |= _WITH_FINGERPRINT
             fast[active[~good]] = False
             position[active] = following
             active = active[good & (following < end[active])]
         fast[active] = False
         self._refuse_changes(at, kinds, changed, fast)
-        if fingerprinted:
-            self._verify(batch, rows, kinds, length, np.concatenate(fingerprinted), bad_fingerprint)
 
     def _refuse_changes(
         self, at: int, kinds: NDArray[np.uint8], changed: NDArray[np.bool_], fast: NDArray[np.bool_]
@@ -305,25 +293,6 @@ class FastPath:
         elif policy.classic == "plain":
             refused = changed if policy.strict_change_request else (kinds & 3) != 0
             fast &= ~(refused & (kinds >= _CLASSIC))
-
-    @staticmethod
-    def _verify(
-        batch: Batch,
-        rows: Rows,
-        kinds: NDArray[np.uint8],
-        length: Rows,
-        candidates: Rows,
-        bad: NDArray[np.bool_],
-    ) -> None:
-        """Check FINGERPRINT of the candidates, one length after the other."""
-        kinds[candidates] |= _WITH_FINGERPRINT
-        sizes = length[candidates]
-        for size in np.flatnonzero(np.bincount(sizes, minlength=1)):
-            members = candidates[sizes == size]
-            slots = rows[members]
-            given = batch.data.view(">u4")[slots, (int(size) >> 2) - 1]
-            right = crc32_rows(batch.data[slots, : size - 8]) ^ np.uint32(FINGERPRINT_XOR)
-            bad[members] = given != right
 
     def _fill(
         self,
@@ -391,8 +360,7 @@ class FastPath:
             reply[:, template.mapped : template.mapped + width] = address
         if template.xored is not None:
             xored = reply[:, template.xored : template.xored + width]
-            xored[:, :2] = address[:, :2] ^ _COOKIE_BYTES[:2]
-            xored[:, 2:6] = address[:, 2:6] ^ _COOKIE_BYTES
+            xored[:, :6] = address[:, :6] ^ _COOKIE_MASK
             if ipv6:
                 xored[:, 6:] = address[:, 6:] ^ identity[:, 4:]
         if template.tables is not None:
@@ -439,17 +407,49 @@ def _numbers(selection: Selection) -> Rows:
     return np.arange(selection.stop) if isinstance(selection, slice) else selection
 
 
-def _shape(message: bytes) -> bytes:
-    """What decides how a request is answered: all of it but transaction id and FINGERPRINT's value."""
-    end = -4 if message[-8:-4] == b"\x80\x28\x00\x04" else len(message)
-    return message[:4] + (b"m" if message[4:8] == MAGIC_COOKIE else b"c") + message[20:end]
+@dataclass(frozen=True)
+class _Shape:
+    """What decides how a modern request is answered: all of it but transaction id and FINGERPRINT's value."""
+
+    length: int
+    head: np.uint64
+    tail: NDArray[np.uint8]
+    kind: int
+
+    @classmethod
+    def of(cls, message: bytes, kind: int) -> _Shape:
+        end = len(message) - 4 if kind & _WITH_FINGERPRINT else len(message)
+        tail = np.frombuffer(message[HEADER:end], np.uint8)
+        return cls(len(message), np.frombuffer(message[:8], np.uint64)[0], tail, kind)
+
+    def fits(self, batch: Batch, rows: Rows) -> NDArray[np.bool_]:
+        """Which of the rows have this shape."""
+        same: NDArray[np.bool_] = batch.length[rows] == self.length
+        same &= batch.data.view(np.uint64)[rows, 0] == self.head
+        same &= (batch.data[rows, HEADER : HEADER + len(self.tail)] == self.tail).all(axis=1)
+        return same
 
 
-def _fingerprint_right(message: bytes) -> bool:
-    return int.from_bytes(message[-4:], "big") == zlib.crc32(message[:-8]) ^ FINGERPRINT_XOR
+def _bad_fingerprints(batch: Batch, rows: Rows, kinds: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Which rows have a wrong FINGERPRINT; None when there is none."""
+    candidates = np.flatnonzero(kinds & _WITH_FINGERPRINT)
+    bad = np.zeros(len(rows), np.bool_)
+    if len(candidates) <= _FEW:
+        for place in candidates.tolist():
+            message = batch.payload(int(rows[place]))
+            bad[place] = int.from_bytes(message[-4:], "big") != zlib.crc32(message[:-8]) ^ FINGERPRINT_XOR
+        return bad if bad.any() else None
+    sizes = batch.length[rows[candidates]]
+    for size in np.flatnonzero(np.bincount(sizes)).tolist():
+        members = candidates[sizes == size]
+        slots = rows[members]
+        given = batch.data.view(">u4")[slots, (size >> 2) - 1]
+        bad[members] = given != crc32_rows(batch.data[slots, : size - 8]) ^ np.uint32(FINGERPRINT_XOR)
+    return bad if bad.any() else None
 
 
-_COOKIE_BYTES = np.frombuffer(MAGIC_COOKIE, np.uint8)
+_COOKIE_MASK = np.frombuffer(MAGIC_COOKIE[:2] + MAGIC_COOKIE, np.uint8)
+"""Port and first four octets of an address are masked with the cookie's."""
 
 
 @cache

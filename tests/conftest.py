@@ -8,6 +8,11 @@ import inspect
 import pytest
 import trio
 import trio.testing
+from hypothesis import settings
+
+# How long one example takes says something about the machine, nothing about the code.
+settings.register_profile("nattrav", deadline=None)
+settings.load_profile("nattrav")
 
 
 @pytest.hookimpl(tryfirst=True)

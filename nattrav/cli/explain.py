@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -32,8 +34,33 @@ def explain(
     for one in found["calls"]:
         print()
         print("\n".join(clean(line) for line in ladder(one, full=full)))
+        for line in relay_view(one["call"]["call_id"]):
+            print(clean(line))
     if found["more_calls"]:
         print(f"\n{found['more_calls']} older calls match; --limit shows more")
+
+
+def relay_view(call_id: str) -> list[str]:
+    """What the relay knows of a call that it still holds (also for half a minute after its end), in lines."""
+    import trio
+
+    from nattrav.control.socket.io.client import Unreachable, ask
+    from nattrav.control.socket.messages import VerbError
+    from nattrav.daemon.directories import client_directories
+
+    for directory, _ in client_directories(current().runtime_directory):
+        path = directory / "relay.sock"
+        if not path.exists():
+            continue
+        with contextlib.suppress(VerbError, Unreachable, trio.TooSlowError):
+            session = trio.run(partial(ask, path, "sessions.show", {"call_id": call_id}, limit=2.0))
+            return [
+                f"  relay, stream {one['stream']} from {one['from']}: {one['received']} packets received from "
+                f"{one['source'] or 'nobody'}, {one['passed']} passed to {one['target'] or 'nobody'}; "
+                f"{one['explanation'] or 'as it should be'}"
+                for one in session["directions"]
+            ]
+    return []
 
 
 def ladder(one: dict[str, Any], *, full: bool = False) -> list[str]:

@@ -18,15 +18,16 @@ def selftest(
         None, help="SIP listener (UDP) to test, ADDRESS[:PORT]; default: the running proxy's."
     ),
     domain: str | None = typer.Option(None, help="Domain of the accounts; default: the server's address."),
-    caller: str = typer.Option("selftest-a", help="Account that calls, USER or USER:PASSWORD."),
-    callee: str = typer.Option("selftest-b", help="Account that is called, USER or USER:PASSWORD."),
+    caller: str | None = typer.Option(None, help="Account that calls, USER or USER:PASSWORD; default: a lent one."),
+    callee: str | None = typer.Option(None, help="Account that is called; default: a lent one."),
     seconds: float = typer.Option(3.0, min=1.0, max=60.0, help="How long the two send their tones."),
 ) -> None:
     """Register two built-in phones behind emulated symmetric NATs, call, and prove that both hear each other.
 
-    Needs no privileges. Exit code 0 only when every step passed. With digest authentication, name two accounts:
+    Needs no privileges. Exit code 0 only when every step passed. The running registrar lends two accounts for the time
+    of the test. Of an edge or of a remote proxy, name two:
 
-        nattrav selftest --caller alice:secret --callee bob:secret
+        nattrav selftest --server 203.0.113.10 --caller alice:secret --callee bob:secret
     """
     import trio
 
@@ -43,9 +44,23 @@ def selftest(
             mark = "ok  " if step.ok else "FAIL"
             print(clean(f"{mark}  {step.name}" + (f"  ({step.detail})" if step.detail else "")), flush=True)
 
-    accounts = [Account(user, password or None) for user, _, password in (caller.partition(":"), callee.partition(":"))]
+    if (caller is None) != (callee is None):
+        fail("name both accounts, or none", exit_codes.USAGE)
+    lent: list[dict[str, str]] = []
+    if caller is not None and callee is not None:
+        named = (caller.partition(":"), callee.partition(":"))
+        accounts = [Account(user, password or None) for user, _, password in named]
+    elif server is not None:
+        accounts = [Account("selftest-a"), Account("selftest-b")]
+    else:
+        lent = call("proxy", "selftest.begin")
+        accounts = [Account(one["user"], one["password"]) for one in lent]
     where = domain or (address.host if address.port == 5060 else str(address))
-    report = trio.run(partial(selftest, address, where, accounts[0], accounts[1], seconds=seconds, tell=tell))
+    try:
+        report = trio.run(partial(selftest, address, where, accounts[0], accounts[1], seconds=seconds, tell=tell))
+    finally:
+        if lent:
+            call("proxy", "selftest.end", users=[one["user"] for one in lent])
     if human:
         print(f"verdict: {report.verdict}", file=sys.stdout)
     else:

@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
+from nattrav.proxy.effects import Record
 from nattrav.proxy.hooks import Hooks
 from nattrav.proxy.io import hooks_file
 from nattrav.proxy.io.relays import RelayAddress, Relays
@@ -158,6 +159,13 @@ def _name(address: ControlAddress) -> str:
     return str(address)
 
 
+def write_last(core: Proxy, records: CallRecords) -> None:
+    """Take the records of calls that ended while the relay still had to answer."""
+    for effect in core.end():
+        if isinstance(effect, Record):
+            records.add(effect.fields)
+
+
 def stun_answerer(listeners: list[Listener]) -> StunAnswerer:
     """Answer STUN Binding requests on the SIP port (RFC 5626 §4.4.2: an edge must)."""
     numbers = {listener.id: number for number, listener in enumerate(listeners)}
@@ -195,13 +203,14 @@ class CallRecords:
         except OSError as error:
             self._complain(f"{self._path}: {error.strerror}")
 
-    async def run(self) -> None:
-        """Write once a second until cancelled, then what is left."""
+    async def run(self, last: Callable[[], None]) -> None:
+        """Write once a second until cancelled, then what `last` adds and what is left."""
         try:
             while True:
                 await trio.sleep(1.0)
                 self.flush()
         finally:
+            last()
             self.flush()
 
 
@@ -221,14 +230,21 @@ def with_passwords(users: Iterable[User]) -> list[User]:
     return found
 
 
-def settle_memory() -> None:
+@contextlib.contextmanager
+def settled_memory() -> Iterator[None]:
     """Keep the collector of reference cycles away from what lives as long as the process, and let it look less often.
 
     Messages and transactions are freed by their reference counts; a full search of a busy proxy's tables is a pause.
     """
+    before = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def open_journal(config: Configuration, state: Path) -> SqliteJournal | None:
@@ -379,21 +395,24 @@ async def serve(
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
 
-    settle_memory()
-    async with closing_journal(journal), trio.open_nursery() as nursery:
-        await nursery.start(runtime.serve_control, verbs.table())
-        await nursery.start(shell.run)
-        nursery.start_soon(records.run)
-        if copies is not None:
-            nursery.start_soon(copies.run)
-        nursery.start_soon(reap_silent_calls)
-        nursery.start_soon(watch_users)
-        nursery.start_soon(watch_certificates, tls, runtime)
-        task_status.started(
-            [
-                runtime.listening(
-                    "SIP", one.listener.transport, one.listener.bound, f"{one.listener.advertised}:{one.listener.port}"
-                )
-                for one in bound
-            ]
-        )
+    with settled_memory():
+        async with closing_journal(journal), trio.open_nursery() as nursery:
+            await nursery.start(runtime.serve_control, verbs.table())
+            await nursery.start(shell.run)
+            nursery.start_soon(records.run, lambda: write_last(core, records))
+            if copies is not None:
+                nursery.start_soon(copies.run)
+            nursery.start_soon(reap_silent_calls)
+            nursery.start_soon(watch_users)
+            nursery.start_soon(watch_certificates, tls, runtime)
+            task_status.started(
+                [
+                    runtime.listening(
+                        "SIP",
+                        one.listener.transport,
+                        one.listener.bound,
+                        f"{one.listener.advertised}:{one.listener.port}",
+                    )
+                    for one in bound
+                ]
+            )

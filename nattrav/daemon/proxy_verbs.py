@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from typing import Any
 
@@ -10,14 +11,34 @@ from nattrav.daemon.runtime import Runtime
 from nattrav.location.bindings import Binding
 from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
+from nattrav.proxy.accounts import Accounts, account_of
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.explain import explain, matches
 from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
+from nattrav.proxy.timers import Timed
 
 Args = dict[str, Any]
+
+_LENT_FOR = 300.0
+"""Seconds after which the accounts of a self-test that was cut off end by themselves."""
+
+
+class _Lent(Timed):
+    """A lent account that ends when nobody has taken it back."""
+
+    __slots__ = ("accounts", "name")
+
+    def __init__(self, accounts: Accounts, name: str) -> None:
+        super().__init__()
+        self.accounts = accounts
+        self.name = name
+
+    def expire(self, now: float) -> None:
+        self.accounts.take_back(self.name)
+
 
 _FROM_THE_START = (
     ("nattrav_sip_auth_total", ("ok", "failed", "stale", "unknown_user")),
@@ -56,6 +77,8 @@ class ProxyVerbs:
             "bans.add": self._ban,
             "bans.remove": self._unban,
             "calls.kill": self._kill,
+            "selftest.begin": self._begin_selftest,
+            "selftest.end": self._end_selftest,
             "proxy.drain": self._drain,
             "proxy.undrain": self._undrain,
         }
@@ -76,6 +99,8 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        for (name, labels), by in core.parts.take_counts().items():
+            samples.inc(name, *labels, by=by)
         calls = core.rooms.calls
         samples.set("nattrav_sip_calls", len(calls) - calls.confirmed, "early")
         samples.set("nattrav_sip_calls", calls.confirmed, "confirmed")
@@ -250,6 +275,22 @@ class ProxyVerbs:
             raise VerbError("not_found", f"no call {wanted}")
         self._shell.perform(self._core.kill(found, monotonic()))
         return {"killed": len(found)}
+
+    async def _begin_selftest(self, args: Args) -> list[dict[str, str]]:
+        core = self._core
+        if core.parts.sip.mode == "edge":
+            raise VerbError("refused", "the core behind this edge knows the users: name two as USER:PASSWORD")
+        lent = []
+        for side in ("a", "b"):
+            name, password = f"selftest-{side}-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
+            core.accounts.lend(account_of(name, None, core.parts.settings.realm, password))
+            core.parts.timers.set(_Lent(core.accounts, name), monotonic() + _LENT_FOR)
+            lent.append({"user": name, "password": password})
+        return lent
+
+    async def _end_selftest(self, args: Args) -> None:
+        for name in args.get("users", []):
+            self._core.accounts.take_back(str(name))
 
     async def _drain(self, args: Args) -> dict[str, Any]:
         self._core.requests.draining = True

@@ -118,6 +118,8 @@ assert _PARAMS.itemsize == 120
 
 _WAIT = np.dtype([("sigmask", "u8"), ("sigmask_size", "u4"), ("min_wait_usec", "u4"), ("timespec", "u8")])
 
+_LONG = 3600.0
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -231,6 +233,9 @@ class Ring:
         """
         self._sq_tail[0] = self._tail
         submit = self.pending
+        if min_wait and timeout is None:
+            # Without a time limit the kernel takes the least time to wait for the whole: an idle ring would spin.
+            timeout = _LONG
         self._wait[0] = (0, 0, int(min_wait * 1e6), 0 if timeout is None else self._timespec_pointer)
         if timeout is not None:
             self._timespec[0] = int(timeout)

@@ -35,10 +35,15 @@ def account_of(name: str, domain: str | None, realm: str, password: str) -> Acco
 
 
 class Accounts:
-    """All accounts, by name. Those of the configuration win over those of the store."""
+    """All accounts, by name. Those of the configuration win over those of the store.
+
+    Lent ones exist for a self-test, for a few minutes; they are not counted, so that the registrar asks nobody else
+    for credentials because of them.
+    """
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._by_name: dict[str, list[Account]] = {}
+        self._lent: dict[str, Account] = {}
         self.replace(accounts)
 
     def __len__(self) -> int:
@@ -55,7 +60,24 @@ class Accounts:
         for account in self._by_name.get(name, ()):
             if domain is None or account.domain is None or account.domain == domain:
                 return account
-        return None
+        return self._lent.get(name)
+
+    def lend(self, account: Account) -> None:
+        """Let a user exist for a while."""
+        self._lent[account.name] = account
+
+    def take_back(self, name: str) -> None:
+        """End a lent account."""
+        self._lent.pop(name, None)
+
+    @property
+    def lends(self) -> bool:
+        """A self-test is running."""
+        return bool(self._lent)
+
+    def is_lent(self, name: str | None) -> bool:
+        """Tell whether this user is a lent one."""
+        return name in self._lent
 
 
 def configured(users: Iterable[User], realm: str) -> list[Account]:

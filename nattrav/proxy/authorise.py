@@ -39,7 +39,7 @@ class Authorisation:
     def registration(self, request: Request, sender: Sender, now: float) -> Refused | None:
         """May this REGISTER go on? With digest a user registers only his own address-of-record."""
         self.rejected = False
-        if not self.uses_digest:
+        if not self.uses_digest and not self._is_lent(request):
             return self._admit_source(sender)
         refused = self._check(request, sender, "authorization", 401, now)
         if refused is None and not self._owns(request.to.uri, sender):
@@ -54,7 +54,7 @@ class Authorisation:
             return None
         if self._parts.sip.mode == "edge":
             return None
-        if not self.uses_digest:
+        if not self.uses_digest and not self._is_lent(request):
             return self._admit_source(sender)
         refused = self._check(request, sender, "proxy-authorization", 407, now)
         if refused is None and self._is_ours(request.from_.uri) and not self._owns(request.from_.uri, sender):
@@ -117,6 +117,11 @@ class Authorisation:
         name = "WWW-Authenticate" if status == 401 else "Proxy-Authenticate"
         values = challenges(realm, nonce, self._algorithms, stale=stale)
         return Refused(status, "R1", tuple((name, value) for value in values))
+
+    def _is_lent(self, request: Request) -> bool:
+        if not self.accounts.lends or not request.from_.uri.startswith("sip:"):
+            return False
+        return self.accounts.is_lent(request.from_.sip_uri.user)
 
     def _owns(self, text: str, sender: Sender) -> bool:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from nattrav.proxy import forward
@@ -228,7 +227,7 @@ class ResponseContext(Forwarding):
                 self._pass_on(response, known, now)
             return
         branch.answers[key] = None
-        side = replace(self._answerer_side(branch, call), towards=self.sender.flow.remote.host)
+        side = self._answerer_side(branch, call)
         resume = partial(self._answered, branch, response, key)
         offerer = call.caller_tag if self.initial else self._from_tag()
         via_branch = branch.branch if self.forking and self.initial else None
@@ -249,9 +248,11 @@ class ResponseContext(Forwarding):
         hop = branch.hop_wanted
         if self.initial:
             latch = hop.upstream is None or hop.upstream.settings.latch
-            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch)
+            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch, self.sender.flow.remote.host)
         party = Party.CALLER if self._from_tag() != call.caller_tag else Party.CALLEE
-        return Side(branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party])
+        return Side(
+            branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party], self.sender.flow.remote.host
+        )
 
     def _answered(
         self, branch: Branch, response: Response, key: tuple[str, bytes], body: bytes | None, now: float

@@ -49,13 +49,15 @@ class Party(enum.Enum):
 class MediaState:
     """Offer/answer state of one call. Tags are those of SIP; SDP bodies as their senders wrote them.
 
-    `session`: the relay holds one now, `used`: it ever did. `stable` is (offerer's tag, offer, answerer's tag, answer)
-    of the last completed exchange, to be restored when a re-INVITE fails. `late` maps the callee's tag to its offer in
-    a response while the answer is due in ACK or PRACK. `wishes` keeps by tag what the relay was asked about a party.
+    `session`: the relay holds one now, `used`: it ever did, `closing`: it was told to end it. `stable` is (offerer's
+    tag, offer, answerer's tag, answer) of the last completed exchange, to be restored when a re-INVITE fails. `late`
+    maps the callee's tag to its offer in a response while the answer is due in ACK or PRACK. `wishes` keeps by
+    tag what the relay was asked about a party.
     """
 
     session: bool = False
     used: bool = False
+    closing: bool = False
     stable: tuple[str, bytes, str, bytes] | None = None
     wishes: dict[str, dict[str, Any]] = field(default_factory=dict)
     late: dict[str, bytes] = field(default_factory=dict)
@@ -100,6 +102,7 @@ class Call(Timed):
         "upstream",
         "user",
         "user_agents",
+        "written",
     )
 
     def __init__(self, calls: Calls, key: tuple[str, str], request: Request, now: float) -> None:
@@ -126,6 +129,7 @@ class Call(Timed):
         self.media = MediaState()
         self.quality: dict[str, Any] | None = None
         self.contact: str | None = None
+        self.written = False
         self.accepted: Response | None = None
         self.session_expires: int | None = None
         self.messages: list[Message] | None = calls.room_for_messages(self)
@@ -163,6 +167,7 @@ class Calls:
         self._live: dict[tuple[str, str], Call] = {}
         self._per_user: dict[str, int] = {}
         self._with_messages: deque[Call] = deque()
+        self._unwritten: dict[tuple[str, str], Call] = {}
         self.overdue: Callable[[Call, float], None] = self._end_overdue
         """Called for a call that was not refreshed in time; the core puts its own in here, which also hangs up."""
         self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
@@ -281,12 +286,12 @@ class Calls:
             else:
                 self._per_user.pop(call.user, None)
         self._meter(call, now)
-        record = self.record(call)
-        self._parts.out.append(Record(record))
-        if self._parts.hooks.has("on_call_end"):
-            self._parts.hooks.call("on_call_end", record)
         if call.answered is None and cause != "admin":
-            self.missed.append(record)
+            self.missed.append(self.record(call))
+        if call.media.closing:
+            self._unwritten[call.key] = call
+        else:
+            self.write(call)
         if self._parts.sip.history:
             self.history[call.key] = call
             self.history.move_to_end(call.key)
@@ -301,6 +306,22 @@ class Calls:
         else:
             parts.observe("nattrav_sip_call_duration_seconds", now - call.answered)
         parts.count("nattrav_sip_calls_ended_total", upstream, call.cause)
+
+    def write(self, call: Call) -> None:
+        """Write the record of an ended call, once; with a relay session, when the relay has told what it carried."""
+        if call.written or call.state is not CallState.ENDED:
+            return
+        call.written = True
+        self._unwritten.pop(call.key, None)
+        record = self.record(call)
+        self._parts.out.append(Record(record))
+        if self._parts.hooks.has("on_call_end"):
+            self._parts.hooks.call("on_call_end", record)
+
+    def write_all(self) -> None:
+        """Write the records that still wait for the relay: there will be no more time."""
+        for call in list(self._unwritten.values()):
+            self.write(call)
 
     def record(self, call: Call) -> dict[str, Any]:
         """The call record (CDR) as JSON-able data; times are seconds since the epoch, durations seconds."""

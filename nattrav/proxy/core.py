@@ -146,6 +146,11 @@ class Proxy:
             self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
         return self.take_effects()
 
+    def end(self) -> list[Effect]:
+        """The process ends: write what would be lost."""
+        self.rooms.calls.write_all()
+        return self.take_effects()
+
     def kill(self, calls: Sequence[Call], now: float) -> list[Effect]:
         """An operator ends calls: their relay sessions go, and their records are written."""
         for call in calls:

@@ -97,15 +97,6 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """A metric moved: name and labels of the registry."""
-
-    name: str
-    labels: tuple[str, ...] = ()
-    by: float = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Observe:
     """A value for a histogram of the registry, in its unit."""
 
@@ -114,4 +105,4 @@ class Observe:
     labels: tuple[str, ...] = ()
 
 
-Effect = Send | Connect | Close | AskRelay | Lookup | Drop | Log | Record | Count | Observe
+Effect = Send | Connect | Close | AskRelay | Lookup | Drop | Log | Record | Observe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from nattrav.net.address import TransportAddress
@@ -11,7 +10,7 @@ from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.media import Side, sdp_of, with_sdp
-from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
+from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
@@ -189,8 +188,7 @@ class Forwarding:
     def _ask_for_request(self, branch: Branch, call: Call, request: Request, sdp: bytes) -> None:
         branch.relayed = True
         self.preparing += 1
-        next_hop = branch.hop_wanted.next_hop
-        side = replace(self._sender_side(), towards=next_hop.remote.host if next_hop is not None else None)
+        side = self._sender_side(None if branch.hop is None else branch.hop.remote.host)
         resume = partial(self._offered, branch)
         from_tag, to_tag = request.from_.tag or "", request.to.tag
         if self.method == "PRACK" and to_tag is not None and to_tag in call.media.late:
@@ -208,10 +206,10 @@ class Forwarding:
             branch=branch.branch if self.forking and self.initial else None,
         )
 
-    def _sender_side(self) -> Side:
+    def _sender_side(self, towards: str | None) -> Side:
         sender = self.sender
         latch = sender.upstream is None or sender.upstream.settings.latch
-        return Side(sender.flow, sender.access, sender.verdict, sender.treatment, latch)
+        return Side(sender.flow, sender.access, sender.verdict, sender.treatment, latch, towards)
 
     def _offered(self, branch: Branch, body: bytes | None, now: float) -> None:
         self.preparing -= 1
@@ -286,9 +284,12 @@ class Forwarding:
         values = []
         out_token = in_token = None
         if hop.access and isinstance(next_hop, Flow):
-            out_token = rooms.routing.token_for(next_hop, now)
+            listens_elsewhere = hop.binding is not None and is_asymmetric(hop.binding.tests)
+            out_token = rooms.routing.token_for(next_hop, now, asymmetric=listens_elsewhere)
         if sender.access:
-            in_token = rooms.routing.token_for(sender.flow, now, base32=sender.treatment.needs_base32)
+            in_token = rooms.routing.token_for(
+                sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric
+            )
         double = came is not goes
         if out_token is not None or double or in_token is None:
             values.append(forward.record_route(goes, out_token, explicit=double))

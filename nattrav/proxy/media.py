@@ -16,6 +16,7 @@ from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts
+from nattrav.proxy.quality import media_facts
 from nattrav.proxy.quirks import Treatment
 from nattrav.sdp import multipart
 from nattrav.sip.message import Message
@@ -119,12 +120,13 @@ class Media:
             return
         if branch is None:
             call.media.session = False
+            call.media.closing = True
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": call.caller_tag}
         if branch is not None:
             arguments["via-branch"] = branch
         if delay is not None:
             arguments["delete-delay"] = delay
-        request = self._parts.await_reply(partial(self._deleted, call))
+        request = self._parts.await_reply(_ignore if branch is not None else partial(self._deleted, call))
         self._parts.out.append(AskRelay(request, "delete", call.call_id, arguments))
 
     def delete_unknown(self, call_id: str, tag: str) -> None:
@@ -180,8 +182,9 @@ class Media:
         resume(None, now)
 
     def _deleted(self, call: Call, reply: object, now: float) -> None:
-        if isinstance(reply, dict) and "totals" in reply:
-            call.quality = {"totals": reply["totals"]}
+        call.quality = media_facts(reply)
+        call.media.closing = False
+        call.calls.write(call)
 
 
 def _wishes(side: Side) -> dict[str, Any]:

@@ -88,6 +88,15 @@ def is_nat(names: Iterable[str]) -> bool:
     return not _SIGNS.isdisjoint(names)
 
 
+_BY_ADDRESS = frozenset(test.value for test in BY_ADDRESS)
+
+
+def is_asymmetric(names: Iterable[str]) -> bool:
+    """Only ports differed: the device may send from another port than it listens on."""
+    found = set(names)
+    return NatTest.VIA_PORT_DIFFERS.value in found and _BY_ADDRESS.isdisjoint(found)
+
+
 class NatTests:
     """Runs the tests; `local_nets` are subnets reached without a NAT."""
 

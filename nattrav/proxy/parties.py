@@ -45,4 +45,4 @@ def other_party(call: Call | None, request: Request, sender: Sender) -> Flow | N
         return None
     party = call.sender(request)
     known = call.flows[party]
-    return call.flows[party.other] if known is not None and known.remote == sender.flow.remote else None
+    return call.flows[party.other] if known is not None and known.remote.host == sender.flow.remote.host else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
-from nattrav.proxy.effects import Count, Drop, DropReason, Effect, Log, Observe
+from nattrav.proxy.effects import Drop, DropReason, Effect, Log, Observe
 from nattrav.proxy.flow_token import TokenSigner
 from nattrav.proxy.hooks import NO_HOOKS
 from nattrav.proxy.listener import Listener, Listeners
@@ -74,6 +74,7 @@ class Parts:
         self.waiting: dict[int, Callable[[object, float], None]] = {}
         self._request = 0
         self._unique = 0
+        self._counts: dict[tuple[str, tuple[str, ...]], float] = {}
         self._salt = randomness(9)
         self.branches = BranchMaker(randomness(32))
         self._tag_secret = randomness(16)
@@ -105,8 +106,14 @@ class Parts:
         )
 
     def count(self, name: str, *labels: str, by: float = 1) -> None:
-        """Move a metric."""
-        self.out.append(Count(name, labels, by))
+        """Move a counter; whoever exports metrics takes the sums with `take_counts`."""
+        key = (name, labels)
+        self._counts[key] = self._counts.get(key, 0) + by
+
+    def take_counts(self) -> dict[tuple[str, tuple[str, ...]], float]:
+        """Give what was counted since the last call: (metric, labels) to sum."""
+        counts, self._counts = self._counts, {}
+        return counts
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""

@@ -100,6 +100,8 @@ class Requests:
             sender.treatment = (
                 parts.quirks.treatment(request.user_agent, flow.remote, None) if request.to.tag is None else PLAIN
             )
+        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=answer_flow):
+            sender.flow, sender.asymmetric = answer_flow, True
         routes = self._rooms.routing.route_set(request)
         if isinstance(routes, Refused):
             if routes.status == 403:
@@ -120,6 +122,12 @@ class Requests:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
+
+    def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
+        """The phone sends from one port and listens on that of its Via, by its signs or by its quirk (T3)."""
+        if symmetric or answer.remote == sender.flow.remote:
+            return False
+        return sender.verdict.asymmetric or sender.treatment.rport == "never"
 
     def _ban(self, flow: Flow, reason: str, now: float) -> None:
         ban = self.admission.ban(flow.remote.host, reason, now)

@@ -35,6 +35,8 @@ class Sender:
     treatment: Treatment = PLAIN
     user: str | None = None
     authorised: bool = False
+    asymmetric: bool = False
+    """It sends from another port than it listens on; `flow` is where it listens (T3)."""
 
     @property
     def access(self) -> bool:
@@ -124,7 +126,15 @@ class Routing:
             return Flow("udp", listener.id, listener.bound, remote)
         return self._parts.connections.get((listener.id, remote.host, remote.port))
 
-    def token_for(self, flow: Flow, now: float, *, kind: TokenKind = TokenKind.DIALOG, base32: bool = False) -> str:
+    def token_for(
+        self,
+        flow: Flow,
+        now: float,
+        *,
+        kind: TokenKind = TokenKind.DIALOG,
+        base32: bool = False,
+        asymmetric: bool = False,
+    ) -> str:
         """Sign a token for a flow."""
         parts = self._parts
         on_flow = self._location.by_flow(flow)
@@ -134,6 +144,7 @@ class Routing:
             remote=flow.remote,
             serial=on_flow[0].serial if len(on_flow) == 1 else 0,
             hours=int(parts.wall(now) // 3600),
+            asymmetric=asymmetric,
         )
         return parts.signer.write(token, base32=base32)
 

@@ -12,10 +12,12 @@ import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.control.socket.io.client import ask
+from nattrav.control.socket.messages import VerbError
 from nattrav.daemon import stun as service
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
 from stun.io.client import UdpClient
+from stun.io.probe import Prober
 from stun.message import BINDING, MessageClass, encode
 
 
@@ -99,3 +101,45 @@ def test_advertised_addresses_stand_in_replies_not_in_sockets() -> None:
     endpoints = service.make_responder(section).endpoints
     assert endpoints[3].local == TransportAddress("10.0.0.2", 3479)
     assert endpoints[3].advertised == TransportAddress("198.51.100.2", 3479)
+
+
+async def test_the_service_keeps_records_of_nats_and_shows_forgets_and_hides_them(tmp_path: Path) -> None:
+    runtime = Runtime("stun", tmp_path, tmp_path)
+    port = free_port()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(service.serve, pair(port, nat_records_show="prefix"), runtime=runtime))
+        report = await Prober(TransportAddress("127.0.0.1", port)).run()
+        assert report.findings.nat is False
+        with trio.fail_after(10):
+            found = []
+            while not found:
+                found = await ask(runtime.control_path, "nat.list", {})
+        assert found[0]["address"] == "127.0.0.0/24"
+        shown = await ask(runtime.control_path, "nat.show", {"address": "127.0.0.1"})
+        assert shown["mapping"] == "endpoint-independent"
+        assert shown["fields"]["nat"]["basis"] == "reported"
+        looked = await ask(runtime.control_path, "nat.lookup", {"addresses": ["127.0.0.1:5060", "192.0.2.1"]})
+        assert list(looked) == ["127.0.0.1:5060"]
+        exported = await ask(runtime.control_path, "metrics", {})
+        assert exported["nattrav_stun_nat_records"] == [[[], 1]]
+        assert await ask(runtime.control_path, "nat.forget", {"address": "127.0.0.1"}) is True
+        for verb, address, code in (
+            ("nat.show", "127.0.0.1", "not_found"),
+            ("nat.forget", "127.0.0.1", "not_found"),
+            ("nat.show", "example", "invalid"),
+        ):
+            with pytest.raises(VerbError) as caught:
+                await ask(runtime.control_path, verb, {"address": address})
+            assert caught.value.code == code
+        nursery.cancel_scope.cancel()
+
+
+async def test_records_that_are_switched_off_say_so(tmp_path: Path) -> None:
+    runtime = Runtime("stun", tmp_path, tmp_path)
+    async with trio.open_nursery() as nursery:
+        config = configuration(listen=["127.0.0.1"], port=free_port(), nat_records=False, tcp=False)
+        listening: list[Listening] = await nursery.start(partial(service.serve, config, runtime=runtime))
+        assert len(listening) == 1
+        with pytest.raises(VerbError, match="nat_records = true"):
+            await ask(runtime.control_path, "nat.list", {})
+        nursery.cancel_scope.cancel()

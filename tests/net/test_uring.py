@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -96,6 +97,22 @@ def test_a_patient_wait_ends_once_something_is_there(ring: Ring) -> None:
     ring.enter(16, min_wait=0.05, timeout=5.0)
     assert 0.03 < time.monotonic() - begin < 2.0
     assert tags(ring) == [1]
+
+
+def test_a_patient_wait_without_limit_sleeps_until_something_comes(ring: Ring) -> None:
+    if not ring.features & uring.FEATURE_MIN_TIMEOUT:
+        pytest.skip("needs Linux 6.12")
+    with open_udp(TransportAddress("127.0.0.1", 0)) as sock:
+        entry = ring.entry()
+        entry["opcode"] = uring.OP_POLL_ADD
+        entry["fd"] = sock.fileno()
+        entry["op_flags"] = 1
+        later = threading.Timer(0.2, lambda: sock.sendto(b"wake", sock.getsockname()))
+        later.start()
+        begin = time.monotonic()
+        assert ring.enter(16, min_wait=0.001) == 0
+        assert time.monotonic() - begin > 0.15
+        later.join()
 
 
 def test_a_failed_operation_reports_its_error(ring: Ring) -> None:

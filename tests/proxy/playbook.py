@@ -13,7 +13,7 @@ from typing import Any
 from nattrav.config.sip import SipSection, Upstream
 from nattrav.net.address import TransportAddress
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.effects import AskRelay, Connect, Count, Drop, DropReason, Log, Lookup, Record, Send
+from nattrav.proxy.effects import AskRelay, Connect, Drop, DropReason, Log, Lookup, Record, Send
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
 from nattrav.sip.errors import MalformedMessage
@@ -196,8 +196,6 @@ class Stage:
                     self.logs.append(effect)
                 case Record(fields):
                     self.records.append(fields)
-                case Count():
-                    pass
         return arrivals
 
 

@@ -220,9 +220,8 @@ async def test_the_token_key_is_made_once_and_readable_by_its_owner_only(tmp_pat
 
 
 async def test_a_restart_loses_no_binding(tmp_path: Path) -> None:
-    port = 18777
-    listen = {"listen": [f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{port}"]}
-    async with running(tmp_path, **listen) as proxy:
+    async with running(tmp_path) as proxy:
+        listen = {"listen": [f"udp:{proxy.sip}", "tcp:127.0.0.1:0"]}
         phone = await Party().bind()
         text = request("REGISTER", f"sip:{proxy.sip}", to=f"<sip:alice@{proxy.sip}>", headers="Expires: 60\r\n")
         await phone.send(proxy.sip, text)

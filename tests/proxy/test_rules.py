@@ -491,3 +491,22 @@ def test_r8_towards_a_phone_a_large_request_stays_on_its_flow() -> None:
     stage.send(PHONE, register())
     text = request("INVITE", f"sip:alice@{US}", via="203.0.113.80", headers=f"X-Filler: {'x' * 1300}\r\n")
     assert stage.send(GATEWAY, text)[-1].to == PHONE
+
+
+def test_t3_a_phone_that_sends_high_and_listens_on_5060_is_reached_there_and_known_by_its_host() -> None:
+    stage = Stage()
+    high = TransportAddress("198.51.100.7", 49999)
+    listening = TransportAddress("198.51.100.7", 5060)
+    cisco = {"via": "198.51.100.7:5060", "rport": "", "headers": "User-Agent: Cisco-CP7970G/8.5\r\n"}
+    text = register(private="198.51.100.7:5060").replace(";rport", "")
+    assert only(stage.send(high, text)).to == listening
+    assert stage.send(GATEWAY, request("INVITE", f"sip:alice@{US}", via="203.0.113.80"))[-1].to == listening
+    text = invite(contact="<sip:alice@198.51.100.7:5060>", call_id="c2", branch="z9hG4bK2", **cisco)
+    forwarded = stage.send(high, text)[-1]
+    ok = only(stage.send(GATEWAY, response(forwarded, 200)))
+    assert ok.to == listening
+    routes = "".join(f"Route: {value.text}\r\n" for value in ok.message.record_routes)
+    fresh = Stage()
+    to = "<sip:bob@x>;tag=bt"
+    bye = request("BYE", "sip:bob@203.0.113.80", via="198.51.100.7:5060", rport="", to=to, call_id="c2", headers=routes)
+    assert fresh.send(high, bye)[-1].to == GATEWAY

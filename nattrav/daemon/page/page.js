@@ -38,7 +38,7 @@
       ["media", (v) => [v, v === "both ways" ? "good" : v === "not relayed" ? "dim" : "bad"]],
       ["packets", number, "n"], ["caller"], ["callee"], ["call_id", String, "long"]],
     registrations: [["aor", String, "long"], ["nat", (v) => Array.isArray(v) ? v.join(", ") || "no" : v === true ? "yes" : v || "no"],
-      ["source"], ["transport"], ["user_agent", String, "long"], ["expires", span, "n"], ["last_seen", span, "n"]],
+      ["source"], ["transport"], ["user_agent", String, "long"], ["expires", span, "n"], ["registered", span, "n"]],
     pools: [["interface"], ["address"], ["total", number, "n"], ["used", number, "n"], ["quarantined", number, "n"]],
     upstreams: [["name"], ["target"], ["up", (v) => v ? ["up", "good"] : ["down", "bad"]]],
   };

@@ -47,7 +47,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
             "transport": "transport",
             "user_agent": "device",
             "expires": "expires in",
-            "last_seen": "last seen",
+            "registered": "registered for",
         },
     ),
     "pools": (
@@ -68,7 +68,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 _NUMBERS = frozenset(
-    {"duration", "packets", "expires", "last_seen", "total", "used", "quarantined", "uptime", "restarts"}
+    {"duration", "packets", "expires", "registered", "total", "used", "quarantined", "uptime", "restarts"}
 )
 
 

@@ -118,6 +118,9 @@ def mask_digits(text: str) -> str:
 def _call(call: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]], *, mask: bool) -> dict[str, Any]:
     session = next((one for one in sessions if one["call_id"] == call["call_id"]), None)
     shown = _pick(call, "call_id", "from", "to", "state", "age", "duration", "upstream", "caller", "callee")
+    for key in ("caller", "callee"):
+        # A flow is told as `udp:LOCAL<>REMOTE#SERIAL`; here only who it is matters.
+        shown[key] = str(shown[key] or "").rpartition("<>")[2].partition("#")[0]
     for key in ("from", "to") if mask else ():
         shown[key] = mask_digits(str(shown[key] or ""))
     shown["media"] = "not relayed" if session is None else str(session.get("condition") or "both ways")
@@ -127,7 +130,7 @@ def _call(call: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]], *, mas
 
 
 def _binding(binding: Mapping[str, Any], *, mask: bool) -> dict[str, Any]:
-    shown = _pick(binding, "aor", "transport", "source", "nat", "user_agent", "expires", "last_seen")
+    shown = _pick(binding, "aor", "transport", "source", "nat", "user_agent", "expires", "registered")
     if mask:
         shown["aor"] = mask_digits(str(shown["aor"] or ""))
     return shown

@@ -9,7 +9,7 @@ import trio
 
 from nattrav.net.clock import monotonic
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.effects import AskRelay, Close, Connect, Count, Drop, Effect, Log, Lookup, Observe, Record, Send
+from nattrav.proxy.effects import AskRelay, Close, Connect, Drop, Effect, Log, Lookup, Observe, Record, Send
 from nattrav.proxy.io.relays import Relays
 from nattrav.proxy.meter import MessageMeter
 from nattrav.sip.transport.flow import (
@@ -55,7 +55,6 @@ class Shell:
         self.received = 0
         self.sent = 0
         self._resolve = resolve
-        self._count = count
         self._observe = observe
         self._meter = MessageMeter(count)
         self._log = log
@@ -113,8 +112,6 @@ class Shell:
                     self._carry_out(self.core.relay_reply(effect.request, None, monotonic()))
                 else:
                     self.relays.ask(effect.request, effect.command, effect.arguments, effect.call_id)
-            elif isinstance(effect, Count):
-                self._count(effect.name, *effect.labels, by=effect.by)
             elif isinstance(effect, Observe):
                 self._observe(effect.name, effect.value, *effect.labels)
             elif isinstance(effect, Connect):

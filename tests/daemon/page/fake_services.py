@@ -66,7 +66,7 @@ class FakeServices:
             "transport": "udp",
             "user_agent": HOSTILE,
             "expires": 55.0,
-            "last_seen": 2.0,
+            "registered": 2.0,
         }
         pool = {"interface": "default", "address": "192.0.2.1", "low": 30000, "high": 39999}
         answers: dict[str, Any] = {

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from stun.admission import Limits
-from stun.attributes import AttributeType
+from stun.attributes import AttributeType, decode_xor_address
 from stun.behavior import ServerAddress, lay_out
 from stun.integrity import add_fingerprint
 from stun.io.server import UdpServer
-from stun.message import BINDING, MessageClass, encode
+from stun.message import BINDING, MessageClass, decode, encode
 from stun.responder import DropReason, Responder
 
 T = AttributeType
@@ -187,3 +188,73 @@ def test_a_stopped_server_frees_its_ports() -> None:
     again = UdpServer(server.responder, Limits())
     again.open()
     again.close()
+
+
+def test_a_flood_of_odd_requests_from_many_sources_does_not_silence_an_honest_client(peer: socket.socket) -> None:
+    server = serve(limits=Limits(exempt=()))
+    stop = threading.Event()
+
+    def flood() -> None:
+        sources = []
+        for last in range(20, 60):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind((f"127.0.7.{last}", 0))
+            sources.append(sock)
+        odd = [request(1, (0x7FFF, b"")), request(2, (T.PADDING, bytes(64))), b"\0\1garbage" * 5, request(3)]
+        while not stop.is_set():
+            for number, sock in enumerate(sources):
+                sock.sendto(odd[number % len(odd)], server.endpoints[0].local)
+        for sock in sources:
+            sock.close()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        peer.settimeout(1)
+        answered = 0
+        for number in range(20):
+            peer.sendto(request(1000 + number), server.endpoints[0].local)
+            try:
+                answered += peer.recv(2048)[8:20] == (1000 + number).to_bytes(12, "big")
+            except TimeoutError:
+                continue
+            time.sleep(0.02)
+        assert answered >= 19
+        assert server.counters().drops()["rate_limited"] > 0
+    finally:
+        stop.set()
+        thread.join()
+        server.close()
+
+
+def test_ipv6_is_answered_from_its_own_socket() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.bind(("::1", 0))
+        client.settimeout(5)
+        server = UdpServer(
+            Responder(lay_out([ServerAddress("::1"), ServerAddress("127.0.0.1")], free_port(), 1)), Limits()
+        )
+        server.open()
+        server.start()
+        try:
+            for data in (request(1), add_fingerprint(request(2)), request(3, (T.PADDING, bytes(8)))):
+                client.sendto(data, server.endpoints[0].local)
+                reply, source = client.recvfrom(2048)
+                message = decode(reply)
+                mapped = decode_xor_address(message.first(T.XOR_MAPPED_ADDRESS) or b"", message.transaction_id)
+                assert mapped == client.getsockname()[:2]
+                assert source[:2] == server.endpoints[0].local
+            assert server.counters().requests[0].tolist() == [0, 3]
+        finally:
+            server.close()
+
+
+@pytest.mark.parametrize("size", [0, 1472, 1640])
+def test_padding_makes_replies_large_enough_to_be_fragmented(peer: socket.socket, size: int) -> None:
+    server = serve()
+    try:
+        peer.sendto(request(1, (T.PADDING, bytes(size))), server.endpoints[0].local)
+        message = decode(peer.recv(4096))
+        assert len(message.first(T.PADDING) or b"") == min(size, 1500)
+    finally:
+        server.close()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.daemon.page.browser import browse
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
+
+NATTRAV = [sys.executable, "-m", "nattrav.cli"]
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_ready(run: list[str], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while subprocess.run([*run, "status", "--check"], capture_output=True, check=False).returncode:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+async def test_the_page_shows_a_call_while_it_is_up(tmp_path: Path) -> None:
+    admin, sip = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    file, log = tmp_path / "nattrav.toml", tmp_path / "log"
+    file.write_text(
+        f'[node]\nname = "edge-1"\n[admin]\nlisten = ["127.0.0.1:{admin}"]\n[control]\nlisten = ["unix:auto"]\n'
+        f'[stun]\nlisten = ["127.0.0.1"]\nport = {free_port(socket.SOCK_DGRAM)}\n'
+        f'[sip]\nlisten = ["udp:127.0.0.1:{sip}"]\ndomains = ["voice.example"]\n'
+        '[sip.registrar]\nauthentication = "none"\n'
+        '[relay]\ninterfaces = ["default/127.0.0.1"]\nports = "41000-41999"\n'
+    )
+    run = [*NATTRAV, "--runtime-dir", str(tmp_path / "run")]
+    call = [*run, "selftest", "--domain", "voice.example", "--seconds", "12"]
+    call += ["--caller", "+4989123456", "--callee", "+4989654321"]
+    with contextlib.ExitStack() as stack:
+        text = stack.enter_context(log.open("w"))
+        for command in ([*run, "run", "--config", str(file)], call):
+            process = subprocess.Popen(command, stdout=text, stderr=text)  # noqa: ASYNC220
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            if command is not call:
+                await trio.to_thread.run_sync(wait_ready, run, log)
+        async with browse(f"http://127.0.0.1:{admin}/", tmp_path / "profile") as tab:
+            await tab.wait("document.querySelector('#calls tbody')?.innerText.includes('both ways')")
+            await tab.wait("parseInt(document.querySelector('[data-tile=packets_per_second]').textContent) > 50")
+            calls = await tab.value("document.querySelector('#calls tbody').innerText")
+            assert "••••••56" in calls
+            assert await tab.value("document.querySelector('[data-tile=registrations]').textContent") == "2"
+            await tab.picture(tmp_path / "page.png")
+            assert tab.complaints == []

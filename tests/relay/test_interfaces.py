@@ -1,0 +1,61 @@
+"""Which address a leg gets, and where media is never sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.effects import Warned
+from relay.interfaces import Interfaces, overlapping, usable_target
+from relay.session import Refusal, SideOptions
+from tests.relay.calls import Call
+from tests.relay.planes import engine, interfaces
+
+
+def test_the_first_interface_is_the_default_and_aliases_lead_to_it() -> None:
+    found = Interfaces(interfaces("public/203.0.113.5", "core/10.0.0.1").addresses, {"external": "public"})
+    assert found.resolve(None) == ("public", None)
+    assert found.resolve("core") == ("core", None)
+    assert found.resolve("external") == ("public", None)
+    assert found.named("external")
+    assert not found.named("elsewhere")
+
+
+def test_internal_and_external_mean_families_where_no_interface_has_these_names() -> None:
+    found = interfaces("public/203.0.113.5", "public/2001:db8::5")
+    assert found.resolve("internal") == ("public", 4)
+    assert found.resolve("external") == ("public", 6)
+    assert interfaces("public/203.0.113.5").resolve("external") == ("public", None)
+
+
+def test_a_missing_family_is_refused_and_a_wrong_alias_does_not_start() -> None:
+    found = interfaces("public/203.0.113.5")
+    with pytest.raises(Refusal):
+        found.address("public", 6)
+    with pytest.raises(ValueError, match="is not an interface"):
+        Interfaces(found.addresses, {"external": "nowhere"})
+    with pytest.raises(ValueError, match="at least one interface"):
+        Interfaces([])
+
+
+def test_an_unknown_interface_is_warned_about_and_the_default_used() -> None:
+    relay = engine()
+    Call(relay).offer(options=SideOptions(from_interface="nowhere", media_handover=True))
+    warnings = [effect.text for effect in relay.take_effects() if isinstance(effect, Warned)]
+    assert len(warnings) == 2
+    assert "'nowhere', which is not configured" in warnings[0]
+    assert "media handover" in warnings[1]
+
+
+def test_pools_that_could_give_out_the_same_port_are_found() -> None:
+    one, other = interfaces("a/203.0.113.5").pools[0], interfaces("b/203.0.113.5", low=30500, high=31500).pools[0]
+    assert overlapping([one, other]) == (one, other)
+    assert overlapping([one, interfaces("b/203.0.113.6").pools[0]]) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "usable"),
+    [("198.51.100.1", True), ("192.168.1.1", True), ("127.0.0.1", False), ("224.0.0.1", False), ("fe80::1", False)],
+)
+def test_media_is_sent_only_to_addresses_that_phones_have(host: str, usable: bool) -> None:
+    (local,) = interfaces("public/203.0.113.5").addresses
+    assert usable_target(host, local) is usable
