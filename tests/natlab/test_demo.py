@@ -12,11 +12,10 @@ from tests.natlab.namespaces import PREFIX, create, leftovers
 pytestmark = [pytest.mark.lab, pytest.mark.interop, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("kind", ["symmetric", "carrier_grade"])
 def test_the_demonstration_prints_twelve_steps_and_the_verdict(
-    laboratory: Laboratory, user_agents: None, kind: str, capsys: pytest.CaptureFixture[str]
+    laboratory: Laboratory, user_agents: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = demo.main(["--seconds", "2.5", "--kind", kind])
+    status = demo.main(["--seconds", "2.5"])
     printed, faults = capsys.readouterr()
     assert status == 0, faults
     numbers = [line.split(".")[0].strip() for line in printed.splitlines() if line[:3].strip(" .").isdigit()]
