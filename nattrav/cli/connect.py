@@ -66,6 +66,23 @@ def call(role: str, verb: str, /, *, answer_within: float = 10.0, **args: Any) -
         fail(f"the {role} did not answer {verb} within {answer_within:g} s", exit_codes.TIMEOUT)
 
 
+def call_if_running(role: str, verb: str, /, **args: Any) -> Any | None:
+    """Ask a service that adds to the answer of another; None when it is not there or does not know."""
+    import trio
+
+    from nattrav.control.socket.io.client import Unreachable, ask
+    from nattrav.control.socket.messages import VerbError
+
+    for directory, _ in client_directories(current().runtime_directory):
+        path = directory / f"{role}.sock"
+        if path.exists():
+            try:
+                return trio.run(ask, path, verb, args)
+            except (VerbError, Unreachable, trio.TooSlowError):
+                return None
+    return None
+
+
 def stream(role: str, verb: str, /, **args: Any) -> Iterator[Any]:
     """Ask a streaming verb and give its items as they come; ends like `call`."""
     import socket

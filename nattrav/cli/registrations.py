@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nattrav.cli.connect import call
+from nattrav.cli.connect import call, call_if_running
 from nattrav.cli.output import Column, emit
 
 app = typer.Typer(help="Bindings of phones, with the NAT each is behind.", invoke_without_command=True)
@@ -17,6 +17,7 @@ COLUMNS = [
     Column("transport"),
     Column("source"),
     Column("nat", "NAT", format=lambda nat: "yes" if nat else "no"),
+    Column("nat_class", "by STUN"),
     Column("tests", format=lambda tests: " ".join(tests)),
     Column("expires", "expires in", right=True, format=lambda seconds: f"{seconds:.0f} s"),
     Column("user_agent", "user agent"),
@@ -37,6 +38,11 @@ def list_registrations(
 ) -> None:
     """Registered phones."""
     found = call("proxy", "registrations.list", search=search, limit=limit)
+    hosts = sorted({binding["source"].rpartition(":")[0].strip("[]") for binding in found})
+    known = (call_if_running("stun", "nat.lookup", addresses=hosts) or {}) if hosts else {}
+    for binding in found:
+        record = known.get(binding["source"].rpartition(":")[0].strip("[]"))
+        binding["nat_class"] = None if record is None else record["classic_name"]
     emit(found, COLUMNS, empty="nobody is registered")
 
 

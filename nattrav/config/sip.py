@@ -348,6 +348,8 @@ class Quirk(Section):
     """What happens to ICE candidates."""
     max_udp: int | None = Field(default=None, ge=500, le=65535)
     """Largest UDP datagram the device can take."""
+    digest: Literal["md5"] | None = None
+    """md5: challenges name MD5 alone, for devices that stumble over better algorithms."""
 
     @model_validator(mode="before")
     @classmethod

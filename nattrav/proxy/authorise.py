@@ -82,18 +82,18 @@ class Authorisation:
         except MalformedMessage:
             return Refused(400, "R1", reason="Bad credentials")
         if credentials is None:
-            return self._challenge(status, wall)
+            return self._challenge(sender, status, wall)
         state = self._nonces.check(credentials.nonce, realm, wall)
         if state is NonceState.FORGED:
-            return self._failed(status, wall, "failed")
+            return self._failed(sender, status, wall, "failed")
         secret, known = self._secret(credentials)
         if secret is None or not credentials.match(secret, request.method, request.body) or not known:
-            return self._failed(status, wall, "failed" if known else "unknown_user")
+            return self._failed(sender, status, wall, "failed" if known else "unknown_user")
         if state is NonceState.STALE or (
             credentials.nc is not None and not self._counts.accept(credentials.nonce, credentials.nc)
         ):
             parts.count("nattrav_sip_auth_total", "stale")
-            return self._challenge(status, wall, stale=True)
+            return self._challenge(sender, status, wall, stale=True)
         parts.count("nattrav_sip_auth_total", "ok")
         sender.user = credentials.username
         sender.authorised = True
@@ -106,16 +106,17 @@ class Authorisation:
             return "0" * 32, False
         return account.secret(credentials.algorithm), True
 
-    def _failed(self, status: int, wall: float, result: str) -> Refused:
+    def _failed(self, sender: Sender, status: int, wall: float, result: str) -> Refused:
         self._parts.count("nattrav_sip_auth_total", result)
         self.rejected = True
-        return self._challenge(status, wall)
+        return self._challenge(sender, status, wall)
 
-    def _challenge(self, status: int, wall: float, *, stale: bool = False) -> Refused:
+    def _challenge(self, sender: Sender, status: int, wall: float, *, stale: bool = False) -> Refused:
         realm = self._parts.settings.realm
         nonce = self._nonces.make(realm, wall, self._parts.randomness(4))
         name = "WWW-Authenticate" if status == 401 else "Proxy-Authenticate"
-        values = challenges(realm, nonce, self._algorithms, stale=stale)
+        algorithms = [Algorithm.MD5] if sender.treatment.digest == "md5" else self._algorithms
+        values = challenges(realm, nonce, algorithms, stale=stale)
         return Refused(status, "R1", tuple((name, value) for value in values))
 
     def _is_lent(self, request: Request) -> bool:

@@ -28,6 +28,7 @@ class DropReason(enum.Enum):
     LOOP = "loop"
     TABLE_FULL = "table_full"
     HOOK = "hook"
+    FAULT = "fault"
 
 
 @dataclass(frozen=True, slots=True)

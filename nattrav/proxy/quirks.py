@@ -24,6 +24,7 @@ class Treatment:
     o_line: str | None = None
     ice: str | None = None
     max_udp: int | None = None
+    digest: str | None = None
     entry: str | None = None
 
     @property
@@ -51,6 +52,8 @@ SHIPPED: tuple[QuirkRule, ...] = (
     QuirkRule(Treatment(rport="never", entry="cisco-79xx"), user_agent=r"Cisco-CP79[4-7]\d"),
     # Without an explicit transport in the Record-Route URI they fall back from TCP to UDP in mid-dialog.
     QuirkRule(Treatment(rr_transport="explicit", entry="linphone"), user_agent=r"Linphone|belle-sip"),
+    # They refuse a REGISTER's whole 401 when one of its challenges names an algorithm they do not know.
+    QuirkRule(Treatment(digest="md5", entry="baresip-1"), user_agent=r"^baresip v?[01]\."),
     # Their media servers send from other ports than they announce.
     QuirkRule(Treatment(latch="never", entry="asymmetric-gateway"), user_agent=r"\bAudiocodes-Sip-Gateway\b"),
 )

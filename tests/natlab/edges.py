@@ -73,7 +73,6 @@ class NattravEdge:
         self.program.stop()
 
     def configuration(self) -> str:
-        """Digest is MD5 only: Debian's baresip gives up on a challenge that also offers SHA-256."""
         users = "".join(f'[[user]]\nname = "{user}"\npassword = "{PASSWORD}"\n' for user in self.users)
         listen = ", ".join(f'"{address}"' for address in self.listen)
         authentication = "digest" if users else "none"
@@ -84,7 +83,6 @@ mode = "registrar"
 {self.sip}
 [sip.registrar]
 authentication = "{authentication}"
-algorithms = ["MD5"]
 [sip.limits]
 requests_per_source = 1000
 burst = 2000

@@ -144,3 +144,14 @@ def test_a_broken_authorization_header_is_400_and_a_strange_scheme_a_challenge()
     assert only(stage.send(PHONE, broken)).line.startswith("SIP/2.0 400")
     strange = register(branch="z9hG4bKs", headers="Authorization: NoOneKnowsThisScheme opaque-data=here\r\n")
     assert only(stage.send(PHONE, strange)).line == "SIP/2.0 401 Unauthorized"
+
+
+def test_a_device_that_stumbles_over_sha_256_is_asked_for_md5_alone() -> None:
+    stage = with_users()
+    asked = only(stage.send(PHONE, register("alice")))
+    assert "algorithm=SHA-256" in asked.text
+    asked = only(
+        stage.send(PHONE, register("bob", branch="z9hG4bKreg2", headers="User-Agent: baresip v1.0.0 (x86)\r\n"))
+    )
+    assert "algorithm=MD5" in asked.text
+    assert "SHA-256" not in asked.text

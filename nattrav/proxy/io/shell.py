@@ -9,7 +9,7 @@ import trio
 
 from nattrav.net.clock import monotonic
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.effects import AskRelay, Close, Connect, Drop, Effect, Log, Lookup, Observe, Record, Send
+from nattrav.proxy.effects import AskRelay, Close, Connect, Drop, DropReason, Effect, Log, Lookup, Observe, Record, Send
 from nattrav.proxy.io.relays import Relays
 from nattrav.proxy.meter import MessageMeter
 from nattrav.sip.transport.flow import (
@@ -66,6 +66,7 @@ class Shell:
         """Take a batch from the transports; what it causes is sent when this returns."""
         now = monotonic()
         core = self.core
+        effects: list[Effect] = []
         for flow, item in batch:
             if isinstance(item, bytes):
                 if flow is not None:
@@ -73,7 +74,7 @@ class Shell:
                     self._meter.message("rx", flow.transport, item)
                     if self._tap is not None:
                         self._tap("rx", flow, item)
-                    self._carry_out(core.receive(flow, item, now))
+                    effects += self._decide(flow, item, now)
             elif isinstance(item, Kept):
                 continue
             elif isinstance(item, FlowOpened):
@@ -81,15 +82,26 @@ class Shell:
                     core.flow_opened(flow)
             elif isinstance(item, FlowClosed):
                 if flow is not None:
-                    self._carry_out(core.flow_closed(flow, now))
+                    effects += core.flow_closed(flow, now)
             elif isinstance(item, SendFailed):
                 if item.ticket is not None:
-                    self._carry_out(core.unreachable(str(item.ticket), now))
+                    effects += core.unreachable(str(item.ticket), now)
             elif isinstance(item, Malformed):
                 if flow is not None:
-                    self._carry_out(core.malformed(flow, item.fault))
+                    effects += core.malformed(flow, item.fault)
             else:
                 assert_never(item)
+        self._carry_out(effects)
+
+    def _decide(self, flow: Flow, data: bytes, now: float) -> list[Effect]:
+        """Hand one message to the core. A fault of ours costs this message, not the process and its calls."""
+        try:
+            return self.core.receive(flow, data, now)
+        except Exception as fault:
+            effects = self.core.take_effects()
+            effects.append(Drop(DropReason.FAULT, flow))
+            self._log("error", "fault_on_message", {"exc_info": fault, "source": str(flow.remote)})
+            return effects
 
     def relay_answered(self, number: int, reply: dict[str, Any] | None) -> None:
         """Take a relay's reply."""
