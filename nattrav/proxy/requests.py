@@ -92,8 +92,6 @@ class Requests:
             self._refuse_stateless(request, answer_flow, refused)
             return
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
-        if not server.invite:
-            parts.timers.set(server, now + 2 * parts.transactions.patience)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
             sender.verdict = self._examine(flow, request)
         if upstream is None:
@@ -117,11 +115,12 @@ class Requests:
                 self._register_at_core(server, request, routes, sender, loop_part, now)
             else:
                 self._register(server, request, sender, now)
-            return
-        if request.to.tag is not None:
+        elif request.to.tag is not None:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
+        if not server.invite and not server.final:
+            server.expect_an_answer(now)
 
     def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
         """The phone sends from one port and listens on that of its Via, by its signs or by its quirk (T3)."""

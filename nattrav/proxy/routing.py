@@ -22,6 +22,8 @@ from nattrav.sip.transport.flow import Flow, Target
 from nattrav.sip.uri import SipUri
 
 NO_TCP_FOR = 300.0
+MAX_BREADTH = 60
+"""Parallel branches of a request that names no limit, and the most that any may ask for (RFC 5393 §5.3.3)."""
 _PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
@@ -56,6 +58,8 @@ class Hop:
     access: bool = False
     upstream: UpstreamState | None = None
     binding: Binding | None = None
+    breadth: int = MAX_BREADTH
+    """Its share of the request's Max-Breadth (RFC 5393 §5.3.3)."""
     by_size: bool | None = None
     """True: chosen for the request's size (R8); False: the way back from that, whatever the size."""
     alternatives: list[Hop] = field(default_factory=list)
