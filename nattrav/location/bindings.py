@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
+
+MOVED = "source_moved"
+"""Name of the NAT test that a binding passes when it is refreshed from another source than before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Registered:
     added: tuple[Binding, ...] = ()
     refreshed: tuple[Binding, ...] = ()
     removed: tuple[Binding, ...] = ()
+    moved: tuple[Flow, ...] = ()
+    """Flows that refreshed bindings had before, where it was another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,7 @@ def apply(
     added: list[Binding] = []
     refreshed: list[Binding] = []
     removed: list[Binding] = []
+    moved: list[Flow] = []
     for contact in registration.contacts:
         expires = _granted(contact.expires, limits)
         if expires is None:
@@ -145,11 +151,14 @@ def apply(
             added.append(binding)
         else:
             binding = _new(registration, contact, known.serial, known.registered_at, now + expires)
+            if known.flow != binding.flow:
+                moved.append(known.flow)
+                binding = replace(binding, tests=(*binding.tests, MOVED))
             bindings[bindings.index(known)] = binding
             refreshed.append(binding)
     if len(bindings) > max(limits.per_aor, len(existing)):
         return Refused(403, f"more than {limits.per_aor} bindings for one address-of-record")
-    return Registered(tuple(bindings), tuple(added), tuple(refreshed), tuple(removed))
+    return Registered(tuple(bindings), tuple(added), tuple(refreshed), tuple(removed), tuple(moved))
 
 
 _OUT_OF_ORDER = Refused(500, "CSeq not higher than that of an earlier REGISTER of this Call-ID")
