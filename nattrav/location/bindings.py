@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
 
 MOVED = "source_moved"
 """Name of the NAT test that a binding passes when it is refreshed from another source than before."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ def apply(
             bindings.append(binding)
             added.append(binding)
         else:
-            binding = _new(registration, contact, known.serial, known.registered_at, now + expires)
+            binding = _renewed(known, registration, contact, now + expires)
             if known.flow != binding.flow:
                 moved.append(known.flow)
                 binding = replace(binding, tests=(*binding.tests, MOVED))
@@ -191,9 +195,7 @@ def _out_of_order(binding: Binding, registration: Registration) -> bool:
     return binding.call_id == registration.call_id and registration.cseq <= binding.cseq
 
 
-def _new(
-    registration: Registration, contact: ContactUpdate, serial: int, registered_at: float, expires_at: float
-) -> Binding:
+def _new(registration: Registration, contact: ContactUpdate, serial: int, now: float, expires_at: float) -> Binding:
     SipUri.parse(contact.uri)
     return Binding(
         serial=serial,
@@ -201,14 +203,41 @@ def _new(
         uri=contact.uri,
         params=contact.params,
         q=contact.q,
-        registered_at=registered_at,
+        registered_at=now,
         expires_at=expires_at,
         call_id=registration.call_id,
         cseq=registration.cseq,
         path=registration.path,
         flow=registration.flow,
-        user_agent=registration.user_agent,
+        user_agent=sys.intern(registration.user_agent),
         instance=contact.instance,
         reg_id=contact.reg_id,
         tests=registration.tests,
     )
+
+
+def _renewed(known: Binding, registration: Registration, contact: ContactUpdate, expires_at: float) -> Binding:
+    """The binding after a refresh. What did not change stays the same object, so that it is in memory once."""
+    if known.uri != contact.uri:
+        SipUri.parse(contact.uri)
+    return Binding(
+        serial=known.serial,
+        aor=known.aor,
+        uri=_kept(known.uri, contact.uri),
+        params=_kept(known.params, contact.params),
+        q=contact.q,
+        registered_at=known.registered_at,
+        expires_at=expires_at,
+        call_id=_kept(known.call_id, registration.call_id),
+        cseq=registration.cseq,
+        path=_kept(known.path, registration.path),
+        flow=_kept(known.flow, registration.flow),
+        user_agent=sys.intern(registration.user_agent),
+        instance=_kept(known.instance, contact.instance),
+        reg_id=contact.reg_id,
+        tests=registration.tests,
+    )
+
+
+def _kept(old: T, new: T) -> T:
+    return old if old == new else new

@@ -207,12 +207,11 @@ def test_pystun3_names_what_it_can(site: Site, tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path), "pystun3"]
     if subprocess.run(install, capture_output=True, check=False).returncode:
         pytest.skip("needs pystun3: a package index")
-    # It asks the changed address from the port on which it got the changed reply. Linux then finds the port taken, so
-    # behind a port restricted cone it sees a symmetric NAT, whatever the server.
     expected = {
         Kind.OPEN: "Open Internet",
         Kind.FULL_CONE: "Full Cone",
         Kind.RESTRICTED_CONE: "Restric NAT",
+        Kind.PORT_RESTRICTED: "Restric Port NAT",
         Kind.SYMMETRIC: "Symmetric NAT",
         Kind.SYMMETRIC_FIREWALL: "Symmetric UDP Firewall",
         Kind.UDP_BLOCKED: "Blocked",
