@@ -57,7 +57,8 @@ def _nothing() -> None:
 class NgService:
     """A server on its sockets. A batch of requests is carried out inside `around`, before any of them is answered.
 
-    `after` is called once they are answered, before the next wait. Opens nothing before `serve`; a listener that cannot be opened raises CannotListen there.
+    `after` is called once they are answered, before the next wait. Opens nothing before `serve`; a listener that
+    cannot be opened raises CannotListen there.
     """
 
     def __init__(
