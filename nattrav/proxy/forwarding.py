@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from nattrav.location.bindings import Binding
 from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
 from nattrav.proxy.calls import Call, Party
@@ -341,7 +342,9 @@ class Forwarding:
 
 def verdict_of(hop: Hop) -> NatVerdict:
     """The NAT tests of a destination's registration."""
-    binding = hop.binding
-    if binding is None:
-        return NO_NAT
+    return NO_NAT if hop.binding is None else nat_of(hop.binding)
+
+
+def nat_of(binding: Binding) -> NatVerdict:
+    """The NAT tests of a registration."""
     return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=behind_nat(binding), asymmetric=False)
