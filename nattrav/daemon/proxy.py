@@ -32,6 +32,7 @@ from nattrav.net import clock
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
+from nattrav.net.rounds import Rounds
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
 from nattrav.proxy.effects import Record
@@ -380,7 +381,9 @@ async def serve(
         record=records.add,
         tap=None if copies is None else copies.tap,
     )
-    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
+    rounds = Rounds()
+    stun = stun_answerer([one.listener for one in bound])
+    shell.transports = Transports(shell.deliver, stun=stun, tls=tls, rounds=rounds)
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -390,6 +393,7 @@ async def serve(
         relay_addresses(config, runtime.directory),
         shell.relay_answered,
         lambda relay, up: runtime.log.warning("relay answers again" if up else "relay does not answer", relay=relay),
+        rounds=rounds,
         cookie_prefix=secrets.token_hex(6),
         first_retry=config.control.first_retry,
         key=shared_key(config.control.shared_key_file),
