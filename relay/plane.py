@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
 from relay.session import Learning
 
@@ -57,7 +58,7 @@ class Content(enum.Enum):
     DATAGRAM = "datagram"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FlowSettings:
     """Rules of one flow. `egress` carries RTP and datagrams on, `egress_rtcp` RTCP; None = nowhere yet.
 
@@ -98,7 +99,7 @@ class FlowSettings:
     tos: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Learned:
     """What a flow knows of its party's real address; also what a snapshot stores and a restart gives back."""
 
@@ -109,7 +110,7 @@ class Learned:
     since: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RtpFigures:
     """RFC 3550 figures of one received RTP stream. Jitter is in seconds."""
 
@@ -125,7 +126,7 @@ class RtpFigures:
     timestamp: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ReportFigures:
     """What a party's RTCP last said of the stream we send it, and the way there and back (seconds; 0 = not measured).
 
@@ -139,7 +140,7 @@ class ReportFigures:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FlowFigures:
     """Counters of one flow. Times are monotonic seconds; 0 = never."""
 
@@ -166,7 +167,7 @@ class FlowEventKind(enum.Enum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FlowEvent:
     """One learning event, for `explain`: which source, how close to signalling, when."""
 
