@@ -38,6 +38,8 @@ class DropReason(enum.Enum):
     QUEUE_FULL = "queue_full"
     LOOP = "loop"
 
+    __hash__ = object.__hash__
+
 
 class Rank(enum.IntEnum):
     """How close a source is to what signalling said, best first; the latch never prefers a worse one."""
@@ -56,6 +58,8 @@ class Content(enum.Enum):
     RTCP = "rtcp"
     MUX = "mux"
     DATAGRAM = "datagram"
+
+    __hash__ = object.__hash__
 
 
 @immutable
@@ -165,6 +169,8 @@ class FlowEventKind(enum.Enum):
     LATCHED = "latched"
     RELEARNED = "relearned"
     REJECTED = "rejected"
+
+    __hash__ = object.__hash__
 
 
 @immutable

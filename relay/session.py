@@ -40,6 +40,8 @@ class Learning(enum.Enum):
     DELAYED = "delayed"
     HEURISTIC = "heuristic"
 
+    __hash__ = object.__hash__
+
 
 class Carriage(enum.Enum):
     """How a stream is carried: RTP with RTCP, opaque datagrams (T.38, SCTP over DTLS), or not by us at all."""
@@ -57,6 +59,8 @@ class RtcpMux(enum.Enum):
     DEMUX = "demux"
     ACCEPT = "accept"
     REJECT = "reject"
+
+    __hash__ = object.__hash__
 
 
 @immutable
