@@ -13,10 +13,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
+from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
 from relay.crossbar import Crossbar, Pierce
 from relay.flows import FlowTable
@@ -35,7 +35,7 @@ TIMER_STEP = 0.05
 """Least seconds between two looks at timers: windows of many calls end together."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Open:
     """Begin a flow on a new socket, or (`rested`) on the one that rests in this slot."""
 
@@ -47,7 +47,7 @@ class Open:
     rested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Set:
     """Change rules."""
 
@@ -56,14 +56,14 @@ class Set:
     relearn: bool
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Rest:
     """End a flow; its socket stays bound, and what still comes to it is late."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Close:
     """Let go of a socket, open or resting, and close it unless another thread has it now (`kept`)."""
 
@@ -71,7 +71,7 @@ class Close:
     kept: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Stop:
     """End the thread."""
 
