@@ -161,6 +161,9 @@ class Shard:
                     tally.settle()
                     if not self._carry_out(backend, now):
                         return
+                if crossbar.due(now):
+                    for pierce in crossbar.handle_timeout(now):
+                        self._pierce(pierce)
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
@@ -169,17 +172,13 @@ class Shard:
                     self._refused(backend)
                 if backend.released:
                     self._release(backend)
-                due = crossbar.next_timeout()
-                if due is not None and due <= now:
-                    for pierce in crossbar.handle_timeout(now):
-                        self._pierce(pierce)
-                    due = crossbar.next_timeout()
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
             timeout = None
             if tally.noted or tally.limited:
                 timeout = SETTLE_EVERY
+            due = crossbar.next_timeout()
             if due is not None:
                 timeout = max(0.0, due - now) if timeout is None else min(timeout, max(0.0, due - now))
 
