@@ -211,6 +211,9 @@ class Shard:
                     if self._stopping:
                         return
                     self._run_errands(backend)
+                if crossbar.due(now):
+                    for pierce in crossbar.handle_timeout(now):
+                        self._pierce(pierce)
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
@@ -219,15 +222,11 @@ class Shard:
                     self._refused(backend)
                 if backend.released:
                     self._release(backend)
-                due = crossbar.next_timeout()
-                if due is not None and due <= now:
-                    for pierce in crossbar.handle_timeout(now):
-                        self._pierce(pierce)
-                    due = crossbar.next_timeout()
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
                 timeout = SETTLE_EVERY if tally.noted or tally.limited else None
+                due = crossbar.next_timeout()
                 if due is not None:
                     wait = max(TIMER_STEP, due - now)
                     timeout = wait if timeout is None else min(timeout, wait)
