@@ -63,6 +63,18 @@ class Sums:
     full: int = 0
 
 
+def add_sums(many: Iterable[Sums]) -> Sums:
+    """Add up what several data threads offloaded."""
+    total = Sums()
+    for one in many:
+        total.packets += one.packets
+        total.bytes += one.bytes
+        total.offloaded += one.offloaded
+        total.withdrawn += one.withdrawn
+        total.full += one.full
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     way: Way
@@ -88,6 +100,8 @@ class Offloader:
         self._egress: Rows = np.full(count, -1, np.intp)
         self._seen: NDArray[Any] = np.zeros(count, ROW)
         self.sums = Sums()
+        self.merged_at = float("-inf")
+        crossbar.touched = set()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -100,9 +114,10 @@ class Offloader:
         """There is something to merge now and then."""
         return bool(self._entries or self._leaving or self._left)
 
-    def review(self, slots: Iterable[int]) -> None:
+    def review(self) -> None:
         """Look at flows whose rules or latches changed; the tally must be settled."""
-        for slot in slots:
+        touched, self._crossbar.touched = self._crossbar.touched, set()
+        for slot in touched or ():
             entry = self._entries.get(slot)
             found = self._way(self._crossbar.flows.get(slot))
             if entry is not None:
@@ -117,8 +132,9 @@ class Offloader:
         for slot, entry in list(self._entries.items()):
             self._withdraw(slot, entry)
 
-    def merge(self) -> None:
+    def merge(self, now: float) -> None:
         """Add what the kernel counted to the flow table."""
+        self.merged_at = now
         if self._left or self._leaving:
             self._count(np.array(self._left + self._leaving, np.intp))
             for row in self._left:
@@ -146,9 +162,9 @@ class Offloader:
             return None
         if int(table.flags[slot]) & _SETTLED != _SETTLED or not int(table.accept[slot]) & Kind.RTP:
             return None
-        out = self._crossbar.flows[egress]
-        target = out.aimed
-        if target is None or not out.latch.latched or target in self._crossbar.locals:
+        out = self._crossbar.flows.get(egress)
+        target = None if out is None else out.aimed
+        if out is None or target is None or not out.latch.latched or target in self._crossbar.locals:
             return None
         if (":" in remote.host) != (":" in target.host):
             # Bridging between the families needs another header.
