@@ -98,6 +98,8 @@ class Crossbar:
         self._piercing: list[tuple[float, int, int]] = []
         self._pierced: set[int] = set()
         self._serial = 0
+        self.touched: set[int] | None = None
+        """Slots whose columns were written anew, for whoever puts a set here and empties it."""
 
     @property
     def locals(self) -> Mapping[TransportAddress, tuple[Crossbar, int]]:
@@ -149,6 +151,8 @@ class Crossbar:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
         flow = self.flows.pop(slot)
         self._untie(flow)
+        if self.touched is not None:
+            self.touched.add(slot)
         self.table.flags[slot] = 0
         self.table.valid[slot] = self.table.accept[slot] = 0
         self.table.expect(slot, None)
@@ -340,6 +344,8 @@ class Crossbar:
     def _refresh(self, flow: Flow, now: float | None = None) -> None:
         """Write what a flow's rules and latch say into its columns; with `now` also whom it expects."""
         table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
+        if self.touched is not None:
+            self.touched.add(slot)
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
         if now is not None:

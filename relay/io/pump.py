@@ -20,6 +20,7 @@ from relay.io.backend import Backend
 from relay.io.portable import PortableBackend
 from relay.io.shard import Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
+from relay.offload.xdp import KernelFlows, Sums, add_sums
 from relay.plane import DropReason, FlowEvent, FlowFigures, FlowSettings, Learned
 
 COALESCE = 0.001
@@ -89,6 +90,7 @@ class DataPlane:
         pin: bool = False,
         fall_back: bool = False,
         resting: int = 0,
+        kernel: KernelFlows | None = None,
     ) -> None:
         self.backend = backend
         """`io_uring` or `portable`."""
@@ -98,6 +100,7 @@ class DataPlane:
         self._coalesce = coalesce
         self._pin = pin
         self._fall_back = fall_back
+        self._kernel = kernel
         self._shards = self._make_shards()
         self._open: dict[int, _Bound] = {}
         self._resting: dict[TransportAddress, tuple[int, _Bound]] = {}
@@ -138,7 +141,15 @@ class DataPlane:
         capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         make = _maker(self.backend, self._coalesce)
         return [
-            Shard(number, self._threads, make, locals_, capacity, cpu=cpus[number % len(cpus)] if self._pin else None)
+            Shard(
+                number,
+                self._threads,
+                make,
+                locals_,
+                capacity,
+                cpu=cpus[number % len(cpus)] if self._pin else None,
+                kernel=self._kernel,
+            )
             for number in range(self._threads)
         ]
 
@@ -193,7 +204,7 @@ class DataPlane:
 
     def close(self, flow: int) -> FlowFigures:
         """See `Plane`."""
-        figures = self.figures(flow)
+        figures = self._figures(flow, last=True)
         shard, slot = self._place(flow)
         bound = self._open.pop(flow)
         if figures.packets_in or figures.drops:
@@ -245,10 +256,13 @@ class DataPlane:
 
     def figures(self, flow: int) -> FlowFigures:
         """See `Plane`."""
+        return self._figures(flow)
+
+    def _figures(self, flow: int, *, last: bool = False) -> FlowFigures:
         shard, slot = self._place(flow)
         with shard.lock:
             shard.catch_up()
-            shard.settled(slot)
+            shard.settled(slot, last=last)
             return shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
 
     def last_accepted(self, flows: Sequence[int]) -> float:
@@ -286,6 +300,11 @@ class DataPlane:
             events = shard.crossbar.events
             found += [events.popleft() for _ in range(len(events))]
         return found
+
+    def offloaded(self) -> tuple[int, Sums]:
+        """Flows that the kernel forwards now, and what it did since the start; may lag by `SETTLE_EVERY`."""
+        offloaders = [shard.offloader for shard in self._shards if shard.offloader is not None]
+        return sum(map(len, offloaders)), add_sums(one.sums for one in offloaders)
 
     def totals(self) -> tuple[int, int, dict[DropReason, int]]:
         """Batches and packets received since the start, and drops by reason over all open flows."""
@@ -326,17 +345,25 @@ def choose_backend(wanted: str) -> tuple[str, str]:
 
 
 def open_plane(
-    threads: int, backend: str = "auto", *, coalesce: float = COALESCE, pin: bool = False, resting: int = 0
+    threads: int,
+    backend: str = "auto",
+    *,
+    coalesce: float = COALESCE,
+    pin: bool = False,
+    resting: int = 0,
+    kernel: KernelFlows | None = None,
 ) -> DataPlane:
     """Choose a backend and make a data plane with `threads` data threads; call `start` on it.
 
     `coalesce` is the longest time (seconds) a datagram may wait for company at low load; `pin` binds each
-    thread to a processor; up to `resting` sockets of closed flows stay bound. Raises BackendRefused when the backend
-    asked for cannot run here.
+    thread to a processor; up to `resting` sockets of closed flows stay bound; `kernel` takes over latched flows. Raises
+    BackendRefused when the backend asked for cannot run here.
     """
     chosen, reason = choose_backend(backend)
     fall_back = backend == "auto"
-    return DataPlane(threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=fall_back, resting=resting)
+    return DataPlane(
+        threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=fall_back, resting=resting, kernel=kernel
+    )
 
 
 def _maker(backend: str, coalesce: float) -> MakeBackend:
