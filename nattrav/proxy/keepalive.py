@@ -6,12 +6,15 @@ import zlib
 
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
+from nattrav.proxy.alg import AlgSign, is_altered
 from nattrav.proxy.effects import Send
 from nattrav.proxy.lifetimes import Lifetimes
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.registrar import Registrar, behind_nat
 from nattrav.proxy.timers import Timed
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Response
 from nattrav.sip.transport.flow import Flow
 
 CRLF = b"\r\n\r\n"
@@ -26,7 +29,7 @@ _BRANCH = "z9hG4bKka"
 class FlowKeepalive(Timed):
     """The keepalive of one flow. `waiting` is the Call-ID of an OPTIONS whose answer is due."""
 
-    __slots__ = ("flow", "keepalive", "losses", "method", "nat", "seen", "sequence", "testing", "waiting")
+    __slots__ = ("flow", "keepalive", "losses", "method", "nat", "proven", "seen", "sequence", "testing", "waiting")
 
     def __init__(self, keepalive: Keepalive, flow: Flow, nat: tuple[str, str], method: str) -> None:
         super().__init__()
@@ -35,6 +38,7 @@ class FlowKeepalive(Timed):
         self.nat = nat
         self.method = method
         self.testing = False
+        self.proven = False
         self.losses = 0
         self.seen = 0.0
         self.sequence = 0
@@ -162,13 +166,15 @@ class Keepalive:
             f"OPTIONS sip:{host} SIP/2.0\r\n{via}{name}{after}To: <sip:{host}>\r\nCall-ID: ka{name}@{self._key}\r\n\r\n"
         ).encode("latin-1")
 
-    def receive(self, branch: str, flow: Flow, now: float) -> bool:
+    def receive(self, branch: str, flow: Flow, now: float, response: Response) -> bool:
         """A response with one of our keepalive branches came; True when it was one."""
         if not branch.startswith(_BRANCH):
             return False
         one = self._waiting.pop(branch[len(_BRANCH) :], None)
         if one is not None and one.flow.remote == flow.remote:
             one.losses = 0
+            if not one.proven:
+                self._compare(one, branch, response, now)
             if one.waiting:
                 one.waiting = False
                 self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
@@ -178,6 +184,17 @@ class Keepalive:
                 self.lifetimes.answered(one.nat, one.flow)
             self._parts.timers.set(one, now + self._next_wait(one, now))
         return True
+
+    def _compare(self, one: FlowKeepalive, branch: str, response: Response, now: float) -> None:
+        """Look once, on the first answer of a flow, whether it repeats what was asked: an ALG may have changed it."""
+        one.proven = True
+        call_id = f"ka{branch[len(_BRANCH) :]}@{self._key}"
+        try:
+            altered = is_altered(response, call_id=call_id, from_tag=self._key, to_host=one.flow.remote.host)
+        except MalformedMessage:
+            altered = True
+        if altered and not one.flow.secure:
+            self._parts.suspect_alg(one.flow, AlgSign.CANARY_ALTERED, now)
 
     def _give_up(self, one: FlowKeepalive, bindings: list[Binding]) -> None:
         self._forget(one)

@@ -8,6 +8,7 @@ from nattrav.net.address import AddressClass, classify
 from nattrav.proxy.accounts import Accounts
 from nattrav.proxy.acks import Acks
 from nattrav.proxy.admission import Admission
+from nattrav.proxy.alg import AlgSign, signs_of
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
@@ -61,7 +62,7 @@ class Requests:
         symmetric = via.wants_rport
         verdict: NatVerdict | None = None
         if not symmetric and upstream is None and (via.host, via.port) != flow.remote:
-            verdict = self._examine(flow, request)
+            verdict = self._examine(flow, request, data, now)
             symmetric = self._forces_rport(verdict, flow, request)
         request.stamp(flow.remote, force_rport=symmetric)
         key = server_key(request)
@@ -95,7 +96,7 @@ class Requests:
             return
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
-            sender.verdict = self._examine(flow, request)
+            sender.verdict = self._examine(flow, request, data, now)
         if upstream is None:
             sender.treatment = (
                 parts.quirks.treatment(request.user_agent, flow.remote, None) if request.to.tag is None else PLAIN
@@ -148,7 +149,7 @@ class Requests:
             return False
         return self._parts.is_ours(uri.host, uri.port, uri.transport)
 
-    def _examine(self, flow: Flow, request: Request) -> NatVerdict:
+    def _examine(self, flow: Flow, request: Request, data: bytes, now: float) -> NatVerdict:
         via = request.via
         names = request.names
         if names.count("via") != 1 or "," in request.lines[names.index("via")]:
@@ -178,6 +179,9 @@ class Requests:
 
         for name in verdict.names:
             self._parts.count("nattrav_sip_nat_detections_total", name)
+        if sdp is not None or NatTest.VIA_HOST_DIFFERS not in verdict.fired:
+            for sign in signs_of(flow, request, verdict, sdp, data):
+                self._parts.suspect_alg(flow, sign, now)
         return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
@@ -278,6 +282,8 @@ class Requests:
                 return
             trying = respond(request, 100, to_tag=None)
             server.respond(100, trying, now)
+            if sender.access and rooms.calls.is_again(request):
+                parts.suspect_alg(sender.flow, AlgSign.BRANCH_ALTERED, now)
             call = rooms.calls.begin(request, now)
             call.access[Party.CALLER] = sender.access
             call.flows[Party.CALLER] = sender.flow
@@ -391,7 +397,7 @@ class Requests:
                 call.nat[Party.CALLEE] = nat_of(bound[0])
         if call.access[Party.CALLER]:
             sender.upstream = None
-            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request)
+            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request, data, now)
         upstream = sender.upstream
         if upstream is None and not hop.access and hop.next_hop is not None:
             upstream = rooms.upstreams.by_source(hop.next_hop.remote)
