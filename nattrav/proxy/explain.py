@@ -107,6 +107,11 @@ def _difference(old: list[str], new: list[str]) -> list[tuple[str, str]]:
     return [("-", line) for line in gone] + [("+", line) for line in come]
 
 
+_SILENT = {
+    "caller_deaf": ("The caller heard nothing: no media came from the callee.", (Party.CALLEE,)),
+    "callee_deaf": ("The callee heard nothing: no media came from the caller.", (Party.CALLER,)),
+    "none": ("Nobody heard anything: no media came from either side.", (Party.CALLER, Party.CALLEE)),
+}
 _CAUSES = {
     "bye": "ended by a BYE",
     "cancel": "was cancelled before anybody answered",
@@ -131,7 +136,25 @@ def verdict(call: Call) -> str:
     length = (
         f" after {call.ended - call.answered:.1f} s" if call.answered is not None and call.ended is not None else ""
     )
-    return f"The call {_CAUSES.get(call.cause, call.cause)}{length}; {behind}, {relayed}."
+    return f"The call {_CAUSES.get(call.cause, call.cause)}{length}; {behind}, {relayed}.{media_sentence(call)}"
+
+
+def media_sentence(call: Call) -> str:
+    """Say who did not hear the other, by what the relay received, and where to look first."""
+    heard = (call.quality or {}).get("verdict")
+    if heard not in _SILENT:
+        return ""
+    sentence = f" {_SILENT[heard][0]}"
+    for party in _SILENT[heard][1]:
+        flow = call.flows[party]
+        if call.access[party] and flow is not None and flow.reliable:
+            sentence += (
+                f" The {party.value} signals over {flow.transport.upper()}, its media needs UDP: a firewall on its "
+                "side that blocks UDP leaves the call silent."
+            )
+        elif call.access[party]:
+            sentence += f" Look for a firewall or ALG on the side of the {party.value}, or a device that only receives."
+    return sentence
 
 
 def alg_sentence(nat: dict[str, dict[str, Any]]) -> str:
