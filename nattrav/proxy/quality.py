@@ -20,10 +20,10 @@ _STREAM = re.compile(
     re.DOTALL,
 )
 _STREAM_SOURCE = re.compile(rb"4:SSRCi(\d+)e")
-_PARTY = re.compile(rb"d3:tag(\d{1,4}):")
+_PARTY = b"d3:tag"
 _NO_SOURCES = b"4:SSRCde"
 _SOURCE = re.compile(
-    rb"(\d{1,10})d5:bytesi\d+e7:packetsi(\d+)e((?:\d+:[A-Za-z ]+i-?\d+e)*)"
+    rb":(\d{1,10})d5:bytesi\d+e7:packetsi(\d+)e((?:\d+:[A-Za-z ]+i-?\d+e)*)"
     rb"(?:11:average MOSd((?:\d+:[A-Za-z -]+i-?\d+e)+)e)?"
 )
 _LOST = re.compile(rb"15:cumulative lossi(\d+)e")
@@ -79,17 +79,22 @@ def _verdict(legs: list[dict[str, Any]]) -> str:
 def _parties(payload: bytes) -> list[tuple[int, str]]:
     """Where each party's dictionary begins, and its tag; those of subscriptions have no key before them."""
     found = []
-    for match in _PARTY.finditer(payload):
-        tag = payload[match.end() : match.end() + int(match[1])]
-        if payload.endswith(b":" + tag, 0, match.start()):
-            found.append((match.start(), tag.decode("latin-1")))
+    at = payload.find(_PARTY)
+    while at >= 0:
+        length, _, rest = payload[at + len(_PARTY) : at + 300].partition(b":")
+        tag = rest[: int(length)] if length.isdigit() else b""
+        if tag and payload.endswith(b":" + tag, 0, at):
+            found.append((at, tag.decode("latin-1")))
+        at = payload.find(_PARTY, at + 1)
     return found
 
 
 def _sources(payload: bytes) -> dict[bytes, dict[str, Any]]:
     """Measured quality by synchronization source."""
     found: dict[bytes, dict[str, Any]] = {}
-    for ssrc, packets, numbers, average in _SOURCE.findall(payload):
+    begin = payload.find(b"4:SSRCd")
+    end = payload.find(b"4:tagsd", begin)
+    for ssrc, packets, numbers, average in _SOURCE.findall(payload, begin, len(payload) if end < 0 else end):
         facts: dict[str, Any] = {}
         lost = _LOST.search(numbers)
         if lost is not None:
