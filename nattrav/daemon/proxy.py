@@ -52,8 +52,8 @@ from stun.responder import Answer, Policy, Responder
 RELAY_RECONNECT = 2.0
 """Seconds before the relay's control socket is tried again for its notices of silent sessions."""
 
-USERS_INTERVAL = 2.0
-"""Seconds between two looks at the file of users."""
+WATCH_INTERVAL = 2.0
+"""Seconds between two looks at the file of users, and at whether bindings get written."""
 
 RECEIVE_BUFFER = 4 << 20
 """Room for a registration storm after a power cut, in octets."""
@@ -268,6 +268,24 @@ async def closing_journal(journal: SqliteJournal | None) -> AsyncIterator[None]:
             journal.close()
 
 
+async def watch_journal(journal: SqliteJournal, runtime: Runtime) -> None:
+    """Tell when bindings can no longer be written, and when they can again."""
+    told: str | None = None
+    while True:
+        await trio.sleep(WATCH_INTERVAL)
+        problem = journal.problem
+        if problem != told:
+            told = problem
+            if problem is None:
+                runtime.log.info("bindings written again", file=str(journal.path))
+            else:
+                runtime.log.error(
+                    "bindings not written: a restart would lose them; free the disk or correct [location] file",
+                    file=str(journal.path),
+                    problem=problem,
+                )
+
+
 def location_service(sip: SipSection, journal: SqliteJournal | None) -> MemoryLocation:
     """Make the location service, with the bindings of before the restart."""
     wall = clock.wall()
@@ -381,7 +399,7 @@ async def serve(
 
     async def watch_users() -> None:
         while True:
-            await trio.sleep(USERS_INTERVAL)
+            await trio.sleep(WATCH_INTERVAL)
             if users.changed():
                 load_accounts(core, users)
                 runtime.log.info("users read again", users=len(core.accounts))
@@ -390,7 +408,8 @@ async def serve(
         while True:
             with contextlib.suppress(Unreachable, VerbError):
                 async with Client.open(runtime.directory / "relay.sock") as client:
-                    async for event in client.stream("events"):
+                    # What this proxy itself ended is most of what a relay has to tell.
+                    async for event in client.stream("events", {"without": ["deleted"]}):
                         if event.get("event") == "session_closed":
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
@@ -404,6 +423,8 @@ async def serve(
                 nursery.start_soon(copies.run)
             nursery.start_soon(reap_silent_calls)
             nursery.start_soon(watch_users)
+            if journal is not None:
+                nursery.start_soon(watch_journal, journal, runtime)
             nursery.start_soon(watch_certificates, tls, runtime)
             task_status.started(
                 [

@@ -85,8 +85,11 @@ class Proxy:
             host = flow.remote.host
             refused = self.admission.refuses(host, now) if host not in self.rooms.upstreams.hosts else None
             if refused is None:
-                if self.keepalive.probing and not data.startswith(b"SIP/2.0 "):
-                    self.keepalive.heard(flow)
+                if not data.startswith(b"SIP/2.0 "):
+                    if self.keepalive.probing:
+                        self.keepalive.heard(flow)
+                elif self.keepalive.recognise(flow, data, now):
+                    return self.take_effects()
                 self._receive(flow, data, now)
             else:
                 self.parts.drop(refused, flow)

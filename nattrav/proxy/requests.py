@@ -21,7 +21,7 @@ from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.media import media_hosts, sdp_of
 from nattrav.proxy.nat import NO_NAT, FirstHop, NatTest, NatVerdict
 from nattrav.proxy.parties import contact_of, other_party, party_facts, reply_flow
-from nattrav.proxy.quirks import PLAIN
+from nattrav.proxy.quirks import Treatment
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
@@ -94,13 +94,18 @@ class Requests:
         if refused is not None:
             self._refuse_stateless(request, answer_flow, refused)
             return
+        if upstream is None and request.to.tag is None:
+            sender.treatment = self._treatment(request, flow)
+        registers_here = method == "REGISTER" and upstream is None and parts.sip.mode != "edge"
+        if registers_here:
+            challenge = self.authorisation.first_challenge(request, sender, now)
+            if challenge is not None:
+                # Without a transaction, so that strangers cannot fill the table (RFC 3261 §26.3.2.4).
+                self._refuse_stateless(request, answer_flow, challenge)
+                return
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
             sender.verdict = self._examine(flow, request, data, now)
-        if upstream is None:
-            sender.treatment = (
-                parts.quirks.treatment(request.user_agent, flow.remote, None) if request.to.tag is None else PLAIN
-            )
         if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=answer_flow):
             sender.flow, sender.asymmetric = answer_flow, True
         routes = self._rooms.routing.route_set(request)
@@ -109,15 +114,15 @@ class Requests:
                 self._fault(flow, "forged_token", now)
             self._refuse(server, routes, now)
             return
+        if registers_here:
+            self._register(server, request, sender, now)
+            return
         loop_part = parts.branches.loop_part(request)
         if is_loop(request, parts.listeners, loop_part):
             self._refuse(server, Refused(482, "R7"), now)
             return
         if method == "REGISTER" and upstream is None:
-            if parts.sip.mode == "edge":
-                self._register_at_core(server, request, routes, sender, loop_part, now)
-            else:
-                self._register(server, request, sender, now)
+            self._register_at_core(server, request, routes, sender, loop_part, now)
         elif request.to.tag is not None:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
@@ -185,9 +190,16 @@ class Requests:
         return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
-        treatment = self._parts.quirks.treatment(request.user_agent, flow.remote, None)
-        policy = treatment.rport or self._parts.sip.force_rport
+        policy = self._treatment(request, flow).rport or self._parts.sip.force_rport
         return policy == "always" or (policy == "auto" and verdict.nat)
+
+    def _treatment(self, request: Request, flow: Flow) -> Treatment:
+        quirks = self._parts.quirks
+        aor = None
+        if quirks.names_users and request.from_.uri.startswith(("sip:", "sips:")):
+            uri = request.from_.sip_uri
+            aor = f"{uri.user}@{uri.host.lower()}"
+        return quirks.treatment(request.user_agent, flow.remote, aor)
 
     def _refuse_stateless(self, request: Request, flow: Flow, refused: Refused) -> None:
         tag = self._parts.to_tag(request.via.branch or request.call_id)
@@ -327,10 +339,10 @@ class Requests:
 
     def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
         """In edge mode: the phone behind a Contact of ours, for cores that ignore Path."""
-        if sender.upstream is None or not self.edge.ignores_path:
-            return None
         uri = request.uri
-        return self.edge.by_contact_token(uri, now) if isinstance(uri, SipUri) else None
+        if sender.upstream is None or self._parts.sip.mode != "edge" or not isinstance(uri, SipUri):
+            return None
+        return self.edge.by_contact_token(uri)
 
     def _within_dialog(
         self,
