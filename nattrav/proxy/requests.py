@@ -100,16 +100,34 @@ class Requests:
                 self._refuse_stateless(request, answer_flow, challenge)
                 return
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
-        if not server.invite:
-            parts.timers.set(server, now + 2 * parts.transactions.patience)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
             sender.verdict = self._examine(flow, request)
-        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=answer_flow):
-            sender.flow, sender.asymmetric = answer_flow, True
+        try:
+            self._take_up(server, request, sender, data, now, symmetric=symmetric, registers_here=registers_here)
+        except MalformedMessage:
+            server.end()
+            raise
+        if not server.invite and not server.final:
+            parts.timers.set(server, now + 2 * parts.transactions.patience)
+
+    def _take_up(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        sender: Sender,
+        data: bytes,
+        now: float,
+        *,
+        symmetric: bool,
+        registers_here: bool,
+    ) -> None:
+        parts, upstream = self._parts, sender.upstream
+        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=server.flow):
+            sender.flow, sender.asymmetric = server.flow, True
         routes = self._rooms.routing.route_set(request)
         if isinstance(routes, Refused):
             if routes.status == 403:
-                self._fault(flow, "forged_token", now)
+                self._fault(sender.flow, "forged_token", now)
             self._refuse(server, routes, now)
             return
         if registers_here:
@@ -119,7 +137,7 @@ class Requests:
         if is_loop(request, parts.listeners, loop_part):
             self._refuse(server, Refused(482, "R7"), now)
             return
-        if method == "REGISTER" and upstream is None:
+        if request.method == "REGISTER" and upstream is None:
             self._register_at_core(server, request, routes, sender, loop_part, now)
             return
         if request.to.tag is not None:
