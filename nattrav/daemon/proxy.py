@@ -408,7 +408,8 @@ async def serve(
         while True:
             with contextlib.suppress(Unreachable, VerbError):
                 async with Client.open(runtime.directory / "relay.sock") as client:
-                    async for event in client.stream("events"):
+                    # What this proxy itself ended is most of what a relay has to tell.
+                    async for event in client.stream("events", {"without": ["deleted"]}):
                         if event.get("event") == "session_closed":
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)

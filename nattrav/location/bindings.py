@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
+
+MOVED = "source_moved"
+"""Name of the NAT test that a binding passes when it is refreshed from another source than before."""
 
 T = TypeVar("T")
 
@@ -104,6 +107,8 @@ class Registered:
     added: tuple[Binding, ...] = ()
     refreshed: tuple[Binding, ...] = ()
     removed: tuple[Binding, ...] = ()
+    moved: tuple[Flow, ...] = ()
+    """Flows that refreshed bindings had before, where it was another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ def apply(
     added: list[Binding] = []
     refreshed: list[Binding] = []
     removed: list[Binding] = []
+    moved: list[Flow] = []
     for contact in registration.contacts:
         expires = _granted(contact.expires, limits)
         if expires is None:
@@ -149,11 +155,14 @@ def apply(
             added.append(binding)
         else:
             binding = _renewed(known, registration, contact, now + expires)
+            if known.flow != binding.flow:
+                moved.append(known.flow)
+                binding = replace(binding, tests=(*binding.tests, MOVED))
             bindings[bindings.index(known)] = binding
             refreshed.append(binding)
     if len(bindings) > max(limits.per_aor, len(existing)):
         return Refused(403, f"more than {limits.per_aor} bindings for one address-of-record")
-    return Registered(tuple(bindings), tuple(added), tuple(refreshed), tuple(removed))
+    return Registered(tuple(bindings), tuple(added), tuple(refreshed), tuple(removed), tuple(moved))
 
 
 _OUT_OF_ORDER = Refused(500, "CSeq not higher than that of an earlier REGISTER of this Call-ID")

@@ -184,7 +184,9 @@ class Proxy:
             branch = f"z9hG4bK{parts.unique()}"
             rport = ";rport" if listener.transport == "udp" else ""
             via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
-            data = bye(dialog, to_caller=party is Party.CALLER, via=via, reason=reason)
+            call.cseq[party.other] += 1
+            number = call.cseq[party.other]
+            data = bye(dialog, to_caller=party is Party.CALLER, cseq=number, via=via, reason=reason)
             call.note(now, False, flow, data, "reaped")
             ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
 

@@ -13,11 +13,12 @@ from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import DropReason, Send
+from nattrav.proxy.forwarding import nat_of
 from nattrav.proxy.hook_views import register_view, request_view
 from nattrav.proxy.hooks import Refuse, Route
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.media import media_hosts, sdp_of
-from nattrav.proxy.nat import NO_NAT, FirstHop, NatVerdict
+from nattrav.proxy.nat import NO_NAT, FirstHop, NatTest, NatVerdict
 from nattrav.proxy.parties import contact_of, other_party, party_facts, reply_flow
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
@@ -31,7 +32,8 @@ from nattrav.sip.transaction import server_key
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
 
-_KEEPALIVE = frozenset(b"\r\n\0")
+_RESUMES = frozenset(("INVITE", "UPDATE", "BYE"))
+"""Methods that show a call in progress."""
 
 
 class Requests:
@@ -139,11 +141,12 @@ class Requests:
             return
         if request.method == "REGISTER" and upstream is None:
             self._register_at_core(server, request, routes, sender, loop_part, now)
-            return
-        if request.to.tag is not None:
+        elif request.to.tag is not None:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
+        if not server.invite and not server.final:
+            server.expect_an_answer(now)
 
     def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
         """The phone sends from one port and listens on that of its Via, by its signs or by its quirk (T3)."""
@@ -360,16 +363,70 @@ class Requests:
         rooms = self._rooms
         call = rooms.calls.of(request)
         from_access = party_facts(call, request, sender)
+        if call is not None:
+            self._follow(call, request, sender.flow, server.flow)
         sender.authorised = sender.upstream is not None or self.authorisation.admits_source(sender)
         if server.invite:
             server.respond(100, respond(request, 100, to_tag=None), now)
         if call is not None:
             call.note(now, True, sender.flow, data)
-        hop = rooms.routing.within_dialog(request, routes, sender, from_access, other_party(call, request, sender))
+        moved = {} if call is None else call.moved
+        hop = rooms.routing.within_dialog(
+            request, routes, sender, from_access, other_party(call, request, sender), moved
+        )
         if isinstance(hop, Refused):
             self._refuse(server, hop, now, call)
             return
+        if call is None and routes.tokens and request.method in _RESUMES:
+            call = self._resume(request, sender, hop, data, now, both=len(routes.tokens) > 1)
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start([hop], now)
+
+    def _follow(self, call: Call, request: Request, flow: Flow, answer: Flow) -> None:
+        """Take note of what a request inside a dialog says of its sender: its CSeq, its newest source (N4)."""
+        before = call.moves(request, flow, answer)
+        if before is not None:
+            self._parts.count("nattrav_sip_nat_detections_total", NatTest.SOURCE_MOVED.value)
+            self._parts.log("info", "source_moved", call_id=call.call_id, before=str(before), now=str(flow))
+        party = call.sender(request)
+        if request.cseq.number > call.cseq[party]:
+            call.cseq[party] = request.cseq.number
+
+    def _resume(
+        self, request: Request, sender: Sender, hop: Hop, data: bytes, now: float, *, both: bool
+    ) -> Call | None:
+        """Take up a call of before a restart, which our token in its route set proves; its media stays with the relay.
+
+        Whether its media went through the relay nobody knows any more: it does from its next offer on, which a relay
+        that still has the session answers with the ports of before.
+        """
+        rooms, parts = self._rooms, self._parts
+        if len(rooms.calls) >= parts.sip.limits.calls:
+            return None
+        call = rooms.calls.resume(request, now)
+        if call is None:
+            return None
+        call.access[Party.CALLER] = both or not hop.access
+        call.access[Party.CALLEE] = hop.access
+        call.flows[Party.CALLER] = sender.flow
+        if isinstance(hop.next_hop, Flow):
+            call.flows[Party.CALLEE] = hop.next_hop
+            bound = rooms.location.by_flow(hop.next_hop) if hop.access else []
+            if bound:
+                call.nat[Party.CALLEE] = nat_of(bound[0])
+        if call.access[Party.CALLER]:
+            sender.upstream = None
+            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request)
+        upstream = sender.upstream
+        if upstream is None and not hop.access and hop.next_hop is not None:
+            upstream = rooms.upstreams.by_source(hop.next_hop.remote)
+        policy = parts.sip.relay
+        if upstream is not None:
+            call.upstream = upstream.name
+            policy = upstream.settings.relay or policy
+        call.media.session = call.media.used = policy != "never"
+        call.note(now, True, sender.flow, data, *call.nat[Party.CALLER].names)
+        parts.log("info", "call_resumed", call_id=call.call_id, method=request.method)
+        return call
 
     def _answer_options(self, server: ServerTransaction, request: Request, now: float) -> None:
         status = 503 if self.draining else 200
