@@ -109,7 +109,7 @@ class Requests:
         except MalformedMessage:
             server.end()
             raise
-        if not server.invite and not server.final:
+        if not server.invite and not server.final and server.deadline is None:
             parts.timers.set(server, now + 2 * parts.transactions.patience)
 
     def _take_up(
@@ -145,7 +145,7 @@ class Requests:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
-        if not server.invite and not server.final:
+        if not server.invite and not server.final and server.deadline is None:
             server.expect_an_answer(now)
 
     def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
