@@ -181,14 +181,15 @@ class FlowTable:
             self._high += 1
         else:
             raise TableFull(f"{self.capacity} flows are open, this data thread has room for no more")
-        self._begin(slot)
+        self.begin(slot)
         return slot
 
     def give_back(self, slot: int) -> None:
         """Make a row free again."""
         heapq.heappush(self._free, slot)
 
-    def _begin(self, slot: int) -> None:
+    def begin(self, slot: int) -> None:
+        """Make a row ready for a new flow."""
         self._rows[slot] = _BLANK
         self.drops[slot] = 0
         self.egress[2 * slot : 2 * slot + 2] = -1
@@ -256,8 +257,11 @@ class FlowTable:
 
     def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
         """Read one row."""
-        row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
         drops = self.drops[slot].tolist()
+        found = {reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {}
+        if not (self.packets_in[slot] or self.packets_out[slot]):
+            return FlowFigures(drops=found, learned=learned, reported=reported)
+        row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
         return FlowFigures(
             packets_in=row["packets_in"],
             bytes_in=row["bytes_in"],
@@ -267,7 +271,7 @@ class FlowTable:
             first_in=row["first_in"],
             last_in=row["last_in"],
             last_accepted=row["last_accepted"],
-            drops={reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {},
+            drops=found,
             learned=learned,
             rtp=_rtp(row) if row["started"] else _UNHEARD,
             reported=reported,

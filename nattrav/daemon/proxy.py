@@ -32,6 +32,7 @@ from nattrav.net import clock
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
+from nattrav.net.rounds import Rounds
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
 from nattrav.proxy.effects import Record
@@ -52,8 +53,8 @@ from stun.responder import Answer, Policy, Responder
 RELAY_RECONNECT = 2.0
 """Seconds before the relay's control socket is tried again for its notices of silent sessions."""
 
-USERS_INTERVAL = 2.0
-"""Seconds between two looks at the file of users."""
+WATCH_INTERVAL = 2.0
+"""Seconds between two looks at the file of users, and at whether bindings get written."""
 
 RECEIVE_BUFFER = 4 << 20
 """Room for a registration storm after a power cut, in octets."""
@@ -251,6 +252,24 @@ async def closing_journal(journal: SqliteJournal | None) -> AsyncIterator[None]:
             journal.close()
 
 
+async def watch_journal(journal: SqliteJournal, runtime: Runtime) -> None:
+    """Tell when bindings can no longer be written, and when they can again."""
+    told: str | None = None
+    while True:
+        await trio.sleep(WATCH_INTERVAL)
+        problem = journal.problem
+        if problem != told:
+            told = problem
+            if problem is None:
+                runtime.log.info("bindings written again", file=str(journal.path))
+            else:
+                runtime.log.error(
+                    "bindings not written: a restart would lose them; free the disk or correct [location] file",
+                    file=str(journal.path),
+                    problem=problem,
+                )
+
+
 def location_service(sip: SipSection, journal: SqliteJournal | None) -> MemoryLocation:
     """Make the location service, with the bindings of before the restart."""
     wall = clock.wall()
@@ -346,7 +365,9 @@ async def serve(
         record=records.add,
         tap=None if copies is None else copies.tap,
     )
-    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
+    rounds = Rounds()
+    stun = stun_answerer([one.listener for one in bound])
+    shell.transports = Transports(shell.deliver, stun=stun, tls=tls, rounds=rounds)
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -356,6 +377,7 @@ async def serve(
         relay_addresses(config, runtime.directory),
         shell.relay_answered,
         lambda relay, up: runtime.log.warning("relay answers again" if up else "relay does not answer", relay=relay),
+        rounds=rounds,
         cookie_prefix=secrets.token_hex(6),
         first_retry=config.control.first_retry,
         key=shared_key(config.control.shared_key_file),
@@ -365,7 +387,7 @@ async def serve(
 
     async def watch_users() -> None:
         while True:
-            await trio.sleep(USERS_INTERVAL)
+            await trio.sleep(WATCH_INTERVAL)
             if users.changed():
                 load_accounts(core, users)
                 runtime.log.info("users read again", users=len(core.accounts))
@@ -374,7 +396,8 @@ async def serve(
         while True:
             with contextlib.suppress(Unreachable, VerbError):
                 async with Client.open(runtime.directory / "relay.sock") as client:
-                    async for event in client.stream("events"):
+                    # What this proxy itself ended is most of what a relay has to tell.
+                    async for event in client.stream("events", {"without": ["deleted"]}):
                         if event.get("event") == "session_closed":
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
@@ -388,6 +411,8 @@ async def serve(
                 nursery.start_soon(copies.run)
             nursery.start_soon(reap_silent_calls)
             nursery.start_soon(watch_users)
+            if journal is not None:
+                nursery.start_soon(watch_journal, journal, runtime)
             nursery.start_soon(watch_certificates, tls, runtime)
             task_status.started(
                 [

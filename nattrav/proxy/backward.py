@@ -46,7 +46,7 @@ class ResponseContext(Forwarding):
         if status < 200:
             if branch.cancelled and branch.edit is not None:
                 self._send_cancel(branch, now)
-            if not self.server.final:
+            if self.invite and not self.server.final:
                 self._with_media(branch, response, now)
         elif status < 300:
             self._success(branch, response, now)
@@ -99,6 +99,10 @@ class ResponseContext(Forwarding):
             branch.ack = forward.ack_for_failure(branch.edit, branch.request_uri, response)
         self._end(branch, keep=True)
         status = response.status
+        if status == 408 and not self.invite:
+            # Its sender has given up by now, and a late 408 would only mislead (RFC 4320 §4.2).
+            self._settle(now)
+            return
         if status == 503:
             upstream = branch.hop_wanted.upstream
             if upstream is not None:
@@ -275,9 +279,15 @@ class ResponseContext(Forwarding):
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
         self._adjust_response(edit, response, now)
+        quirks = self.rooms.parts.quirks
+        if quirks.marks_contacts and status < 300 and "contact" in edit.names:
+            self._mark_response(edit, response, now)
         if self.server.flow.reliable:
             edit.framed()
         data = edit.render()
+        if quirks.limits_size and self.sender.access:
+            # A response can be refused by nobody; what stays too large goes out all the same.
+            data = self._fitted(edit, data, self.server.flow) or edit.render()
         if self.call is not None:
             self.call.note(now, False, self.server.flow, data, "S1" if status < 300 else "S2")
             if status < 200 and status >= 180 and self.initial and self.invite:
@@ -292,6 +302,14 @@ class ResponseContext(Forwarding):
         self.server.respond(status, data, now)
         if first_final:
             self._ended(status, now)
+
+    def _mark_response(self, edit: Edit, response: Response, now: float) -> None:
+        branch = next((one for one in self.branches if one.branch == response.via.branch), None)
+        flow = None if branch is None else branch.flow
+        if branch is None or flow is None or not branch.hop_wanted.access:
+            return
+        treatment = self._treatment_of(response.user_agent, flow)
+        self._mark(edit, response, flow, self.server.flow, treatment, now)
 
     def _ended(self, status: int, now: float) -> None:
         """The request has its final answer: what does that mean for the call?"""

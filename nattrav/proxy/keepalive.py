@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import zlib
 
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
+from nattrav.net.address import TransportAddress
+from nattrav.proxy.alg import AlgSign, is_altered
 from nattrav.proxy.effects import Send
 from nattrav.proxy.lifetimes import Lifetimes
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.registrar import Registrar, behind_nat
 from nattrav.proxy.timers import Timed
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Response
 from nattrav.sip.transport.flow import Flow
 
 CRLF = b"\r\n\r\n"
@@ -21,24 +27,33 @@ RETRY = 5.0
 SOON = 150
 """A binding with less seconds left will be refreshed by its phone before long."""
 _BRANCH = "z9hG4bKka"
+_NUMBER = re.compile(r"[0-9a-f]{1,16}")
+_ANSWER = re.compile(
+    rb"SIP/2\.0 [2-6][^\r\n]{2,80}\r\n[Vv](?:[Ii][Aa])?[ \t]*:[^\r\n,]{10,200}?;branch=z9hG4bKka([0-9a-f]{1,16})[;\r]"
+)
+"""The status line and a topmost Via of ours, as nearly every phone gives it back."""
 
 
 class FlowKeepalive(Timed):
     """The keepalive of one flow. `waiting` is the Call-ID of an OPTIONS whose answer is due."""
 
-    __slots__ = ("flow", "keepalive", "losses", "method", "nat", "seen", "sequence", "testing", "waiting")
+    __slots__ = ("device", "flow", "keepalive", "losses", "method", "sequence", "testing", "waiting")
 
-    def __init__(self, keepalive: Keepalive, flow: Flow, nat: tuple[str, str], method: str) -> None:
+    def __init__(self, keepalive: Keepalive, flow: Flow, device: str, method: str) -> None:
         super().__init__()
         self.keepalive = keepalive
         self.flow = flow
-        self.nat = nat
+        self.device = device
         self.method = method
         self.testing = False
         self.losses = 0
-        self.seen = 0.0
         self.sequence = 0
         self.waiting = False
+
+    @property
+    def nat(self) -> tuple[str, str]:
+        """What its mapping lifetime is learned by: the public host and the kind of device."""
+        return self.flow.remote.host, self.device
 
     def expire(self, now: float) -> None:
         self.keepalive.ping(self, now)
@@ -51,8 +66,8 @@ class Keepalive:
         self._parts = parts
         self._location = location
         self._registrar = registrar
-        self._flows: dict[tuple[int, object], FlowKeepalive] = {}
-        self._waiting: dict[str, FlowKeepalive] = {}
+        self._flows: dict[int, dict[TransportAddress, FlowKeepalive]] = {one.id: {} for one in parts.listeners.all}
+        self._waiting: dict[int, FlowKeepalive] = {}
         self._key = parts.unique()
         self._heads = {listener.id: self._head(listener) for listener in parts.listeners.all}
         self._number = 0
@@ -60,6 +75,8 @@ class Keepalive:
         self.lifetimes = Lifetimes(settings.interval, settings.longest)
         self.probing: set[Flow] = set()
         """Flows whose silence is being measured."""
+        self._unproven: set[FlowKeepalive] = set()
+        """Those whose first answer is still to be compared with what was asked."""
         self.sent = 0
         self.dead = 0
 
@@ -72,7 +89,10 @@ class Keepalive:
         return via, after
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return sum(map(len, self._flows.values()))
+
+    def _of(self, flow: Flow) -> FlowKeepalive | None:
+        return self._flows[flow.listener].get(flow.remote)
 
     def watch(self, binding: Binding, now: float) -> None:
         """A binding was made or refreshed: keep its flow alive when a NAT is in the way."""
@@ -83,8 +103,7 @@ class Keepalive:
             return
         if wanted == "auto":
             wanted = "crlf" if flow.reliable else "options"
-        key = (flow.listener, flow.remote)
-        known = self._flows.get(key)
+        known = self._of(flow)
         if known is not None:
             known.flow = flow
             self.heard(flow)
@@ -92,8 +111,10 @@ class Keepalive:
                 known.losses = 0
                 self._parts.timers.set(known, now + settings.interval)
             return
-        nat = (flow.remote.host, binding.user_agent.partition("/")[0].partition(" ")[0])
-        one = self._flows[key] = FlowKeepalive(self, flow, nat, wanted)
+        device = sys.intern(binding.user_agent.partition("/")[0].partition(" ")[0])
+        one = self._flows[flow.listener][flow.remote] = FlowKeepalive(self, flow, device, wanted)
+        if wanted == "options" and not flow.secure:
+            self._unproven.add(one)
         spread = zlib.crc32(str(flow.remote).encode()) % 1000 / 1000
         self._parts.timers.set(one, now + settings.interval * (0.5 + 0.5 * spread))
 
@@ -145,7 +166,7 @@ class Keepalive:
         if flow not in self.probing:
             return
         self.probing.discard(flow)
-        one = self._flows.get((flow.listener, flow.remote))
+        one = self._of(flow)
         if one is not None and one.testing:
             one.testing = False
             self.lifetimes.disturbed(one.nat, flow)
@@ -153,31 +174,59 @@ class Keepalive:
     def _options(self, one: FlowKeepalive) -> bytes:
         self._number += 1
         name = f"{self._number:x}"
-        self._waiting.pop(f"{one.sequence:x}", None)
+        self._waiting.pop(one.sequence, None)
         via, after = self._heads[one.flow.listener]
         one.sequence = self._number
-        self._waiting[name] = one
+        self._waiting[self._number] = one
         host = one.flow.remote
         return (
             f"OPTIONS sip:{host} SIP/2.0\r\n{via}{name}{after}To: <sip:{host}>\r\nCall-ID: ka{name}@{self._key}\r\n\r\n"
         ).encode("latin-1")
 
-    def receive(self, branch: str, flow: Flow, now: float) -> bool:
-        """A response with one of our keepalive branches came; True when it was one."""
-        if not branch.startswith(_BRANCH):
+    def recognise(self, flow: Flow, data: bytes, now: float) -> bool:
+        """Take what is plainly a final response to a keepalive of this flow, without parsing it; False for the rest."""
+        found = _ANSWER.match(data)
+        if found is None:
             return False
-        one = self._waiting.pop(branch[len(_BRANCH) :], None)
-        if one is not None and one.flow.remote == flow.remote:
-            one.losses = 0
-            if one.waiting:
-                one.waiting = False
-                self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
-            one.seen = now
-            if one.testing:
-                one.testing = False
-                self.lifetimes.answered(one.nat, one.flow)
-            self._parts.timers.set(one, now + self._next_wait(one, now))
+        one = self._waiting.get(int(found[1], 16))
+        if one is None or one.flow.remote != flow.remote or one in self._unproven:
+            return False
+        self._answered(one, now)
         return True
+
+    def receive(self, branch: str, flow: Flow, now: float, response: Response) -> bool:
+        """A response with one of our keepalive branches came; True when it was one."""
+        number = branch[len(_BRANCH) :]
+        if not branch.startswith(_BRANCH) or _NUMBER.fullmatch(number) is None:
+            return False
+        one = self._waiting.get(int(number, 16))
+        if one is not None and one.flow.remote == flow.remote:
+            if one in self._unproven:
+                self._compare(one, number, response, now)
+            self._answered(one, now)
+        return True
+
+    def _compare(self, one: FlowKeepalive, number: str, response: Response, now: float) -> None:
+        """Look whether the first answer of a flow repeats what was asked: an ALG may have changed it."""
+        self._unproven.discard(one)
+        call_id = f"ka{number}@{self._key}"
+        try:
+            altered = is_altered(response, call_id=call_id, from_tag=self._key, to_host=one.flow.remote.host)
+        except MalformedMessage:
+            altered = True
+        if altered:
+            self._parts.suspect_alg(one.flow, AlgSign.CANARY_ALTERED, now)
+
+    def _answered(self, one: FlowKeepalive, now: float) -> None:
+        del self._waiting[one.sequence]
+        one.losses = 0
+        if one.waiting:
+            one.waiting = False
+            self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
+        if one.testing:
+            one.testing = False
+            self.lifetimes.answered(one.nat, one.flow)
+        self._parts.timers.set(one, now + self._next_wait(one, now))
 
     def _give_up(self, one: FlowKeepalive, bindings: list[Binding]) -> None:
         self._forget(one)
@@ -187,7 +236,8 @@ class Keepalive:
             self._registrar.drop(bindings, "expired")
 
     def _forget(self, one: FlowKeepalive) -> None:
-        self._flows.pop((one.flow.listener, one.flow.remote), None)
+        self._flows[one.flow.listener].pop(one.flow.remote, None)
         self.probing.discard(one.flow)
-        self._waiting.pop(f"{one.sequence:x}", None)
+        self._unproven.discard(one)
+        self._waiting.pop(one.sequence, None)
         one.deadline = None

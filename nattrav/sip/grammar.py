@@ -79,6 +79,9 @@ def _spellings() -> dict[str, str]:
 SPELLINGS: Mapping[str, str] = _spellings()
 """The usual spellings of the usual header field names, to their canonical form."""
 
+COMPACT_OF: Mapping[str, str] = MappingProxyType({name: letter for letter, name in COMPACT.items()})
+"""The one-letter names by the canonical ones."""
+
 _DISPLAYED = {name.lower(): name for name in _NAMES}
 
 
@@ -195,7 +198,8 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 def unquote(value: str) -> str:
     """Take the quotes and backslashes off a quoted string; other text comes back as it is."""
     if len(value) >= 2 and value[0] == '"' and value[-1] == '"':
-        return _ESCAPED.sub(r"\1", value[1:-1])
+        inside = value[1:-1]
+        return _ESCAPED.sub(r"\1", inside) if "\\" in inside else inside
     return value
 
 

@@ -1,21 +1,27 @@
-"""One data thread: it owns a flow table, its latches and a backend, and carries out instructions between batches."""
+"""One data thread: a flow table, its latches and a backend. Instructions are carried out between two batches.
+
+Whoever holds the lock carries them out: the control thread itself while the data thread waits for packets, so that
+setting a call up wakes nobody; else the data thread after its batch. Only the data thread touches its backend.
+"""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
+from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
 from relay.crossbar import Crossbar, Pierce
 from relay.flows import FlowTable
 from relay.io.backend import Backend
+from relay.offload.xdp import KernelFlows, Offloader
 from relay.plane import DropReason, FlowSettings, Learned
 from relay.rtp import PIERCE
 from relay.steer import Departures, Steer
@@ -23,22 +29,29 @@ from relay.steer import Departures, Steer
 SETTLE_EVERY = 0.2
 """Seconds by which counters may lag behind the packets."""
 
+MERGE_LAG = 0.02
+"""Seconds by which one flow's counters may lag behind the kernel's path when somebody asks."""
+
 SETTLE_AT = 8192
 """Packets noted after which counting does not wait."""
 
+TIMER_STEP = 0.05
+"""Least seconds between two looks at timers: windows of many calls end together."""
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Open:
-    """Take over a socket."""
+    """Begin a flow on a new socket, or (`rested`) on the one that rests in this slot."""
 
     slot: int
     sock: Socket
     local: TransportAddress
     settings: FlowSettings
     learned: Learned | None
+    rested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Set:
     """Change rules."""
 
@@ -47,19 +60,27 @@ class Set:
     relearn: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Let go of a socket and close it."""
+@immutable
+class Rest:
+    """End a flow; its socket stays bound, and what still comes to it is late."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
+class Close:
+    """Let go of a socket, open or resting, and close it unless another thread has it now (`kept`)."""
+
+    slot: int
+    kept: bool = False
+
+
+@immutable
 class Stop:
     """End the thread."""
 
 
-Instruction = Open | Set | Close | Stop
+Instruction = Open | Set | Rest | Close | Stop
 MakeBackend = Callable[[FlowTable, int], Backend]
 """(table, eventfd that wakes it) → a backend; called in the data thread."""
 
@@ -79,10 +100,12 @@ class Shard:
         capacity: int,
         *,
         cpu: int | None = None,
+        kernel: KernelFlows | None = None,
     ) -> None:
         self.number = number
         self.table = FlowTable(capacity)
         self.crossbar = Crossbar(self.table, shard=number, shards=shards, locals_=locals_)
+        self.offloader = None if kernel is None else Offloader(self.table, self.crossbar, kernel)
         self.lock = threading.Lock()
         self.failure: BaseException | None = None
         self.batches = 0
@@ -92,7 +115,15 @@ class Shard:
         self._make_backend = make_backend
         self._cpu = cpu
         self._instructions: deque[Instruction] = deque()
+        self._errands: deque[tuple[int, bool]] = deque()
+        """Slots to attach (True) to the backend or to detach from it."""
         self._sockets: dict[int, Socket] = {}
+        self._kept: set[int] = set()
+        self._rested: dict[int, int] = {}
+        """Resting slots, and the round in which they came to rest."""
+        self._round = 0
+        self._wakes_at = 0.0
+        self._stopping = False
         self._wake_fd = -1
         self._told = False
         self._ready = threading.Event()
@@ -109,6 +140,7 @@ class Shard:
     def stop(self) -> None:
         """End the thread and close its sockets."""
         self.instruct(Stop())
+        self.hurry()
         self._thread.join()
         for sock in self._sockets.values():
             sock.close()
@@ -116,16 +148,48 @@ class Shard:
         os.close(self._wake_fd)
 
     def instruct(self, instruction: Instruction) -> None:
-        """Queue an instruction; it is carried out between two batches, in order."""
+        """Queue an instruction; it is carried out between two batches, in order, once `hurry` was called."""
         self._instructions.append(instruction)
+
+    def hurry(self) -> None:
+        """Have what was queued carried out: here while the thread waits for packets, else by it after its batch."""
+        if self.lock.acquire(blocking=False):
+            try:
+                self.catch_up()
+                due = self.crossbar.next_timeout()
+                content = not (self._errands or self._stopping) and (due is None or due >= self._wakes_at)
+                if self._offloading and self._wakes_at == math.inf:
+                    content = False
+            finally:
+                self.lock.release()
+            if content:
+                return
         if not self._told:
             self._told = True
             os.eventfd_write(self._wake_fd, 1)
 
-    def settled(self, slot: int) -> None:
-        """With the lock held: make one flow's counters exact."""
+    def catch_up(self) -> None:
+        """With the lock held: carry out what was queued, as far as it needs no backend."""
+        if self._instructions:
+            self._carry_out(monotonic())
+
+    def reusable(self, slot: int) -> bool:
+        """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
+        return self._rested.get(slot, self._round) != self._round
+
+    def settled(self, slot: int, *, last: bool = False) -> None:
+        """With the lock held: make a flow's counters exact; the kernel's may lag by `MERGE_LAG` but the `last` time."""
         if self.steer is not None and self.steer.tally.holds(slot):
             self.steer.tally.settle()
+        if self.offloader is not None and self.offloader.busy:
+            if last:
+                self.offloader.merge_flow(slot)
+            elif (now := monotonic()) - self.offloader.merged_at > MERGE_LAG:
+                self.offloader.merge(now)
+
+    @property
+    def _offloading(self) -> bool:
+        return self.offloader is not None and self.offloader.busy
 
     def _run(self) -> None:
         try:
@@ -145,6 +209,9 @@ class Shard:
             self.failure = error
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
+            if self.offloader is not None:
+                with self.lock:
+                    self.offloader.withdraw_all()
             backend.close()
 
     def _serve(self, backend: Backend, steer: Steer) -> None:
@@ -157,52 +224,87 @@ class Shard:
             now = monotonic()
             departures = None
             with self.lock:
-                if self._instructions or self._told:
-                    tally.settle()
-                    if not self._carry_out(backend, now):
+                self._round += 1
+                if self._instructions or self._errands or self._told:
+                    self._told = False
+                    self._carry_out(now)
+                    if self._stopping:
                         return
+                    self._run_errands(backend)
+                if crossbar.due(now):
+                    for pierce in crossbar.handle_timeout(now):
+                        self._pierce(pierce)
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
                     self.packets += len(slots)
+                if self.offloader is not None:
+                    self._follow_kernel(self.offloader, now)
                 if backend.failures:
                     self._refused(backend)
                 if backend.released:
                     self._release(backend)
-                due = crossbar.next_timeout()
-                if due is not None and due <= now:
-                    for pierce in crossbar.handle_timeout(now):
-                        self._pierce(pierce)
-                    due = crossbar.next_timeout()
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
-            timeout = None
-            if tally.noted or tally.limited:
-                timeout = SETTLE_EVERY
-            if due is not None:
-                timeout = max(0.0, due - now) if timeout is None else min(timeout, max(0.0, due - now))
+                timeout = SETTLE_EVERY if tally.noted or tally.limited or self._offloading else None
+                due = crossbar.next_timeout()
+                if due is not None:
+                    wait = max(TIMER_STEP, due - now)
+                    timeout = wait if timeout is None else min(timeout, wait)
+                self._wakes_at = math.inf if timeout is None else now + timeout
 
-    def _carry_out(self, backend: Backend, now: float) -> bool:
-        self._told = False
+    def _carry_out(self, now: float) -> None:
+        assert self.steer is not None
+        assert self.backend is not None
+        self.steer.tally.settle()
         while self._instructions:
             match self._instructions.popleft():
-                case Open(slot, sock, local, settings, learned):
-                    self._sockets[slot] = sock
-                    file = backend.attach(slot, sock)
-                    self.crossbar.open(slot, local, settings, file, now, learned)
+                case Open(slot, sock, local, settings, learned, rested):
+                    if rested:
+                        del self._rested[slot]
+                        self.table.begin(slot)
+                    else:
+                        self._sockets[slot] = sock
+                        self._errands.append((slot, True))
+                    self.crossbar.open(slot, local, settings, self.backend.file(slot, sock), now, learned)
                 case Set(slot, settings, relearn):
                     self.crossbar.set(slot, settings, now, relearn=relearn)
-                case Close(slot):
+                case Rest(slot):
                     self.crossbar.close(slot)
-                    backend.detach(slot, self._sockets[slot])
+                    self._rested[slot] = self._round
+                case Close(slot, kept):
+                    if self._rested.pop(slot, None) is None:
+                        self.crossbar.close(slot)
+                    if kept:
+                        self._kept.add(slot)
+                    self._errands.append((slot, False))
                 case Stop():
-                    return False
-        return True
+                    self._stopping = True
+            if self.offloader is not None:
+                # At once: the row may be begun anew by the next instruction.
+                self.offloader.review()
+
+    def _follow_kernel(self, offloader: Offloader, now: float) -> None:
+        if self.crossbar.touched:
+            assert self.steer is not None
+            self.steer.tally.settle()
+            offloader.review()
+        if offloader.busy and now - offloader.merged_at >= SETTLE_EVERY:
+            offloader.merge(now)
+
+    def _run_errands(self, backend: Backend) -> None:
+        while self._errands:
+            slot, attach = self._errands.popleft()
+            (backend.attach if attach else backend.detach)(slot, self._sockets[slot])
 
     def _release(self, backend: Backend) -> None:
         for slot in backend.released:
-            self._sockets.pop(slot).close()
+            sock = self._sockets.pop(slot)
+            if slot in self._kept:
+                self._kept.discard(slot)
+            else:
+                sock.close()
             self.table.give_back(slot)
         backend.released.clear()
 

@@ -120,7 +120,7 @@ table ip nat {{
         oifname "wan" masquerade {how}
     }}
     chain own {{
-        # What nobody asked for is dropped, as routers at home do; accepted, it would take the port towards its sender.
+        # What nobody asked for is dropped, as home routers do; accepted, it would occupy the port towards its sender.
         type filter hook input priority 0;
         iifname "wan" meta l4proto udp ct state new drop
     }}

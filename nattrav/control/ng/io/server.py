@@ -8,10 +8,11 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import trio
 
 from nattrav.config.control import ControlAddress
@@ -19,10 +20,8 @@ from nattrav.control.ng.io.unix import PathTaken, auto_path, close_listener, ope
 from nattrav.control.ng.server import Outcome, Server, Stream
 from nattrav.metrics.samples import Samples
 from nattrav.net.address import TransportAddress, canonical
-from nattrav.net.batch import Batch
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.interfaces import expand
-from nattrav.net.mmsg import open_datagrams
 from nattrav.net.options import open_udp
 
 SLOTS = 32
@@ -32,8 +31,11 @@ DATAGRAM = 65536
 BUFFER = 4 << 20
 TCP_CONNECTIONS = 128
 TCP_IDLE = 600.0
+PASSING = (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""What a receive may report that is no fault of the socket: nothing there, or an ICMP error to an earlier reply."""
 
 After = Callable[[], None]
+Around = Callable[[], AbstractContextManager[None]]
 
 
 class CannotListen(Exception):
@@ -53,8 +55,9 @@ def _nothing() -> None:
 
 
 class NgService:
-    """A server on its sockets. `after` is called when requests were carried out, before the next wait.
+    """A server on its sockets.
 
+    A batch of requests is carried out inside `around`, then answered; after that comes `after`, before the next wait.
     Opens nothing before `serve`; a listener that cannot be opened raises CannotListen there.
     """
 
@@ -66,6 +69,7 @@ class NgService:
         directory: Path,
         samples: Samples | None = None,
         after: After = _nothing,
+        around: Around = contextlib.nullcontext,
         group: int | None = None,
     ) -> None:
         self.send_errors: Counter[int] = Counter()
@@ -74,6 +78,7 @@ class NgService:
         self._directory = directory
         self._samples = samples
         self._after = after
+        self._around = around
         self._group = group
 
     async def serve(self, *, task_status: trio.TaskStatus[list[Listener]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -114,50 +119,49 @@ class NgService:
         return found
 
     async def _udp(self, sock: socket.socket) -> None:
-        datagrams = open_datagrams(sock)
-        incoming = Batch(SLOTS, DATAGRAM)
-        outgoing = Batch(SLOTS, DATAGRAM, peers_of=incoming)
+        # Plain calls: for the few requests that wait at a time they cost less than setting up batched ones.
         while True:
             await trio.lowlevel.wait_readable(sock)
-            count = datagrams.receive(incoming)
-            rows: list[int] = []
-            for slot in range(count):
-                started = monotonic()
-                source = incoming.peer_address(slot).host
-                outcome = self._server.receive(incoming.payload(slot), source, started, wall())
-                self._count("udp", source, outcome, started)
-                if outcome.reply is not None and len(outcome.reply) <= DATAGRAM:
-                    size = len(outcome.reply)
-                    outgoing.data[slot, :size] = np.frombuffer(outcome.reply, np.uint8)
-                    outgoing.length[slot] = size
-                    rows.append(slot)
-            if rows:
-                datagrams.send(outgoing, np.array(rows, np.intp))
-            if count:
-                self._after()
+            for reply, peer in self._carry_out(sock, "udp"):
+                try:
+                    sock.sendto(reply, peer)
+                except OSError as error:
+                    self.send_errors[error.errno or 0] += 1
+            self._after()
 
     async def _unix(self, sock: socket.socket) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
-            late: list[tuple[bytes, str | bytes]] = []
-            for _ in range(SLOTS):
-                try:
-                    data, peer = sock.recvfrom(DATAGRAM)
-                except (BlockingIOError, InterruptedError):
-                    break
-                started = monotonic()
-                outcome = self._server.receive(data, None, started, wall())
-                self._count("unix", None, outcome, started)
-                reply = outcome.reply
-                if reply is not None and peer and (late or not self._replied(sock, reply, peer)):
-                    late.append((reply, peer))
+            replies = self._carry_out(sock, "unix")
+            sent = 0
+            while sent < len(replies) and self._replied(sock, *replies[sent]):
+                sent += 1
             self._after()
-            for reply, peer in late:
+            for reply, peer in replies[sent:]:
                 # Linux lets no more than ten datagrams wait at a Unix socket (net.unix.max_dgram_qlen).
                 for _ in range(LATE_TRIES):
                     if self._replied(sock, reply, peer):
                         break
                     await trio.sleep(LATE_WAIT)
+
+    def _carry_out(self, sock: socket.socket, transport: str) -> list[tuple[bytes, Any]]:
+        """Take what waits at a datagram socket, a bounded number, and give the replies with whom they are for."""
+        replies: list[tuple[bytes, Any]] = []
+        with self._around():
+            for _ in range(SLOTS):
+                try:
+                    data, peer = sock.recvfrom(DATAGRAM)
+                except OSError as error:
+                    if error.errno in PASSING:
+                        break
+                    raise
+                started = monotonic()
+                source = None if transport == "unix" else canonical(peer[0])
+                outcome = self._server.receive(data, source, started, wall())
+                self._count(transport, source, outcome, started)
+                if outcome.reply is not None and peer:
+                    replies.append((outcome.reply, peer))
+        return replies
 
     def _replied(self, sock: socket.socket, reply: bytes, peer: str | bytes) -> bool:
         """Send a reply; False when the peer's queue is full. A peer that is gone asks again, if it comes back."""
@@ -200,7 +204,8 @@ class NgService:
             if not data:
                 return
             started = monotonic()
-            outcomes = reader.feed(data, started)
+            with self._around():
+                outcomes = reader.feed(data, started)
             for outcome in outcomes:
                 self._count("tcp", source, outcome, started)
             if outcomes:
