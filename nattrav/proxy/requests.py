@@ -167,7 +167,7 @@ class Requests:
             except MalformedMessage:
                 contact = None
         sdp = sdp_of(request) if request.body else None
-        verdict = self._parts.nat.examine(
+        return self._parts.nat.examine(
             FirstHop(
                 flow.transport,
                 flow.remote,
@@ -179,10 +179,6 @@ class Requests:
                 self._public[flow.listener],
             )
         )
-
-        for name in verdict.names:
-            self._parts.count("nattrav_sip_nat_detections_total", name)
-        return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
         treatment = self._parts.quirks.treatment(request.user_agent, flow.remote, None)
