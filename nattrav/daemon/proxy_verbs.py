@@ -99,6 +99,7 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        self._shell.meter.hand_over(samples.inc)
         for (name, labels), by in core.parts.take_counts().items():
             samples.inc(name, *labels, by=by)
         calls = core.rooms.calls

@@ -115,6 +115,7 @@ class RelayPool:
         if not relays:
             raise ValueError("a pool needs at least one relay")
         self._relays = {choice.name: _Health(choice) for choice in relays}
+        self._only = relays[0].name if len(relays) == 1 else None
         self._prefix = prefix
         self._intervals = tuple(intervals)
         self._ping_up = ping_up
@@ -140,7 +141,7 @@ class RelayPool:
         chosen = relay or bound
         first = command == "offer" and chosen is None
         if chosen is None or chosen not in self._relays:
-            chosen = self._candidates(call_id or "", ())[0]
+            chosen = self._only or self._candidates(call_id or "", ())[0]
         if call_id is not None:
             if command == "offer":
                 self._bind(call_id, chosen)

@@ -35,14 +35,13 @@ Tap = Callable[[str, Flow | Target, bytes], None]
 
 
 class Shell:
-    """One core with its sockets. `count`, `log`, `record` and `tap` take what leaves the process another way."""
+    """One core with its sockets. `observe`, `log`, `record` and `tap` take what leaves the process another way."""
 
     def __init__(
         self,
         core: Proxy,
         *,
         resolve: Resolve,
-        count: Callable[..., None],
         observe: Callable[..., None],
         log: Callable[[str, str, dict[str, Any]], None],
         record: Callable[[dict[str, Any]], None],
@@ -56,7 +55,7 @@ class Shell:
         self.sent = 0
         self._resolve = resolve
         self._observe = observe
-        self._meter = MessageMeter(count)
+        self.meter = MessageMeter()
         self._log = log
         self._record = record
         self._tap = tap
@@ -71,7 +70,7 @@ class Shell:
             if isinstance(item, bytes):
                 if flow is not None:
                     self.received += 1
-                    self._meter.message("rx", flow.transport, item)
+                    self.meter.message("rx", flow.transport, item)
                     if self._tap is not None:
                         self._tap("rx", flow, item)
                     effects += self._decide(flow, item, now)
@@ -118,7 +117,7 @@ class Shell:
         for effect in effects:
             if isinstance(effect, Send):
                 outgoing.append(Outgoing(effect.flow, effect.data))
-                self._meter.message("tx", effect.flow.transport, effect.data)
+                self.meter.message("tx", effect.flow.transport, effect.data)
             elif isinstance(effect, AskRelay):
                 if self.relays is None:
                     self._carry_out(self.core.relay_reply(effect.request, None, monotonic()))
@@ -128,7 +127,7 @@ class Shell:
                 self._observe(effect.name, effect.value, *effect.labels)
             elif isinstance(effect, Connect):
                 outgoing.append(Outgoing(effect.target, effect.data, effect.branch))
-                self._meter.message("tx", effect.target.transport, effect.data)
+                self.meter.message("tx", effect.target.transport, effect.data)
             elif isinstance(effect, Drop):
                 key = (effect.flow.transport, effect.reason.value)
                 self.drops[key] = self.drops.get(key, 0) + 1
