@@ -151,6 +151,11 @@ class RelayPool:
             _Request(self._number, command, arguments, call_id, first, now), chosen, [], now
         )
 
+    @property
+    def pending(self) -> int:
+        """How many requests wait for their reply."""
+        return len(self._pending)
+
     def relay_of(self, call_id: str) -> str | None:
         """The relay that a call is on."""
         return self._calls.get(call_id)
