@@ -90,7 +90,7 @@ class Shell:
                     effects += core.unreachable(str(item.ticket), now)
             elif isinstance(item, Malformed):
                 if flow is not None:
-                    effects += core.malformed(flow, item.fault)
+                    effects += core.malformed(flow, item.fault, now)
             else:
                 assert_never(item)
         self._carry_out(effects)
