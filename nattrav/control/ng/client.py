@@ -12,7 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nattrav.control.ng import codec_bencode
 from nattrav.control.ng.codec_bencode import Encodable, MalformedMessage, Value
@@ -49,16 +49,14 @@ class RelayChoice:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SendControl:
+class SendControl(NamedTuple):
     """Send `payload` to a relay's control address, from the socket that belongs to it."""
 
     relay: str
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A request is settled. `reply` is None when no relay answered; `relay` is the one that did, or the last tried."""
 
     request_id: int
@@ -328,8 +326,7 @@ class RelayPool:
             self._calls.popitem(last=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     number: int
     command: str
     arguments: Mapping[str, Encodable]
