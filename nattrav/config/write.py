@@ -37,16 +37,17 @@ def effective_file(configuration: Configuration, *, mask: bool = True) -> str:
 def as_tables(configuration: Configuration, *, mask: bool = True) -> dict[str, Any]:
     """Give the configuration as tables of JSON-able values, in the order of the schema; secrets masked."""
     tables: dict[str, Any] = configuration.model_dump(mode="json")
-    return _masked(tables) if mask else tables
+    return masked(tables) if mask else tables
 
 
-def _masked(value: Any, name: str = "") -> Any:
+def masked(value: Any, name: str = "") -> Any:
+    """Replace secrets by stars, at any depth; `name` is the key that holds the value."""
     if isinstance(value, dict):
         secret = name in SECRET_TABLES
-        return {key: _masked(inner, SECRETS[0] if secret else key) for key, inner in value.items()}
+        return {key: masked(inner, SECRETS[0] if secret else key) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_masked(inner, name) for inner in value]
-    return "***" if isinstance(value, str) and value and name in SECRETS else value
+        return [masked(inner, name) for inner in value]
+    return "***" if isinstance(value, str) and value and name in (*SECRETS, *SECRET_TABLES) else value
 
 
 def _commented(configuration: Configuration) -> Iterator[str]:

@@ -129,6 +129,8 @@ class ProxyVerbs:
             samples.set("nattrav_sip_flows", flows[transport], transport)
             samples.set("nattrav_sip_connections", connections[transport], transport)
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
+        samples.clear("nattrav_sip_upstream_up")
+        samples.clear("nattrav_sip_upstream_rtt_seconds")
         for state in core.rooms.upstreams.all:
             samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
             if state.round_trip is not None:

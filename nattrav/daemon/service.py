@@ -143,6 +143,7 @@ def make_runtime(role: str, configuration: Configuration, place: Place) -> Runti
     log = Log(role, configuration.log, node=configuration.node.name or socket.gethostname(), samples=runtime.samples)
     runtime.log = log.logger()
     runtime.set_level = log.set_level
+    runtime.take_log = log.take
     runtime.socket_group = group_number(configuration.admin.socket_group)
     return runtime
 

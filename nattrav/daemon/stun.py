@@ -6,13 +6,15 @@ import errno
 import secrets
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
+from nattrav.daemon.apply import Prepared, apply_verb
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
@@ -47,8 +49,11 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     return list(served.values())
 
 
-def make_responder(section: StunSection, *, tls: bool = False) -> Responder:
-    """Build the responder a section describes, for UDP and TCP or for TLS. StartRefused when its addresses clash."""
+def make_responder(section: StunSection, *, tls: bool = False, secret: bytes | None = None) -> Responder:
+    """Build the responder a section describes, for UDP and TCP or for TLS. StartRefused when its addresses clash.
+
+    `secret` signs nonces; None makes a new one.
+    """
     ports = (section.tls_port, section.tls_alternate_port) if tls else (section.port, section.alternate_port)
     try:
         endpoints = lay_out(server_addresses(section), *ports)
@@ -65,10 +70,10 @@ def make_responder(section: StunSection, *, tls: bool = False) -> Responder:
         alternate_servers=tuple(TransportAddress.parse(text) for text in section.alternate_servers),
         alternate_domain=section.alternate_domain,
     )
-    return Responder(endpoints, policy, make_authenticator(section))
+    return Responder(endpoints, policy, make_authenticator(section, secret or secrets.token_bytes(32)))
 
 
-def make_authenticator(section: StunSection) -> Authenticator | None:
+def make_authenticator(section: StunSection, secret: bytes) -> Authenticator | None:
     """Build the credential mechanism, if one is demanded."""
     match section.credentials:
         case "none":
@@ -76,8 +81,7 @@ def make_authenticator(section: StunSection) -> Authenticator | None:
         case "short-term":
             return ShortTerm(section.users)
         case "long-term":
-            # A new secret at every start: nonces of the last run are stale, and clients fetch fresh ones.
-            return LongTerm(section.realm, section.users, (secrets.token_bytes(32),))
+            return LongTerm(section.realm, section.users, (secret,))
 
 
 def limits(section: StunSection) -> Limits:
@@ -92,6 +96,17 @@ def limits(section: StunSection) -> Limits:
         total_rate=section.total_rate,
         exempt=tuple(section.exempt),
     )
+
+
+def stream_limits(section: StunSection) -> StreamLimits:
+    """Give what peers on TCP and TLS may hold."""
+    return StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
+
+
+class MakeResponder(Protocol):
+    """Builds the responder of a section, for UDP and TCP or for TLS."""
+
+    def __call__(self, section: StunSection, *, tls: bool = False) -> Responder: ...
 
 
 def refused(what: str, error: OSError) -> StartRefused:
@@ -113,10 +128,12 @@ async def serve(
 ) -> None:
     """Serve until cancelled. StartRefused when an address cannot be bound."""
     section = config.stun
-    responder = make_responder(section)
+    # A new secret at every start: nonces of the last run are stale, and clients fetch fresh ones.
+    make = partial(make_responder, secret=secrets.token_bytes(32))
+    responder = make(section)
     udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records)
     certificate = load_certificate(section)
-    streams = make_streams(section, responder, udp, certificate)
+    streams = make_streams(section, make, udp, certificate)
     await open_all(udp, streams)
     try:
         udp.start()
@@ -125,7 +142,9 @@ async def serve(
             service = Service(runtime, udp, list(streams.values()), keeper)
             if section.nat_records:
                 nursery.start_soon(keeper.run)
-            await nursery.start(runtime.serve_control, service.verbs() | keeper.verbs())
+            follower = StunFollower(make, udp, streams, keeper, certificate)
+            verbs = service.verbs() | keeper.verbs() | {"config.apply": apply_verb(runtime, config, follower.prepare)}
+            await nursery.start(runtime.serve_control, verbs)
             for server in streams.values():
                 nursery.start_soon(server.run)
             if certificate is not None:
@@ -167,15 +186,15 @@ def load_certificate(section: StunSection) -> Certificate | None:
 
 
 def make_streams(
-    section: StunSection, responder: Responder, udp: UdpServer, certificate: Certificate | None
+    section: StunSection, make: MakeResponder, udp: UdpServer, certificate: Certificate | None
 ) -> dict[str, StreamServer]:
     """Build the servers of the stream transports that are switched on, by their names."""
-    bounds = StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
+    bounds = stream_limits(section)
     servers = {}
     if section.tcp:
-        servers["TCP"] = StreamServer(responder, udp.admission, udp.lock, bounds)
+        servers["TCP"] = StreamServer(udp.responder, udp.admission, udp.lock, bounds)
     if certificate is not None:
-        secured = make_responder(section, tls=True)
+        secured = make(section, tls=True)
         servers["TLS"] = StreamServer(secured, udp.admission, udp.lock, bounds, tls=certificate.context)
     return servers
 
@@ -205,6 +224,42 @@ def _listening(runtime: Runtime, streams: dict[str, StreamServer], responder: Re
         for name, endpoints in served.items()
         for e in endpoints
     ]
+
+
+class StunFollower:
+    """Changes one STUN service while it runs: what it answers, to whom, how much, and what it remembers."""
+
+    def __init__(
+        self,
+        make: MakeResponder,
+        udp: UdpServer,
+        streams: dict[str, StreamServer],
+        keeper: RecordKeeper,
+        certificate: Certificate | None,
+    ) -> None:
+        self._make = make
+        self._udp = udp
+        self._streams = streams
+        self._keeper = keeper
+        self._certificate = certificate
+
+    def prepare(self, new: Configuration) -> Prepared:
+        """Build responders, read the certificate. StartRefused when addresses clash or a file cannot be used."""
+        section = new.stun
+        wanted = load_certificate(section)
+        responder = self._make(section)
+        secured = self._make(section, tls=True) if "TLS" in self._streams else responder
+
+        def carry_out() -> None:
+            self._udp.follow(responder, limits(section))
+            for name, server in self._streams.items():
+                server.follow(secured if name == "TLS" else responder, stream_limits(section))
+            if self._certificate is not None and wanted is not None:
+                self._certificate.replace(Path(section.tls_certificate), Path(section.tls_key))
+            self._keeper.follow(section)
+
+        begins_or_ends = (wanted is None) != (self._certificate is None)
+        return Prepared(carry_out, ("stun.tls_certificate", "stun.tls_key") if begins_or_ends else ())
 
 
 class Service:

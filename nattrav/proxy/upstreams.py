@@ -42,10 +42,21 @@ class Upstreams:
 
     def __init__(self, settings: Sequence[Upstream]) -> None:
         self.all: list[UpstreamState] = []
+        self.follow(settings)
+
+    def follow(self, settings: Sequence[Upstream]) -> None:
+        """Go by these; of one whose name and target stay the same it is still known how it fares."""
+        before = {(state.name, state.settings.target): state for state in self.all}
+        self.all = []
         for one in settings:
-            uri = SipUri.parse(one.target)
-            known = frozenset([uri.host]) if is_literal(uri.host) else frozenset()
-            self.all.append(UpstreamState(one, uri, known))
+            state = before.get((one.name, one.target))
+            if state is None:
+                uri = SipUri.parse(one.target)
+                known = frozenset([uri.host]) if is_literal(uri.host) else frozenset()
+                state = UpstreamState(one, uri, known)
+            else:
+                state.settings = one
+            self.all.append(state)
         self._networks = [
             (ipaddress.ip_network(net, strict=False), state) for state in self.all for net in state.settings.sources
         ]

@@ -156,7 +156,7 @@ class Nonces:
 
     def __init__(self, key: bytes, *, lifetime: float = 300.0) -> None:
         self._mac = hmac.new(key, digestmod=hashlib.sha256)
-        self._lifetime = lifetime
+        self.lifetime = lifetime
 
     def make(self, realm: str, now: float, salt: bytes) -> str:
         """Make a nonce. `now` is wall-clock seconds; `salt` four random octets."""
@@ -174,7 +174,7 @@ class Nonces:
             return NonceState.FORGED
         age = now - int.from_bytes(head[: self._TIME], "big") / 16
         # A little ahead is another node's clock.
-        return NonceState.FRESH if -30.0 <= age <= self._lifetime else NonceState.STALE
+        return NonceState.FRESH if -30.0 <= age <= self.lifetime else NonceState.STALE
 
     def _sign(self, head: bytes, realm: str) -> bytes:
         mac = self._mac.copy()

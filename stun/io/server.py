@@ -118,6 +118,14 @@ class UdpServer:
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(endpoint.local)) from error
 
+    def follow(self, responder: Responder, limits: Limits) -> None:
+        """Answer by another responder of the same endpoints, and other limits, from the next batch on."""
+        self.responder = responder
+        with self.lock:
+            self.admission.follow(limits)
+        for thread in self._threads:
+            thread.follow(responder)
+
     def start(self) -> None:
         """Start the data threads."""
         for thread in self._threads:
@@ -177,11 +185,10 @@ class DataThread:
         self.notebook = notebook
         self.number = number
         self.counters = Counters()
-        self._responder = responder
         self._admission = admission
         self._lock = lock
-        self._fast = FastPath(responder, _REPLY_SIZE)
-        self._fast.enabled &= vectorised
+        self._vectorised = vectorised
+        self.follow(responder)
         self._datagrams: list[Datagrams] = [open_datagrams(s, portable=portable) for s in sockets]
         self._ipv6 = [s.family == socket.AF_INET6 for s in sockets]
         self._batch = Batch(_SLOTS, _REQUEST_SIZE)
@@ -197,6 +204,12 @@ class DataThread:
         self._window_count = 0
         self._window_start = 0.0
         self._last_size = 0
+
+    def follow(self, responder: Responder) -> None:
+        """Answer by this responder; any thread may call it, for each name is replaced at once."""
+        fast = FastPath(responder, _REPLY_SIZE)
+        fast.enabled &= self._vectorised
+        self._responder, self._fast = responder, fast
 
     def start(self) -> None:
         """Begin to serve."""

@@ -59,6 +59,10 @@ class StreamServer:
         self._listeners: list[trio.SocketListener] = []
         self.endpoints: tuple[Endpoint, ...] = responder.endpoints
 
+    def follow(self, responder: Responder, limits: StreamLimits) -> None:
+        """Answer by another responder of the same endpoints; connections that are open keep within the new limits."""
+        self._responder, self._limits = responder, limits
+
     async def open(self) -> None:
         """Bind every endpoint. Raises OSError with `filename` naming the address that is taken."""
         for endpoint in self._responder.endpoints:
@@ -170,6 +174,12 @@ class Certificate:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+        self._stamp = self._stamps()
+        self.context.load_cert_chain(chain, key)
+
+    def replace(self, chain: Path, key: Path) -> None:
+        """Use other files, which are known to fit, for new connections."""
+        self._chain, self._key = chain, key
         self._stamp = self._stamps()
         self.context.load_cert_chain(chain, key)
 

@@ -49,11 +49,7 @@ class Relays:
         key: bytes | None = None,
     ) -> None:
         self._key = key
-        self.pool = RelayPool(
-            [RelayChoice(one.name, one.weight) for one in addresses],
-            prefix=cookie_prefix,
-            intervals=(first_retry, 2 * first_retry, 4 * first_retry),
-        )
+        self.pool = RelayPool(_choices(addresses), prefix=cookie_prefix, intervals=_intervals(first_retry))
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
         self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
@@ -61,6 +57,22 @@ class Relays:
         self._on_answer = on_answer
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def follow(self, addresses: Sequence[RelayAddress], first_retry: float, key: bytes | None) -> None:
+        """Ask these relays from now on; those no longer named keep the calls they have."""
+        self._key = key
+        for one in addresses:
+            if one.name not in self._addresses:
+                self._addresses[one.name] = one
+                self._unsent[one.name] = deque(maxlen=_BACKLOG)
+                if self._nursery is not None:
+                    self._listen(one, self._nursery)
+        self.pool.follow(_choices(addresses), _intervals(first_retry))
+
+    def _listen(self, one: RelayAddress, nursery: trio.Nursery) -> None:
+        sock = self._sockets[one.name] = _open(one)
+        nursery.start_soon(self._receive, one.name, sock)
 
     def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
         """Ask on behalf of the core's question `number`."""
@@ -124,10 +136,9 @@ class Relays:
         """Receive until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 for one in self._addresses.values():
-                    sock = _open(one)
-                    self._sockets[one.name] = sock
-                    nursery.start_soon(self._receive, one.name, sock)
+                    self._listen(one, nursery)
                 nursery.start_soon(self._send_late)
                 task_status.started()
         finally:
@@ -160,6 +171,14 @@ class Relays:
         if self._key is None or self._addresses[name].path is not None:
             return datagram
         return unseal(self._key, Way.REPLY, datagram, wall())
+
+
+def _choices(addresses: Sequence[RelayAddress]) -> list[RelayChoice]:
+    return [RelayChoice(one.name, one.weight) for one in addresses]
+
+
+def _intervals(first: float) -> tuple[float, ...]:
+    return first, 2 * first, 4 * first
 
 
 def _open(one: RelayAddress) -> socket.socket:
