@@ -181,14 +181,15 @@ class FlowTable:
             self._high += 1
         else:
             raise TableFull(f"{self.capacity} flows are open, this data thread has room for no more")
-        self._begin(slot)
+        self.begin(slot)
         return slot
 
     def give_back(self, slot: int) -> None:
         """Make a row free again."""
         heapq.heappush(self._free, slot)
 
-    def _begin(self, slot: int) -> None:
+    def begin(self, slot: int) -> None:
+        """Make a row ready for a new flow."""
         self._rows[slot] = _BLANK
         self.drops[slot] = 0
         self.egress[2 * slot : 2 * slot + 2] = -1

@@ -161,7 +161,7 @@ class Negotiation:
 
     def _take(self, interface: str, family: int, now: float, *, rtcp: bool) -> PortSet:
         local = self.streams.interfaces.address(interface, family)
-        ports = self.streams.take(local, now, pair=rtcp)
+        ports = self.streams.take(local, now, pair=rtcp, shard=self.session.shard)
         self._taken.extend((local, port) for port in ports.ports())
         return ports
 

@@ -16,6 +16,9 @@ from nattrav.net.options import Socket
 Choose = Callable[[int], int]
 """Gives an unpredictable number from 0 up to, not including, its argument."""
 
+LANE_TRIES = 4
+"""Pairs looked at per lane for one of the wanted lane."""
+
 SPLIT_BELOW = 32
 """With fewer half-used pairs than this a single port comes from a whole pair, so that it stays hard to guess."""
 
@@ -33,6 +36,9 @@ class Opener(Protocol):
 
     def open(self, local: TransportAddress) -> Socket:
         """Bind a UDP socket to `local`; PortTaken or NoSocket when that is impossible."""
+
+    def give_back(self, local: TransportAddress, sock: Socket) -> None:
+        """Take back a socket that never became a flow."""
 
 
 class PortState(enum.IntEnum):
@@ -182,21 +188,31 @@ class PortPool:
         """Tell what `port`, which must be of this pool's range, is doing."""
         return PortState(self._state[port - self.low])
 
-    def open_pair(self, opener: Opener, now: float) -> tuple[tuple[int, Socket], tuple[int, Socket]] | None:
-        """Bind a random even port and the next odd one; None when no pair is left."""
+    def open_pair(
+        self, opener: Opener, now: float, *, lane: int = 0, lanes: int = 1
+    ) -> tuple[tuple[int, Socket], tuple[int, Socket]] | None:
+        """Bind a random even port and the next odd one; None when no pair is left.
+
+        Pairs belong to `lanes` lanes in turn. One of `lane` is preferred: a socket that rests after a flow of the same
+        data thread needs no work.
+        """
         self._wake(now)
         while len(self._pairs) or self._hasten(lambda: len(self._pairs) > 0):
             even = self._pairs.draw(self._choose)
+            tries = LANE_TRIES * (lanes - 1)
+            while tries and (even >> 1) % lanes != lane:
+                even = self._pairs.draw(self._choose)
+                tries -= 1
             first = self._bind(opener, even, now)
             if first is None:
                 continue
             try:
                 second = self._bind(opener, even + 1, now)
             except NoSocket:
-                self._give_up(even, first)
+                self._give_up(opener, even, first)
                 raise
             if second is None:
-                self._give_up(even, first)
+                self._give_up(opener, even, first)
                 continue
             self.allocated += 1
             return (even, first), (even + 1, second)
@@ -228,7 +244,7 @@ class PortPool:
         return self._bind(opener, port, now)
 
     def release(self, port: int, now: float) -> None:
-        """Send a port whose socket was closed into quarantine."""
+        """Send a port that no flow has any more into quarantine."""
         if port in self._beyond:
             self._beyond.discard(port)
             return
@@ -270,8 +286,8 @@ class PortPool:
         self._move(port, PortState.USED)
         return sock
 
-    def _give_up(self, port: int, sock: Socket) -> None:
-        sock.close()
+    def _give_up(self, opener: Opener, port: int, sock: Socket) -> None:
+        opener.give_back(TransportAddress(self.host, port), sock)
         self._move(port, PortState.FREE)
 
     def _free(self, port: int) -> bool:

@@ -37,10 +37,10 @@ class Streams:
         """RTP figures of closed flows, by pool."""
         self.events_seen: Counter[FlowEventKind] = Counter()
 
-    def take(self, local: LocalAddress, now: float, *, pair: bool) -> PortSet:
-        """Bind an even/odd pair, or a single port; Refusal when the pool is exhausted."""
+    def take(self, local: LocalAddress, now: float, *, pair: bool, shard: int) -> PortSet:
+        """Bind an even/odd pair, or a single port, for a session of `shard`; Refusal when the pool is exhausted."""
         if pair:
-            both = local.pool.open_pair(self.opener, now)
+            both = local.pool.open_pair(self.opener, now, lane=shard, lanes=self.plane.shards)
             if both is not None:
                 (rtp, rtp_socket), (rtcp, rtcp_socket) = both
                 return PortSet(local, Port(rtp, rtp_socket), Port(rtcp, rtcp_socket, rtcp=True))
@@ -60,7 +60,7 @@ class Streams:
     def put_back(self, local: LocalAddress, port: Port, now: float) -> None:
         """Give up a port that never became a flow."""
         if port.sock is not None:
-            port.sock.close()
+            self.opener.give_back(TransportAddress(local.host, port.number), port.sock)
             port.sock = None
         local.pool.release(port.number, now)
 

@@ -13,19 +13,22 @@ Tests and what their answers say (A1:P1 is the server as asked, A2:P2 its OTHER-
 
 Silence alone is weak evidence (erratum 7971): only when the other addresses answer plain requests was it the filter.
 Each F test has a local port of its own, which first asks plainly; mapping is tested last, for it opens filters.
+Where requests had to be repeated although they were answered in the end, datagrams get lost: then silent tests are run
+again, until chance would hardly have lost them all.
 """
 
 from __future__ import annotations
 
 import enum
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nattrav.net.address import TransportAddress
 from stun.attributes import AttributeType, ChangeFlags
 from stun.message import BINDING, MessageClass, encode
-from stun.transaction import Outcome, Verdict
+from stun.transaction import INTERACTIVE, Outcome, Verdict
 
 T = AttributeType
 
@@ -76,6 +79,12 @@ class Question:
 FRAGMENTED = 1480
 """PADDING that makes request and reply larger than an Ethernet frame."""
 
+_RISK = 1e-4
+"""How likely a silence may be mere loss that counts as a filter's."""
+_TRIES_MAX = 4
+_TRIES_OF_FIRST = 2
+"""Before UDP counts as blocked, with nothing to tell the loss from, the first question is asked so often."""
+
 _FILTER_TESTS = (
     ("F2", "both", ChangeFlags.IP | ChangeFlags.PORT),
     ("F3", "port", ChangeFlags.PORT),
@@ -119,19 +128,37 @@ class Discovery:
     locals: dict[str, TransportAddress] = field(default_factory=dict)
     """Local addresses by the names of ports, as far as the shell has opened them."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    _round: int = 0
+    round: int = 0
+    """1 asks the server plainly, 2 tests filtering and fragments, 3 mapping."""
+    _tries: int = 0
+    _asked: list[list[Question]] = field(default_factory=list)
+    _sends: int = 0
+    _answers: int = 0
 
     def questions(self) -> list[list[Question]]:
         """Give the next round: lists that may run beside each other, each in its own order. Empty when done."""
-        self._round += 1
-        if self._round == 1:
+        self._tries += 1
+        if self._tries <= (_TRIES_OF_FIRST if self.round == 1 else tries(self.loss)) and (again := self._silent()):
+            return again
+        self.round += 1
+        self._tries = 1
+        self._asked = self._next()
+        return self._asked
+
+    def _silent(self) -> list[list[Question]]:
+        """Give the questions of this round that have no answer at all."""
+        again = [[q for q in line if self.outcomes[q.name].verdict is Verdict.SILENT] for line in self._asked]
+        return [line for line in again if line]
+
+    def _next(self) -> list[list[Question]]:
+        if self.round == 1:
             return [[self._plain("M1", "mapping", self.server)]]
         if not self._first.answered:
             return []
-        if self._round == 2:
+        if self.round == 2:
             fragments = Question("P", "fragments", self.server, self.server, padding=FRAGMENTED)
             return [*([self._filter(n, p, c) for n, p, c in _FILTER_TESTS] if self._pair else []), [fragments]]
-        if self._round == 3 and self._pair:
+        if self.round == 3 and self._pair:
             a2p1, a2p2, a1p2 = self._others()
             places = (("M2", a2p1), ("M3", a2p2), ("M4", a1p2))
             return [[self._plain(name, "mapping", place) for name, place in places]]
@@ -139,7 +166,19 @@ class Discovery:
 
     def tell(self, question: Question, outcome: Outcome) -> None:
         """Take the outcome of one question."""
+        before = self.outcomes.get(question.name)
         self.outcomes[question.name] = outcome
+        if outcome.answered and not question.padding:
+            self._sends += outcome.sends + (0 if before is None else before.sends)
+            self._answers += 1
+
+    @property
+    def loss(self) -> float:
+        """Share of the round trips that fail, judged by the requests that were answered in the end; 0 if all were."""
+        if self._sends == self._answers:
+            return 0.0
+        # One more of each: few transactions prove little.
+        return (self._sends - self._answers + 1) / (self._sends + 2)
 
     @property
     def _first(self) -> Outcome:
@@ -232,15 +271,17 @@ class Discovery:
             ("F3", Dependence.ADDRESS),
             ("F4", Dependence.PORT),
         ):
-            outcome = self.outcomes.get(name)
+            outcome, opened = self.outcomes.get(name), self.outcomes.get(f"{name}-open")
             if outcome is not None and outcome.answered:
                 return behaviour
+            if opened is None or not opened.answered:
+                unknown.append("filtering: the server does not always answer, so silence may be loss")
+                return None
             if outcome is None or outcome.verdict is not Verdict.SILENT:
                 unknown.append(f"filtering: {_why_not(outcome, 'the server')}")
                 return None
         silent = [n for n in ("M2", "M3", "M4") if n not in self.outcomes or not self.outcomes[n].answered]
-        opened = all(self.outcomes[f"{n}-open"].answered for n in ("F2", "F3", "F4"))
-        if silent or not opened:
+        if silent:
             unknown.append("filtering: silence may be loss, for not every address of the server answers plain requests")
             return None
         return Dependence.ADDRESS_AND_PORT
@@ -263,16 +304,25 @@ class Discovery:
         hosts = {o.mapped.host for n, o in self.outcomes.items() if n.startswith("M") and o.mapped is not None}
         return None if len(self.outcomes) < 2 or not hosts else len(hosts) == 1
 
-    @staticmethod
-    def _fragments(outcome: Outcome | None, unknown: list[str]) -> bool | None:
+    def _fragments(self, outcome: Outcome | None, unknown: list[str]) -> bool | None:
         if outcome is None:
             return None
         if outcome.answered and outcome.padding:
             return True
+        if outcome.verdict is Verdict.SILENT and self.loss:
+            unknown.append("fragments: whole datagrams get lost here too")
+            return None
         if outcome.verdict is Verdict.SILENT:
             return False
         unknown.append("fragments: the server does not answer PADDING with PADDING")
         return None
+
+
+def tries(loss: float, sends: int = len(INTERACTIVE.sends), risk: float = _RISK) -> int:
+    """How often to run a silent transaction of so many `sends` before it is more than chance."""
+    if not loss:
+        return 1
+    return min(_TRIES_MAX, math.ceil(math.log(risk) / math.log(loss) / sends))
 
 
 def _why_not(outcome: Outcome | None, who: str) -> str:

@@ -5,8 +5,9 @@ Only a client knows which replies arrived. The server sees endpoints, sources, t
     mapping    the ports of one client at A1P1, A2P1, A2P2: the same port at both addresses is endpoint-independent
                mapping; ports that agree between the ports of A2 only are address-dependent; none agree: both
     filtering  a CHANGE-REQUEST that a port keeps sending got no reply through; sent once, it did
+    filtered   only that there is some filtering: from clients that ask for less, and never repeat themselves
     lifetime   the same source after a silence: the binding lived at least so long
-    local      what this project's probe reports of its own address: NAT or not, port preservation
+    reported   what this project's probe says in the end: its own address and ports, and the result of its run
 
 Every field has its basis (observed, inferred, reported) and a confidence. Identity is the run id of our probe, else
 all of one address within ten seconds; several runs at once from one address are several hosts.
@@ -32,6 +33,11 @@ _SETTLED_LONG = 8.0
 """The same for clients that never repeat, and wait seconds before they ask for less."""
 _REPEATED_FOR = 0.9
 """Seconds over which a request is repeated when no reply comes; copies in quick succession are impatience."""
+_REPEATED_PLAINLY = 0.15
+"""The same request again after so many seconds: its sender had no reply."""
+_REPEATED_DESPITE_LOSS = 7
+"""Where plain requests are repeated as well, so many copies of one are needed to say that no reply came through."""
+_PLAIN_MAX = 32
 _PORTS_MAX = 64
 _SESSIONS_MAX = 4
 _REQUESTS_MAX = 32
@@ -70,10 +76,15 @@ class Sent:
     first: float = 0.0
     last: float = 0.0
 
-    @property
-    def lost(self) -> bool:
-        """Whether no reply came through."""
-        return self.count > 1 and self.last - self.first >= _REPEATED_FOR
+    def passed(self, lossy: bool) -> bool | None:
+        """Whether a reply came through; None when this cannot be told.
+
+        `lossy`: the client repeats plain requests too, so a few repetitions mean nothing.
+        """
+        repeated = self.count > 1 and self.last - self.first >= _REPEATED_FOR
+        if repeated and lossy and self.count < _REPEATED_DESPITE_LOSS:
+            return None
+        return not repeated
 
 
 @dataclass
@@ -89,6 +100,12 @@ class Session:
     order: list[int] = field(default_factory=list)
     changes: OrderedDict[tuple[int, int], Sent] = field(default_factory=OrderedDict)
     """CHANGE-REQUESTs by flags and port; some clients take a new transaction id for every repetition."""
+    plain: OrderedDict[tuple[int, int, bytes], float] = field(default_factory=OrderedDict)
+    """When plain requests came first, by endpoint, port and transaction."""
+    claimed: bool = False
+    """The client has told what it found, so nothing needs to be inferred."""
+    lossy: bool = False
+    """Plain requests were repeated, so datagrams get lost (or take long) whatever the NAT does."""
 
 
 @dataclass
@@ -171,7 +188,10 @@ class NatRecords:
             session.ports.setdefault(place, set()).add(observation.source.port)
         if observation.flags:
             _note_change(session, observation)
+        else:
+            _note_plain(session, observation)
         _learn_reported(record, observation)
+        _learn_claim(record, session, observation)
         _learn_mapping(record, session, now)
         _learn_ports(record, session, now)
         _learn_crowd(record, observation, now)
@@ -271,6 +291,14 @@ def _note_change(session: Session, observation: Observation) -> None:
     sent.last = observation.time
 
 
+def _note_plain(session: Session, observation: Observation) -> None:
+    key = (observation.at, observation.source.port, observation.transaction)
+    first = session.plain.setdefault(key, observation.time)
+    session.lossy |= observation.time - first >= _REPEATED_PLAINLY
+    if len(session.plain) > _PLAIN_MAX:
+        session.plain.popitem(last=False)
+
+
 def _learn_reported(record: Record, observation: Observation) -> None:
     local = observation.reported
     if local is None:
@@ -285,6 +313,16 @@ def _learn_reported(record: Record, observation: Observation) -> None:
             record.learn("ports", "preserved" if preserved else "changed", "reported", 0.8, now)
     if classify(local.host) is AddressClass.CGNAT:
         record.learn("carrier_grade", True, "reported", 0.9, now)
+
+
+def _learn_claim(record: Record, session: Session, observation: Observation) -> None:
+    """Take a probe's own result: it knows which replies came through, and what is only loss."""
+    if observation.claim is None:
+        return
+    session.claimed = True
+    for name, value in (("mapping", observation.claim.mapping), ("filtering", observation.claim.filtering)):
+        if value is not None:
+            record.learn(name, value, "reported", 0.8, observation.time)
 
 
 def _learn_mapping(record: Record, session: Session, now: float) -> None:
@@ -305,31 +343,42 @@ def _learn_mapping(record: Record, session: Session, now: float) -> None:
 def _learn_filtering(record: Record, session: Session, now: float) -> None:
     """Repeated means lost, not repeated means answered; the strictest test that passed names the behaviour."""
     settled = [sent for sent in session.changes.values() if now - sent.last > _SETTLED]
-    if not settled or len(settled) < len(session.changes):
+    if session.claimed or not settled or len(settled) < len(session.changes):
         return
     if session.run is None and not session.classic and all(sent.count == 1 for sent in settled):
         _learn_from_order(record, settled, now)
         return
-    passed = {flags: not all(s.lost for s in settled if s.flags == flags) for flags in {s.flags for s in settled}}
-    confidence = 0.6 if any(sent.lost for sent in settled) or session.run is not None else 0.3
-    if passed.get(6) or (6 not in passed and passed.get(4)):
-        # Debian's client changes the address alone for the test that others do with both.
-        found = Dependence.INDEPENDENT
-    elif passed.get(2):
-        found = Dependence.ADDRESS
-    elif passed.get(4):
-        found = Dependence.PORT
-    elif 2 in passed and (6 in passed or 4 in passed):
-        found = Dependence.ADDRESS_AND_PORT
-    else:
+    judged = [(sent.flags, sent.passed(session.lossy)) for sent in settled]
+    passed: dict[int, bool | None] = {}
+    for flags in {sent.flags for sent in settled}:
+        verdicts = [verdict for one, verdict in judged if one == flags]
+        passed[flags] = True if True in verdicts else None if None in verdicts else False
+    found = _filtering(passed)
+    if found is None:
         return
-    record.learn("filtering", found, "inferred", confidence, now)
+    clear = session.run is not None or any(verdict is False for _, verdict in judged)
+    record.learn("filtering", found, "inferred", 0.3 if session.lossy or not clear else 0.6, now)
+
+
+def _filtering(passed: dict[int, bool | None]) -> Dependence | None:
+    """Name the behaviour by what became of the tests, by their flags; None when an unclear one decides."""
+    # Debian's client changes the address alone for the test that others do with both.
+    order = [(6, Dependence.INDEPENDENT)] if 6 in passed else [(4, Dependence.INDEPENDENT)]
+    order += [(2, Dependence.ADDRESS), *([(4, Dependence.PORT)] if 6 in passed else [])]
+    for flags, behaviour in order:
+        verdict = passed.get(flags, False)
+        if verdict is not False:
+            return behaviour if verdict else None
+    return Dependence.ADDRESS_AND_PORT if 2 in passed and (6 in passed or 4 in passed) else None
 
 
 def _learn_from_order(record: Record, settled: list[Sent], now: float) -> None:
     """A client that never repeats: asking for less means that more did not come through."""
-    if len(settled) == 1 and settled[0].flags == 6 and now - settled[0].last > _SETTLED_LONG:
+    flags = [sent.flags for sent in settled]
+    if flags == [6] and now - settled[0].last > _SETTLED_LONG:
         record.learn("filtering", Dependence.INDEPENDENT, "inferred", 0.3, now)
+    elif flags == [6, 2]:
+        record.learn("filtered", True, "inferred", 0.3, now)
 
 
 def _learn_ports(record: Record, session: Session, now: float) -> None:
@@ -375,7 +424,7 @@ def describe(record: Record, now: float) -> dict[str, Any]:
         "requests": record.requests,
         "mapping": _word(mapping),
         "filtering": _word(filtering),
-        "classic_name": _name(label_of(nat, mapping, filtering), nat),
+        "classic_name": _name(label_of(nat, mapping, filtering), nat, mapping, bool(record.value("filtered"))),
         "needs_relay": True if relay is None else relay,
         "keepalive_seconds": keepalive,
         "carrier_grade": bool(record.value("carrier_grade")),
@@ -385,8 +434,12 @@ def describe(record: Record, now: float) -> dict[str, Any]:
     }
 
 
-def _name(label: Label, nat: bool | None) -> str:
+def _name(label: Label, nat: bool | None, mapping: Dependence | None, filtered: bool) -> str:
     """The classic name; requests alone do not tell whether addresses are translated at all."""
+    if label is Label.UNKNOWN and mapping is Dependence.INDEPENDENT:
+        # Clients that test no filtering, and those that do not repeat themselves, leave it at that.
+        which = f"{Label.RESTRICTED_CONE.value} or {Label.PORT_RESTRICTED_CONE.value}" if filtered else "some cone"
+        return which if nat else f"{which}, or no NAT"
     if nat is None and label is Label.FULL_CONE:
         return f"{label.value} or {Label.OPEN.value}"
     if nat is None and label in (Label.RESTRICTED_CONE, Label.PORT_RESTRICTED_CONE):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nattrav.net.address import TransportAddress, from_sockaddr
 from nattrav.net.batch import Batch
 from stun.attributes import MAGIC_COOKIE, AttributeType
+from stun.discovery import Dependence
 
 HEAD = 40
 """Bytes of a request that are kept: the header and a RUN_ID that comes first."""
@@ -22,6 +23,8 @@ _ROWS_MAX = 64
 _NOTES_MAX = 2048
 _PLAIN_ENOUGH = 64
 _PLAIN_EVERY = 16
+_CLAIMED = 0x80
+_BEHAVIOURS = (Dependence.INDEPENDENT, Dependence.ADDRESS, Dependence.PORT, Dependence.ADDRESS_AND_PORT)
 _RUN = AttributeType.RUN_ID.to_bytes(2, "big") + b"\x00\x10"
 
 
@@ -34,6 +37,14 @@ class Note:
     heads: NDArray[np.uint8]
     sources: NDArray[np.uint8]
     flags: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The result of a run, as its probe tells it; None where it could not be determined."""
+
+    mapping: Dependence | None
+    filtering: Dependence | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,8 @@ class Observation:
     """Name of a run of this project's probe."""
     reported: TransportAddress | None = None
     """The local address that such a probe says it has."""
+    claim: Claim | None = None
+    """What such a probe found out in the end."""
 
 
 class Notebook:
@@ -119,9 +132,9 @@ def observations(notes: list[Note], primary: frozenset[int], limit: int) -> Iter
 def _observation(note: Note, row: int) -> Observation:
     head = note.heads[row].tobytes()
     modern = head[4:8] == MAGIC_COOKIE
-    run, reported = None, None
+    run, reported, claim = None, None, None
     if modern and head[20:24] == _RUN:
-        run, reported = read_run(head[24:40])
+        run, reported, claim = read_run(head[24:40])
     return Observation(
         note.time,
         note.at,
@@ -131,20 +144,32 @@ def _observation(note: Note, row: int) -> Observation:
         not modern,
         run,
         reported,
+        claim,
     )
 
 
-def write_run(run: bytes, local: TransportAddress | None) -> bytes:
-    """Code RUN_ID: 8 bytes of the run, 2 of nothing, the local port and IPv4 address."""
+def write_run(run: bytes, local: TransportAddress | None, claim: Claim | None = None) -> bytes:
+    """Code RUN_ID: 8 bytes of the run, 2 of its result once there is one, the local port and IPv4 address."""
+    result = bytes(2) if claim is None else bytes([_CLAIMED | _code(claim.mapping), _code(claim.filtering)])
     if local is None or ":" in local.host:
-        return run + bytes(8)
+        return run + result + bytes(6)
     address = bytes(int(part) for part in local.host.split("."))
-    return run + bytes(2) + local.port.to_bytes(2, "big") + address
+    return run + result + local.port.to_bytes(2, "big") + address
 
 
-def read_run(value: bytes) -> tuple[bytes, TransportAddress | None]:
+def read_run(value: bytes) -> tuple[bytes, TransportAddress | None, Claim | None]:
     """Read RUN_ID."""
+    claim = Claim(_behaviour(value[8]), _behaviour(value[9])) if value[8] & _CLAIMED else None
     if not any(value[12:16]):
-        return value[:8], None
+        return value[:8], None, claim
     host = ".".join(str(octet) for octet in value[12:16])
-    return value[:8], TransportAddress(host, int.from_bytes(value[10:12], "big"))
+    return value[:8], TransportAddress(host, int.from_bytes(value[10:12], "big")), claim
+
+
+def _code(behaviour: Dependence | None) -> int:
+    return 0 if behaviour is None else 1 + _BEHAVIOURS.index(behaviour)
+
+
+def _behaviour(code: int) -> Dependence | None:
+    number = code & ~_CLAIMED
+    return _BEHAVIOURS[number - 1] if 0 < number <= len(_BEHAVIOURS) else None

@@ -11,6 +11,6 @@ class LocationSection(Section):
     """The [location] table."""
 
     backend: Literal["memory", "sqlite"] = "sqlite"
-    """memory: lost on restart. sqlite: a file in the state directory."""
+    """memory: lost on restart. sqlite: a file in the state directory, written at most 50 ms after each answer."""
     file: str | None = None
     """SQLite file; default: bindings.sqlite in the state directory."""

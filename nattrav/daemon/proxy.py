@@ -42,6 +42,9 @@ from stun.responder import Answer, Policy, Responder
 RELAY_RECONNECT = 2.0
 """Seconds before the relay's control socket is tried again for its notices of silent sessions."""
 
+WATCH_INTERVAL = 2.0
+"""Seconds between two looks at whether bindings get written."""
+
 
 def stun_answerer(listeners: list[Listener]) -> StunAnswerer:
     """Answer STUN Binding requests on the SIP port (RFC 5626 §4.4.2: an edge must)."""
@@ -93,6 +96,24 @@ async def closing_journal(journal: SqliteJournal | None) -> AsyncIterator[None]:
     finally:
         if journal is not None:
             journal.close()
+
+
+async def watch_journal(journal: SqliteJournal, runtime: Runtime) -> None:
+    """Tell when bindings can no longer be written, and when they can again."""
+    told: str | None = None
+    while True:
+        await trio.sleep(WATCH_INTERVAL)
+        problem = journal.problem
+        if problem != told:
+            told = problem
+            if problem is None:
+                runtime.log.info("bindings written again", file=str(journal.path))
+            else:
+                runtime.log.error(
+                    "bindings not written: a restart would lose them; free the disk or correct [location] file",
+                    file=str(journal.path),
+                    problem=problem,
+                )
 
 
 def location_service(sip: SipSection, journal: SqliteJournal | None) -> MemoryLocation:
@@ -170,7 +191,8 @@ async def serve(
         while True:
             with contextlib.suppress(Unreachable, VerbError):
                 async with Client.open(runtime.directory / "relay.sock") as client:
-                    async for event in client.stream("events"):
+                    # What this proxy itself ended is most of what a relay has to tell.
+                    async for event in client.stream("events", {"without": ["deleted"]}):
                         if event.get("event") == "session_closed":
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
@@ -183,6 +205,8 @@ async def serve(
             await nursery.start(copies.run, exporter)
             nursery.start_soon(reap_silent_calls)
             nursery.start_soon(follower.watch_users)
+            if journal is not None:
+                nursery.start_soon(watch_journal, journal, runtime)
             nursery.start_soon(watch_certificates, tls, runtime)
             task_status.started(
                 [

@@ -50,12 +50,12 @@ async def serve(
             usable=budget.allowed,
             remedy=f"LimitNOFILE={budget.needed + 1024}",
         )
-    plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)))
+    plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget)
     try:
         engine = Engine(
             layout.interfaces,
             plane,
-            UdpOpener(),
+            UdpOpener(plane),
             policy=policy,
             epoch=clock.wall() - clock.monotonic(),
             started=clock.monotonic(),
@@ -107,6 +107,7 @@ class RelayService:
             directory=runtime.directory,
             samples=runtime.samples,
             after=self.after_requests,
+            around=self.plane.gather,
             group=runtime.socket_group,
         )
         if self.keeper is not None:

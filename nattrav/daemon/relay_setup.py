@@ -11,7 +11,7 @@ from nattrav.daemon.runtime import StartRefused
 from nattrav.net.interfaces import advertised_address, local_addresses
 from relay.interfaces import Interfaces, LocalAddress, overlapping
 from relay.io.descriptors import DescriptorBudget, claim_descriptors
-from relay.io.pump import BackendRefused, DataPlane, open_plane
+from relay.io.pump import RESTING, BackendRefused, DataPlane, open_plane
 from relay.io.sockets import Unpredictable
 from relay.policy import LimitSettings, Policy, TimeOuts
 from relay.ports import PortPool
@@ -153,10 +153,14 @@ def claim_sockets(ports: int, policy: Policy) -> tuple[Policy, DescriptorBudget]
     return replace(policy, limits=replace(policy.limits, sockets=budget.allowed)), budget
 
 
-def build_plane(section: RelaySection, threads: int) -> DataPlane:
+def build_plane(section: RelaySection, threads: int, budget: DescriptorBudget) -> DataPlane:
     """Make and start the data threads. StartRefused when the backend asked for cannot run here."""
+    # Sockets may rest where every port can be open at once; else those at rest would be missing elsewhere.
+    resting = RESTING if budget.enough else 0
     try:
-        plane = open_plane(threads, section.backend, coalesce=section.coalesce, pin=section.pin_threads)
+        plane = open_plane(
+            threads, section.backend, coalesce=section.coalesce, pin=section.pin_threads, resting=resting
+        )
         plane.start()
     except BackendRefused as refused:
         raise StartRefused(f'{refused}; set [relay] backend = "auto"') from None

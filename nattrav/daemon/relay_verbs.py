@@ -32,7 +32,7 @@ class RelayVerbs:
         self._engine = engine
         self._plane = plane
         self._metrics = metrics
-        self._listeners: set[trio.MemorySendChannel[Args]] = set()
+        self._listeners: dict[trio.MemorySendChannel[Args], frozenset[str]] = {}
         self.events_lost = 0
         self.leave_when_empty = False
         self._leave_at = math.inf
@@ -55,8 +55,10 @@ class RelayVerbs:
         }
 
     def publish(self, event: Args) -> None:
-        """Hand an event to everyone who listens."""
-        for channel in self._listeners:
+        """Hand an event to everyone who listens and did not leave its reason out."""
+        for channel, unwanted in self._listeners.items():
+            if event.get("reason") in unwanted:
+                continue
             try:
                 channel.send_nowait(event)
             except trio.WouldBlock:
@@ -190,17 +192,20 @@ class RelayVerbs:
         return {"draining": False, "sessions": len(self._engine.sessions)}
 
     async def events(self, args: Args) -> AsyncIterator[Args]:
-        """Stream what happens to sessions."""
-        return self._events()
+        """Stream what happens to sessions, but for the reasons in the list `without`."""
+        without = args.get("without", [])
+        if not isinstance(without, list) or not all(isinstance(reason, str) for reason in without):
+            raise VerbError("invalid", "without is no list of reasons")
+        return self._events(frozenset(without))
 
-    async def _events(self) -> AsyncIterator[Args]:
+    async def _events(self, unwanted: frozenset[str]) -> AsyncIterator[Args]:
         send, receive = trio.open_memory_channel[Args](EVENTS_WAITING)
-        self._listeners.add(send)
+        self._listeners[send] = unwanted
         try:
             async for event in receive:
                 yield event
         finally:
-            self._listeners.discard(send)
+            self._listeners.pop(send, None)
 
 
 def _text(args: Args, name: str) -> str:

@@ -5,11 +5,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
+
+MOVED = "source_moved"
+"""Name of the NAT test that a binding passes when it is refreshed from another source than before."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,8 @@ class Registered:
     added: tuple[Binding, ...] = ()
     refreshed: tuple[Binding, ...] = ()
     removed: tuple[Binding, ...] = ()
+    moved: tuple[Flow, ...] = ()
+    """Flows that refreshed bindings had before, where it was another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,7 @@ def apply(
     added: list[Binding] = []
     refreshed: list[Binding] = []
     removed: list[Binding] = []
+    moved: list[Flow] = []
     for contact in registration.contacts:
         expires = _granted(contact.expires, limits)
         if expires is None:
@@ -144,12 +154,15 @@ def apply(
             bindings.append(binding)
             added.append(binding)
         else:
-            binding = _new(registration, contact, known.serial, known.registered_at, now + expires)
+            binding = _renewed(known, registration, contact, now + expires)
+            if known.flow != binding.flow:
+                moved.append(known.flow)
+                binding = replace(binding, tests=(*binding.tests, MOVED))
             bindings[bindings.index(known)] = binding
             refreshed.append(binding)
     if len(bindings) > max(limits.per_aor, len(existing)):
         return Refused(403, f"more than {limits.per_aor} bindings for one address-of-record")
-    return Registered(tuple(bindings), tuple(added), tuple(refreshed), tuple(removed))
+    return Registered(tuple(bindings), tuple(added), tuple(refreshed), tuple(removed), tuple(moved))
 
 
 _OUT_OF_ORDER = Refused(500, "CSeq not higher than that of an earlier REGISTER of this Call-ID")
@@ -182,9 +195,7 @@ def _out_of_order(binding: Binding, registration: Registration) -> bool:
     return binding.call_id == registration.call_id and registration.cseq <= binding.cseq
 
 
-def _new(
-    registration: Registration, contact: ContactUpdate, serial: int, registered_at: float, expires_at: float
-) -> Binding:
+def _new(registration: Registration, contact: ContactUpdate, serial: int, now: float, expires_at: float) -> Binding:
     SipUri.parse(contact.uri)
     return Binding(
         serial=serial,
@@ -192,14 +203,41 @@ def _new(
         uri=contact.uri,
         params=contact.params,
         q=contact.q,
-        registered_at=registered_at,
+        registered_at=now,
         expires_at=expires_at,
         call_id=registration.call_id,
         cseq=registration.cseq,
         path=registration.path,
         flow=registration.flow,
-        user_agent=registration.user_agent,
+        user_agent=sys.intern(registration.user_agent),
         instance=contact.instance,
         reg_id=contact.reg_id,
         tests=registration.tests,
     )
+
+
+def _renewed(known: Binding, registration: Registration, contact: ContactUpdate, expires_at: float) -> Binding:
+    """The binding after a refresh. What did not change stays the same object, so that it is in memory once."""
+    if known.uri != contact.uri:
+        SipUri.parse(contact.uri)
+    return Binding(
+        serial=known.serial,
+        aor=known.aor,
+        uri=_kept(known.uri, contact.uri),
+        params=_kept(known.params, contact.params),
+        q=contact.q,
+        registered_at=known.registered_at,
+        expires_at=expires_at,
+        call_id=_kept(known.call_id, registration.call_id),
+        cseq=registration.cseq,
+        path=_kept(known.path, registration.path),
+        flow=_kept(known.flow, registration.flow),
+        user_agent=sys.intern(registration.user_agent),
+        instance=_kept(known.instance, contact.instance),
+        reg_id=contact.reg_id,
+        tests=registration.tests,
+    )
+
+
+def _kept(old: T, new: T) -> T:
+    return old if old == new else new

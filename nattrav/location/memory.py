@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 from collections.abc import Iterable, Iterator
 
 from nattrav.location.bindings import Binding, Limits, Refused, Registered, Registration, apply
+from nattrav.location.index import Expiries, Index
 from nattrav.location.location import Journal
 from nattrav.sip.transport.flow import Flow
 
 
 class MemoryLocation:
-    """The location service: tables by address-of-record, serial and flow, and a heap of expiries.
+    """The location service: tables by address-of-record, serial and flow, and by the second of expiry.
 
     known         bindings from before the restart
     journal       is told every change
@@ -31,10 +31,10 @@ class MemoryLocation:
     ) -> None:
         self.limits = limits if limits is not None else Limits()
         self._journal = journal
-        self._by_aor: dict[str, list[Binding]] = {}
+        self._by_aor: Index[str] = Index()
         self._by_serial: dict[int, Binding] = {}
-        self._by_flow: dict[Flow, set[int]] = {}
-        self._expiries: list[tuple[float, int]] = []
+        self._by_flow: Index[Flow] = Index()
+        self._expiries = Expiries()
         highest = 0
         for binding in known:
             self._put(binding)
@@ -49,7 +49,7 @@ class MemoryLocation:
 
     def register(self, registration: Registration, now: float) -> Registered | Refused:
         """Carry out a REGISTER (see `nattrav.location.bindings.apply`); 503 when the table is full."""
-        existing = [b for b in self._by_aor.get(registration.aor, ()) if b.expires_at > now]
+        existing = [b for b in self._by_aor.get(registration.aor) if b.expires_at > now]
         outcome = apply(existing, registration, self.limits, self._serials, now)
         if isinstance(outcome, Refused):
             return outcome
@@ -58,8 +58,7 @@ class MemoryLocation:
         for binding in outcome.removed:
             self._take(binding)
         for binding in outcome.refreshed:
-            self._take(self._by_serial[binding.serial])
-            self._put(binding)
+            self._renew(self._by_serial[binding.serial], binding)
         for binding in outcome.added:
             self._put(binding)
         if self._journal is not None and (outcome.added or outcome.refreshed or outcome.removed):
@@ -68,7 +67,7 @@ class MemoryLocation:
 
     def lookup(self, aor: str, now: float) -> list[Binding]:
         """The unexpired bindings of an address-of-record, highest q and latest first."""
-        found = [binding for binding in self._by_aor.get(aor, ()) if binding.expires_at > now]
+        found = [binding for binding in self._by_aor.get(aor) if binding.expires_at > now]
         found.sort(key=lambda binding: (-binding.q, -binding.serial))
         return found
 
@@ -78,7 +77,7 @@ class MemoryLocation:
 
     def by_flow(self, flow: Flow) -> list[Binding]:
         """The bindings that came over a flow."""
-        return [self._by_serial[serial] for serial in sorted(self._by_flow.get(flow, ()))]
+        return list(self._by_flow.get(flow))
 
     def remove(self, bindings: Iterable[Binding]) -> None:
         """Forget bindings; those that are gone or newer by now are left alone."""
@@ -89,10 +88,9 @@ class MemoryLocation:
             self._journal.write((), removed)
 
     def expire(self, now: float) -> list[Binding]:
-        """Forget and return the bindings whose time is over."""
+        """Forget and return the bindings whose time is over, at the next whole second."""
         expired = []
-        while self._expiries and self._expiries[0][0] <= now:
-            _, serial = heapq.heappop(self._expiries)
+        for serial in self._expiries.due(now):
             binding = self._by_serial.get(serial)
             if binding is not None and binding.expires_at <= now:
                 self._take(binding)
@@ -103,24 +101,29 @@ class MemoryLocation:
 
     def next_timeout(self) -> float:
         """When `expire` has something to do; infinity for never."""
-        return self._expiries[0][0] if self._expiries else math.inf
+        return self._expiries.next_timeout()
 
     def _put(self, binding: Binding) -> None:
-        self._by_aor.setdefault(binding.aor, []).append(binding)
+        self._by_aor.put(binding.aor, binding)
         self._by_serial[binding.serial] = binding
-        self._by_flow.setdefault(binding.flow, set()).add(binding.serial)
-        heapq.heappush(self._expiries, (binding.expires_at, binding.serial))
+        self._by_flow.put(binding.flow, binding)
+        self._watch(binding)
+
+    def _renew(self, old: Binding, binding: Binding) -> None:
+        self._by_aor.put(binding.aor, binding)
+        self._by_serial[binding.serial] = binding
+        if old.flow != binding.flow:
+            self._by_flow.take(old.flow, old)
+        self._by_flow.put(binding.flow, binding)
+        if math.ceil(old.expires_at) != math.ceil(binding.expires_at):
+            self._watch(binding)
+
+    def _watch(self, binding: Binding) -> None:
+        self._expiries.add(binding.serial, binding.expires_at)
         if len(self._expiries) > 4 * len(self._by_serial) + 1000:
-            self._expiries = [(known.expires_at, known.serial) for known in self._by_serial.values()]
-            heapq.heapify(self._expiries)
+            self._expiries.replace(self._by_serial.values())
 
     def _take(self, binding: Binding) -> None:
         del self._by_serial[binding.serial]
-        siblings = self._by_aor[binding.aor]
-        siblings.remove(binding)
-        if not siblings:
-            del self._by_aor[binding.aor]
-        on_flow = self._by_flow[binding.flow]
-        on_flow.discard(binding.serial)
-        if not on_flow:
-            del self._by_flow[binding.flow]
+        self._by_aor.take(binding.aor, binding)
+        self._by_flow.take(binding.flow, binding)

@@ -60,7 +60,10 @@ class Acks:
         call = rooms.calls.of(request)
         from_access = party_facts(call, request, sender)
         sender.authorised = sender.upstream is not None or self._admits(sender)
-        hop = rooms.routing.within_dialog(request, routes, sender, from_access, other_party(call, request, sender))
+        moved = {} if call is None else call.moved
+        hop = rooms.routing.within_dialog(
+            request, routes, sender, from_access, other_party(call, request, sender), moved
+        )
         if isinstance(hop, Refused) or not isinstance(hop.next_hop, Flow | Target):
             parts.drop(DropReason.STRAY_ACK if not isinstance(hop, Hop) else DropReason.NO_ROUTE, sender.flow)
             return

@@ -21,7 +21,7 @@ class Authorisation:
     def __init__(self, parts: Parts, accounts: Accounts) -> None:
         self._parts = parts
         self.accounts = accounts
-        self._nonces = Nonces(parts.randomness(32))
+        self._nonces = Nonces(parts.randomness(32), parts.settings.realm)
         self._counts = NonceCounts()
         self.rejected = False
         """The last request carried credentials that were wrong."""
@@ -40,6 +40,12 @@ class Authorisation:
     def uses_digest(self) -> bool:
         """Credentials are asked for."""
         return self._policy == "digest" or (self._policy == "auto" and len(self.accounts) > 0)
+
+    def first_challenge(self, request: Request, sender: Sender, now: float) -> Refused | None:
+        """The challenge to a REGISTER that brings no credentials; None when it must be looked at."""
+        if "authorization" in request.names or not (self.uses_digest or self._is_lent(request)):
+            return None
+        return self._challenge(sender, 401, self._parts.wall(now))
 
     def registration(self, request: Request, sender: Sender, now: float) -> Refused | None:
         """May this REGISTER go on? With digest a user registers only his own address-of-record."""
@@ -88,14 +94,13 @@ class Authorisation:
             return Refused(400, "R1", reason="Bad credentials")
         if credentials is None:
             return self._challenge(sender, status, wall)
-        state = self._nonces.check(credentials.nonce, realm, wall)
-        if state is NonceState.FORGED:
-            return self._failed(sender, status, wall, "failed")
         secret, known = self._secret(credentials)
         if secret is None or not credentials.match(secret, request.method, request.body) or not known:
             return self._failed(sender, status, wall, "failed" if known else "unknown_user")
-        if state is NonceState.STALE or (
-            credentials.nc is not None and not self._counts.accept(credentials.nonce, credentials.nc)
+        # Who knows the password and has a nonce that is not ours got it before our restart.
+        state, number = self._nonces.check(credentials.nonce, wall)
+        if state is not NonceState.FRESH or (
+            credentials.nc is not None and not self._counts.accept(number, credentials.nc)
         ):
             parts.count("nattrav_sip_auth_total", "stale")
             return self._challenge(sender, status, wall, stale=True)
@@ -117,11 +122,10 @@ class Authorisation:
         return self._challenge(sender, status, wall)
 
     def _challenge(self, sender: Sender, status: int, wall: float, *, stale: bool = False) -> Refused:
-        realm = self._parts.settings.realm
-        nonce = self._nonces.make(realm, wall, self._parts.randomness(4))
+        nonce = self._nonces.make(wall, self._counts.next())
         name = "WWW-Authenticate" if status == 401 else "Proxy-Authenticate"
         algorithms = [Algorithm.MD5] if sender.treatment.digest == "md5" else self._algorithms
-        values = challenges(realm, nonce, algorithms, stale=stale)
+        values = challenges(self._parts.settings.realm, nonce, algorithms, stale=stale)
         return Refused(status, "R1", tuple((name, value) for value in values))
 
     def _is_lent(self, request: Request) -> bool:

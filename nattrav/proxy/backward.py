@@ -46,7 +46,7 @@ class ResponseContext(Forwarding):
         if status < 200:
             if branch.cancelled and branch.edit is not None:
                 self._send_cancel(branch, now)
-            if not self.server.final:
+            if self.invite and not self.server.final:
                 self._with_media(branch, response, now)
         elif status < 300:
             self._success(branch, response, now)
@@ -99,6 +99,10 @@ class ResponseContext(Forwarding):
             branch.ack = forward.ack_for_failure(branch.edit, branch.request_uri, response)
         self._end(branch, keep=True)
         status = response.status
+        if status == 408 and not self.invite:
+            # Its sender has given up by now, and a late 408 would only mislead (RFC 4320 §4.2).
+            self._settle(now)
+            return
         if status == 503:
             upstream = branch.hop_wanted.upstream
             if upstream is not None:

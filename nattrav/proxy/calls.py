@@ -9,18 +9,23 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nattrav.net.address import TransportAddress
 from nattrav.proxy.effects import Record
 from nattrav.proxy.meter import LOCAL, code_label
-from nattrav.proxy.nat import NO_NAT, NatVerdict
+from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.timers import Timed
 from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow
 
 MESSAGES_KEPT = 60
+MOVES_KEPT = 20
+"""Sources of one call that its flow tokens may name; one that moves more often is found by its latest request only."""
+ENDED_KEPT = 10_000
+"""Ended calls whose stragglers are told from the requests of calls that another process set up."""
 REFRESH_GRACE = 32.0
 """Seconds past the session interval before a call counts as dead."""
 
@@ -89,13 +94,16 @@ class Call(Timed):
         "code",
         "contact",
         "created",
+        "cseq",
         "ended",
         "flows",
         "key",
         "media",
         "messages",
+        "moved",
         "nat",
         "quality",
+        "resumed",
         "ringing",
         "session_expires",
         "state",
@@ -112,6 +120,7 @@ class Call(Timed):
         self.caller = request.from_.uri
         self.callee = request.request_uri
         self.callee_tags: set[str] = set()
+        self.cseq: dict[Party, int] = {Party.CALLER: request.cseq.number, Party.CALLEE: 0}
         self.flows: dict[Party, Flow | None] = {Party.CALLER: None, Party.CALLEE: None}
         self.access: dict[Party, bool] = {Party.CALLER: True, Party.CALLEE: False}
         self.nat: dict[Party, NatVerdict] = {Party.CALLER: NO_NAT, Party.CALLEE: NO_NAT}
@@ -130,6 +139,8 @@ class Call(Timed):
         self.quality: dict[str, Any] | None = None
         self.contact: str | None = None
         self.written = False
+        self.resumed = False
+        self.moved: dict[tuple[int, TransportAddress], Flow] = {}
         self.accepted: Response | None = None
         self.session_expires: int | None = None
         self.messages: list[Message] | None = calls.room_for_messages(self)
@@ -147,6 +158,30 @@ class Call(Timed):
     def sender(self, request: Request) -> Party:
         """Which party sent this request of the dialog."""
         return Party.CALLER if request.from_.tag == self.key[1] else Party.CALLEE
+
+    def moves(self, request: Request, flow: Flow, answer: Flow) -> Flow | None:
+        """Follow a party whose requests come from another source than before; give the flow it had (N4).
+
+        Only a request of this dialog moves it: both tags, a higher CSeq. `answer` is where responses go, by which
+        devices that send from one port and listen on another are known.
+        """
+        party = self.sender(request)
+        known = self.flows[party]
+        if known is None or flow == known or answer.remote == known.remote or not self.access[party]:
+            return None
+        callee_tag = request.to.tag if party is Party.CALLER else request.from_.tag
+        caller_tag = request.from_.tag if party is Party.CALLER else request.to.tag
+        if caller_tag != self.key[1] or callee_tag not in self.callee_tags or request.cseq.number <= self.cseq[party]:
+            return None
+        for old, new in self.moved.items():
+            if new == known:
+                self.moved[old] = flow
+        if len(self.moved) < MOVES_KEPT:
+            self.moved[(known.listener, known.remote)] = flow
+        self.flows[party] = flow
+        verdict = self.nat[party]
+        self.nat[party] = replace(verdict, fired=verdict.fired | {NatTest.SOURCE_MOVED})
+        return known
 
     def note(self, at: float, received: bool, flow: object, data: bytes, *rules: str) -> None:
         """Keep a message for `explain`; a call keeps a bounded number."""
@@ -168,6 +203,7 @@ class Calls:
         self._per_user: dict[str, int] = {}
         self._with_messages: deque[Call] = deque()
         self._unwritten: dict[tuple[str, str], Call] = {}
+        self._ended: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.overdue: Callable[[Call, float], None] = self._end_overdue
         """Called for a call that was not refreshed in time; the core puts its own in here, which also hangs up."""
         self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
@@ -223,6 +259,26 @@ class Calls:
             call = self._live[key] = Call(self, key, request, now)
             if request.user_agent:
                 call.user_agents[Party.CALLER] = request.user_agent[:120]
+        else:
+            call.cseq[Party.CALLER] = request.cseq.number
+        return call
+
+    def resume(self, request: Request, now: float) -> Call | None:
+        """Open the record of a call that another process set up; who sends this request counts as its caller.
+
+        None when it is a straggler of a call that ended here.
+        """
+        key = (request.call_id, request.from_.tag or "")
+        if key in self._ended or (request.call_id, request.to.tag or "") in self._ended:
+            return None
+        call = self._live[key] = Call(self, key, request, now)
+        call.resumed = call.attempted = True
+        call.callee = request.to.uri
+        call.callee_tags.add(request.to.tag or "")
+        call.state = CallState.CONFIRMED
+        call.code = 200
+        self.confirmed += 1
+        self._parts.timers.set(call, now + self.LONGEST)
         return call
 
     def of_user(self, user: str) -> int:
@@ -279,6 +335,9 @@ class Calls:
         if code:
             call.code = code
         self._live.pop(call.key, None)
+        self._ended[call.key] = None
+        if len(self._ended) > ENDED_KEPT:
+            self._ended.popitem(last=False)
         if call.user is not None:
             left = self._per_user.get(call.user, 1) - 1
             if left:
@@ -286,7 +345,7 @@ class Calls:
             else:
                 self._per_user.pop(call.user, None)
         self._meter(call, now)
-        if call.answered is None and cause != "admin":
+        if call.answered is None and cause != "admin" and not call.resumed:
             self.missed.append(self.record(call))
         if call.media.closing:
             self._unwritten[call.key] = call
@@ -302,7 +361,8 @@ class Calls:
         parts, upstream = self._parts, call.upstream or LOCAL
         self.attempted(call)
         if call.answered is None:
-            parts.count("nattrav_sip_call_results_total", upstream, code_label(call.code, call.cause))
+            if not call.resumed:
+                parts.count("nattrav_sip_call_results_total", upstream, code_label(call.code, call.cause))
         else:
             parts.observe("nattrav_sip_call_duration_seconds", now - call.answered)
         parts.count("nattrav_sip_calls_ended_total", upstream, call.cause)
@@ -340,6 +400,7 @@ class Calls:
             "post_dial_delay": None if call.ringing is None else round(call.ringing - call.created, 3),
             "code": call.code,
             "cause": call.cause,
+            "resumed": call.resumed,
             "upstream": call.upstream,
             "relayed": call.media.used,
             "caller_flow": str(call.flows[Party.CALLER] or ""),

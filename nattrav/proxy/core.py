@@ -92,8 +92,11 @@ class Proxy:
             host = flow.remote.host
             refused = self.admission.refuses(host, now) if host not in self.rooms.upstreams.hosts else None
             if refused is None:
-                if self.keepalive.probing and not data.startswith(b"SIP/2.0 "):
-                    self.keepalive.heard(flow)
+                if not data.startswith(b"SIP/2.0 "):
+                    if self.keepalive.probing:
+                        self.keepalive.heard(flow)
+                elif self.keepalive.recognise(flow, data, now):
+                    return self.take_effects()
                 self._receive(flow, data, now)
             else:
                 self.parts.drop(refused, flow)
@@ -189,7 +192,9 @@ class Proxy:
             branch = f"z9hG4bK{parts.unique()}"
             rport = ";rport" if listener.transport == "udp" else ""
             via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
-            data = bye(dialog, to_caller=party is Party.CALLER, via=via, reason=reason)
+            call.cseq[party.other] += 1
+            number = call.cseq[party.other]
+            data = bye(dialog, to_caller=party is Party.CALLER, cseq=number, via=via, reason=reason)
             call.note(now, False, flow, data, "reaped")
             ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
 

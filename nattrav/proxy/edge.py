@@ -121,15 +121,17 @@ class Edge:
                 self.phone_expires(sender, seconds),
                 told.get(contact.uri, contact.uri),
             )
-        self._remember(replace(registration, contacts=tuple(updates)), now)
+        self._remember(replace(registration, contacts=tuple(updates)), sender, now)
         if len(self.confirmed) > 2 * parts.sip.limits.bindings:
             self.confirmed = {key: one for key, one in self.confirmed.items() if one.core_until > now}
             self._by_token = {user: key for user, key in self._by_token.items() if key in self.confirmed}
 
-    def _remember(self, registration: Registration, now: float) -> None:
+    def _remember(self, registration: Registration, sender: Sender, now: float) -> None:
         outcome = self.rooms.location.register(registration, self.rooms.parts.wall(now))
         if isinstance(outcome, Refused):
             return
+        if outcome.moved:
+            self.registrar.moved(registration.aor, outcome.moved, sender)
         for binding in outcome.bindings:
             self.keepalive.watch(binding, now)
         self.registrar.watch_expiry(now)

@@ -11,6 +11,7 @@ RULES = {
     "request-line": ("R3", "Request-URI set to the next target (RFC 3261 §16.5)"),
     "via": ("R7", "our Via on top, or taken off again; received and rport say where it came from (T3)"),
     "max-forwards": ("R2", "one hop less"),
+    "max-breadth": ("R10", "its share of the branches that may be tried at a time (RFC 5393)"),
     "record-route": ("R5", "we stay in the path; the token names the phone's flow"),
     "route": ("R3", "our own entry is used up"),
     "path": ("N1", "the core finds back through our token"),

@@ -63,3 +63,17 @@ def in_groups(hops: Sequence[Hop]) -> list[list[Hop]]:
                 first.append(hop)
         groups.append(first)
     return groups
+
+
+def share_breadth(breadth: int, group: Sequence[Hop]) -> bool:
+    """Split Max-Breadth over destinations tried together (RFC 5393 §5.3.3); False when it does not reach for all.
+
+    What takes a destination's place later has its share: it begins when the one before it has ended (§5.3.3.1).
+    """
+    if breadth < len(group):
+        return False
+    share, more = divmod(breadth, len(group))
+    for number, hop in enumerate(group):
+        for one in (hop, *hop.alternatives):
+            one.breadth = share + (number < more)
+    return True

@@ -25,12 +25,14 @@ def outgoing(
     path: Sequence[str] = (),
     routes: Sequence[str] = (),
     strip_authorization: bool = False,
+    max_breadth: int | None = None,
 ) -> tuple[Edit, str]:
     """Write the request as it goes on, all but its Via; give it with its Request-URI.
 
     popped         leading Route values that named us
     record_routes  values to put on top, first one topmost
     routes         Route values of the destination (a binding's Path), put before what is left
+    max_breadth    this branch's share of Max-Breadth (RFC 5393 §5.3.3); None for an ACK, which has none
     """
     edit = Edit(request)
     names, lines = edit.names, edit.lines
@@ -43,6 +45,13 @@ def outgoing(
         at = _after_vias(names)
         names.insert(at, "max-forwards")
         lines.insert(at, "Max-Forwards: 70")
+    if max_breadth is not None:
+        if "max-breadth" in names:
+            lines[names.index("max-breadth")] = f"Max-Breadth: {max_breadth}"
+        else:
+            at = names.index("max-forwards") + 1
+            names.insert(at, "max-breadth")
+            lines.insert(at, f"Max-Breadth: {max_breadth}")
     for _ in range(popped):
         edit.remove_top("route")
     if routes:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
+from nattrav.location.bindings import Binding
 from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.effects import Lookup
-from nattrav.proxy.fork import Branch, in_groups
+from nattrav.proxy.fork import Branch, in_groups, share_breadth
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.routing import MAX_BREADTH, Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ClientTransaction, ServerTransaction
 from nattrav.sip.edit import Edit
 from nattrav.sip.message import Request, Response
@@ -31,6 +32,7 @@ class Forwarding:
 
     __slots__ = (
         "branches",
+        "breadth",
         "call",
         "cancelled",
         "done",
@@ -75,6 +77,10 @@ class Forwarding:
         self.failures: list[Response] = []
         self.offer: bytes | None = None
         self.preparing = 0
+        self.breadth = MAX_BREADTH
+        if "max-breadth" in request.names:
+            wanted = request.max_breadth
+            self.breadth = MAX_BREADTH if wanted is None else min(wanted, MAX_BREADTH)
         self.forking = False
         self.cancelled = False
         self.done = False
@@ -89,7 +95,12 @@ class Forwarding:
         self._next_group(now)
 
     def _next_group(self, now: float) -> None:
-        for hop in self.groups.pop(0):
+        group = self.groups.pop(0)
+        if (len(group) > 1 or self.breadth < MAX_BREADTH) and not share_breadth(self.breadth, group):
+            self.groups.clear()
+            self.answer_myself(440, now)
+            return
+        for hop in group:
             self._begin(hop, now)
 
     def _begin(self, hop: Hop, now: float) -> None:
@@ -119,7 +130,10 @@ class Forwarding:
             self._no_hop(hop, now)
             return
         found = self.rooms.parts.dead.living_first(found, now)
-        others = [Hop(hop.request_uri, one, hop.uri, hop.routes, upstream=hop.upstream) for one in found[1:]]
+        others = [
+            Hop(hop.request_uri, one, hop.uri, hop.routes, upstream=hop.upstream, breadth=hop.breadth)
+            for one in found[1:]
+        ]
         hop.alternatives = others + hop.alternatives
         self._prepare(hop, found[0], now)
 
@@ -144,6 +158,7 @@ class Forwarding:
             record_routes=self._record_routes(hop, next_hop, now),
             routes=hop.routes,
             strip_authorization=self.sender.user is not None,
+            max_breadth=hop.breadth,
         )
         self._adjust_request(edit, hop, now)
         key = (parts.branches.new(self.loop_part), self.method)
@@ -327,7 +342,9 @@ class Forwarding:
 
 def verdict_of(hop: Hop) -> NatVerdict:
     """The NAT tests of a destination's registration."""
-    binding = hop.binding
-    if binding is None:
-        return NO_NAT
+    return NO_NAT if hop.binding is None else nat_of(hop.binding)
+
+
+def nat_of(binding: Binding) -> NatVerdict:
+    """The NAT tests of a registration."""
     return NatVerdict(frozenset(NatTest(name) for name in binding.tests), nat=behind_nat(binding), asymmetric=False)

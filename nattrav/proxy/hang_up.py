@@ -14,9 +14,6 @@ from nattrav.sip.message import Response
 
 IsOurs = Callable[[str, int | None], bool]
 
-CSEQ = 1_000_000
-"""Higher than what a client counts to in one call, and below the limit of 2**31."""
-
 
 @dataclass(frozen=True, slots=True)
 class Dialog:
@@ -54,8 +51,8 @@ def dialog_of(
     )
 
 
-def bye(dialog: Dialog, *, to_caller: bool, via: str, reason: str) -> bytes:
-    """Write the BYE to one side, in the other side's name."""
+def bye(dialog: Dialog, *, to_caller: bool, cseq: int, via: str, reason: str) -> bytes:
+    """Write the BYE to one side, in the other side's name; `cseq` is the next number of that other side."""
     target = dialog.caller_target if to_caller else dialog.callee_target
     routes = dialog.caller_routes if to_caller else dialog.callee_routes
     from_, to = (dialog.callee, dialog.caller) if to_caller else (dialog.caller, dialog.callee)
@@ -65,7 +62,7 @@ def bye(dialog: Dialog, *, to_caller: bool, via: str, reason: str) -> bytes:
         f"From: {from_}",
         f"To: {to}",
         f"Call-ID: {dialog.call_id}",
-        f"CSeq: {CSEQ} BYE",
+        f"CSeq: {cseq} BYE",
         f'Reason: SIP;text="{reason}"',
         "Content-Length: 0",
         "\r\n",

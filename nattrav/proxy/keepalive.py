@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import zlib
 
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
+from nattrav.net.address import TransportAddress
 from nattrav.proxy.effects import Send
 from nattrav.proxy.lifetimes import Lifetimes
 from nattrav.proxy.listener import Listener
@@ -21,24 +24,33 @@ RETRY = 5.0
 SOON = 150
 """A binding with less seconds left will be refreshed by its phone before long."""
 _BRANCH = "z9hG4bKka"
+_NUMBER = re.compile(r"[0-9a-f]{1,16}")
+_ANSWER = re.compile(
+    rb"SIP/2\.0 [2-6][^\r\n]{2,80}\r\n[Vv](?:[Ii][Aa])?[ \t]*:[^\r\n,]{10,200}?;branch=z9hG4bKka([0-9a-f]{1,16})[;\r]"
+)
+"""The status line and a topmost Via of ours, as nearly every phone gives it back."""
 
 
 class FlowKeepalive(Timed):
     """The keepalive of one flow. `waiting` is the Call-ID of an OPTIONS whose answer is due."""
 
-    __slots__ = ("flow", "keepalive", "losses", "method", "nat", "seen", "sequence", "testing", "waiting")
+    __slots__ = ("device", "flow", "keepalive", "losses", "method", "sequence", "testing", "waiting")
 
-    def __init__(self, keepalive: Keepalive, flow: Flow, nat: tuple[str, str], method: str) -> None:
+    def __init__(self, keepalive: Keepalive, flow: Flow, device: str, method: str) -> None:
         super().__init__()
         self.keepalive = keepalive
         self.flow = flow
-        self.nat = nat
+        self.device = device
         self.method = method
         self.testing = False
         self.losses = 0
-        self.seen = 0.0
         self.sequence = 0
         self.waiting = False
+
+    @property
+    def nat(self) -> tuple[str, str]:
+        """What its mapping lifetime is learned by: the public host and the kind of device."""
+        return self.flow.remote.host, self.device
 
     def expire(self, now: float) -> None:
         self.keepalive.ping(self, now)
@@ -51,8 +63,8 @@ class Keepalive:
         self._parts = parts
         self._location = location
         self._registrar = registrar
-        self._flows: dict[tuple[int, object], FlowKeepalive] = {}
-        self._waiting: dict[str, FlowKeepalive] = {}
+        self._flows: dict[int, dict[TransportAddress, FlowKeepalive]] = {one.id: {} for one in parts.listeners.all}
+        self._waiting: dict[int, FlowKeepalive] = {}
         self._key = parts.unique()
         self._heads = {listener.id: self._head(listener) for listener in parts.listeners.all}
         self._number = 0
@@ -72,7 +84,10 @@ class Keepalive:
         return via, after
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return sum(map(len, self._flows.values()))
+
+    def _of(self, flow: Flow) -> FlowKeepalive | None:
+        return self._flows[flow.listener].get(flow.remote)
 
     def follow(self) -> None:
         """Go by the intervals as they are now, each flow from its next keepalive on; what was learned of NATs stays."""
@@ -88,8 +103,7 @@ class Keepalive:
             return
         if wanted == "auto":
             wanted = "crlf" if flow.reliable else "options"
-        key = (flow.listener, flow.remote)
-        known = self._flows.get(key)
+        known = self._of(flow)
         if known is not None:
             known.flow = flow
             self.heard(flow)
@@ -97,8 +111,8 @@ class Keepalive:
                 known.losses = 0
                 self._parts.timers.set(known, now + settings.interval)
             return
-        nat = (flow.remote.host, binding.user_agent.partition("/")[0].partition(" ")[0])
-        one = self._flows[key] = FlowKeepalive(self, flow, nat, wanted)
+        device = sys.intern(binding.user_agent.partition("/")[0].partition(" ")[0])
+        one = self._flows[flow.listener][flow.remote] = FlowKeepalive(self, flow, device, wanted)
         spread = zlib.crc32(str(flow.remote).encode()) % 1000 / 1000
         self._parts.timers.set(one, now + settings.interval * (0.5 + 0.5 * spread))
 
@@ -150,7 +164,7 @@ class Keepalive:
         if flow not in self.probing:
             return
         self.probing.discard(flow)
-        one = self._flows.get((flow.listener, flow.remote))
+        one = self._of(flow)
         if one is not None and one.testing:
             one.testing = False
             self.lifetimes.disturbed(one.nat, flow)
@@ -158,31 +172,46 @@ class Keepalive:
     def _options(self, one: FlowKeepalive) -> bytes:
         self._number += 1
         name = f"{self._number:x}"
-        self._waiting.pop(f"{one.sequence:x}", None)
+        self._waiting.pop(one.sequence, None)
         via, after = self._heads[one.flow.listener]
         one.sequence = self._number
-        self._waiting[name] = one
+        self._waiting[self._number] = one
         host = one.flow.remote
         return (
             f"OPTIONS sip:{host} SIP/2.0\r\n{via}{name}{after}To: <sip:{host}>\r\nCall-ID: ka{name}@{self._key}\r\n\r\n"
         ).encode("latin-1")
 
+    def recognise(self, flow: Flow, data: bytes, now: float) -> bool:
+        """Take what is plainly a final response to a keepalive of this flow, without parsing it; False for the rest."""
+        found = _ANSWER.match(data)
+        if found is None:
+            return False
+        one = self._waiting.get(int(found[1], 16))
+        if one is None or one.flow.remote != flow.remote:
+            return False
+        self._answered(one, now)
+        return True
+
     def receive(self, branch: str, flow: Flow, now: float) -> bool:
         """A response with one of our keepalive branches came; True when it was one."""
-        if not branch.startswith(_BRANCH):
+        number = branch[len(_BRANCH) :]
+        if not branch.startswith(_BRANCH) or _NUMBER.fullmatch(number) is None:
             return False
-        one = self._waiting.pop(branch[len(_BRANCH) :], None)
+        one = self._waiting.get(int(number, 16))
         if one is not None and one.flow.remote == flow.remote:
-            one.losses = 0
-            if one.waiting:
-                one.waiting = False
-                self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
-            one.seen = now
-            if one.testing:
-                one.testing = False
-                self.lifetimes.answered(one.nat, one.flow)
-            self._parts.timers.set(one, now + self._next_wait(one, now))
+            self._answered(one, now)
         return True
+
+    def _answered(self, one: FlowKeepalive, now: float) -> None:
+        del self._waiting[one.sequence]
+        one.losses = 0
+        if one.waiting:
+            one.waiting = False
+            self._parts.count("nattrav_sip_keepalives_total", "options", "ok")
+        if one.testing:
+            one.testing = False
+            self.lifetimes.answered(one.nat, one.flow)
+        self._parts.timers.set(one, now + self._next_wait(one, now))
 
     def _give_up(self, one: FlowKeepalive, bindings: list[Binding]) -> None:
         self._forget(one)
@@ -192,7 +221,7 @@ class Keepalive:
             self._registrar.drop(bindings, "expired")
 
     def _forget(self, one: FlowKeepalive) -> None:
-        self._flows.pop((one.flow.listener, one.flow.remote), None)
+        self._flows[one.flow.listener].pop(one.flow.remote, None)
         self.probing.discard(one.flow)
-        self._waiting.pop(f"{one.sequence:x}", None)
+        self._waiting.pop(one.sequence, None)
         one.deadline = None

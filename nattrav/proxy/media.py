@@ -183,6 +183,8 @@ class Media:
 
     def _deleted(self, call: Call, reply: object, now: float) -> None:
         call.quality = media_facts(reply)
+        if call.resumed and not (isinstance(reply, dict) and reply.get("result") == "ok"):
+            call.media.used = False
         call.media.closing = False
         call.calls.write(call)
 

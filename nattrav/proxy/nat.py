@@ -10,7 +10,7 @@ import enum
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from nattrav.net.address import NON_PUBLIC, AddressClass, TransportAddress, canonical, classify
 
@@ -63,7 +63,7 @@ class FirstHop:
     listener_public: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NatVerdict:
     """The tests that fired and what follows. `asymmetric`: only ports differ and no rport was asked for."""
 
@@ -71,10 +71,10 @@ class NatVerdict:
     nat: bool
     asymmetric: bool
 
-    @property
-    def names(self) -> list[str]:
+    @cached_property
+    def names(self) -> tuple[str, ...]:
         """Sorted names, for records."""
-        return sorted(test.value for test in self.fired)
+        return tuple(sorted(test.value for test in self.fired))
 
 
 NO_NAT = NatVerdict(frozenset(), nat=False, asymmetric=False)
@@ -102,81 +102,93 @@ class NatTests:
 
     def __init__(self, local_nets: Iterable[str] = ()) -> None:
         self._local = tuple(ipaddress.ip_network(net, strict=False) for net in local_nets)
-        self._verdicts: dict[FirstHop, NatVerdict] = {}
+        self._verdicts: dict[tuple[tuple[NatTest, ...], bool], NatVerdict] = {}
 
     def examine(self, hop: FirstHop) -> NatVerdict:
-        """Run every NAT test that the facts allow. Results are cached: phones repeat themselves."""
-        verdict = self._verdicts.get(hop)
-        if verdict is None:
-            verdict = self._examine(hop)
-            if len(self._verdicts) >= 20_000:
-                self._verdicts.clear()
-            self._verdicts[hop] = verdict
-        return verdict
-
-    def _examine(self, hop: FirstHop) -> NatVerdict:
-        fired: set[NatTest] = set()
+        """Run every NAT test that the facts allow. The same tests give the same verdict object."""
+        fired: list[NatTest] = []
+        kinds: list[AddressClass | None] = []
+        source, port = hop.source
         datagram = hop.transport == "udp"
-        shown: list[str] = []
 
         via = literal(hop.via_host)
         if via is not None:
-            shown.append(via)
-            if via != hop.source.host:
-                fired.add(NatTest.VIA_HOST_DIFFERS)
-            if self.nonpublic(via):
-                fired.add(NatTest.VIA_NONPUBLIC)
-        if datagram and (hop.via_port or 5060) != hop.source.port:
-            fired.add(NatTest.VIA_PORT_DIFFERS)
+            if via != source:
+                fired.append(NatTest.VIA_HOST_DIFFERS)
+            kind = self._telltale(via)
+            if kind is not None:
+                fired.append(NatTest.VIA_NONPUBLIC)
+                kinds.append(kind)
+        if datagram and (hop.via_port or 5060) != port:
+            fired.append(NatTest.VIA_PORT_DIFFERS)
 
         if hop.contact is not None:
             contact = literal(hop.contact[0])
             if contact is not None:
-                shown.append(contact)
-                if contact != hop.source.host:
-                    fired.add(NatTest.CONTACT_HOST_DIFFERS)
-                if self.nonpublic(contact):
-                    fired.add(NatTest.CONTACT_NONPUBLIC)
-                if datagram and (hop.contact[1] or 5060) != hop.source.port:
-                    fired.add(NatTest.CONTACT_PORT_DIFFERS)
+                if contact != source:
+                    fired.append(NatTest.CONTACT_HOST_DIFFERS)
+                kind = self._telltale(contact)
+                if kind is not None:
+                    fired.append(NatTest.CONTACT_NONPUBLIC)
+                    kinds.append(kind)
+                if datagram and (hop.contact[1] or 5060) != port:
+                    fired.append(NatTest.CONTACT_PORT_DIFFERS)
 
         for host in hop.media_hosts:
             address = literal(host)
             if address is None or classify(address) is AddressClass.UNSPECIFIED:
                 continue
-            shown.append(address)
-            if self.nonpublic(address):
-                fired.add(NatTest.SDP_NONPUBLIC)
-            if address != hop.source.host:
-                fired.add(NatTest.SDP_HOST_DIFFERS)
+            kind = self._telltale(address)
+            if kind is not None:
+                fired.append(NatTest.SDP_NONPUBLIC)
+                kinds.append(kind)
+            if address != source:
+                fired.append(NatTest.SDP_HOST_DIFFERS)
 
-        if hop.listener_public and self.nonpublic(hop.source.host):
-            fired.add(NatTest.SOURCE_NONPUBLIC)
+        kind = self._telltale(source)
+        if kind is not None:
+            kinds.append(kind)
+            if hop.listener_public:
+                fired.append(NatTest.SOURCE_NONPUBLIC)
         invalid = hop.via_host.endswith(".invalid") or (hop.contact is not None and hop.contact[0].endswith(".invalid"))
         if hop.transport in ("ws", "wss") or invalid:
-            fired.add(NatTest.WEBSOCKET)
-        kinds = {classify(host) for host in (*shown, hop.source.host) if self.nonpublic(host)}
+            fired.append(NatTest.WEBSOCKET)
         if AddressClass.CGNAT in kinds:
-            fired.add(NatTest.CGNAT)
+            fired.append(NatTest.CGNAT)
         if AddressClass.CLAT in kinds:
-            fired.add(NatTest.CLAT)
+            fired.append(NatTest.CLAT)
 
-        by_address = bool(fired & BY_ADDRESS)
-        by_port = bool(fired & BY_PORT)
+        key = (tuple(fired), hop.rport)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = self._verdict(frozenset(fired), rport=hop.rport)
+            if len(self._verdicts) < 1000:
+                self._verdicts[key] = verdict
+        return verdict
+
+    @staticmethod
+    def _verdict(fired: frozenset[NatTest], *, rport: bool) -> NatVerdict:
+        by_address = not fired.isdisjoint(BY_ADDRESS)
+        by_port = not fired.isdisjoint(BY_PORT)
         return NatVerdict(
-            frozenset(fired),
-            nat=by_address or (by_port and hop.rport),
-            asymmetric=NatTest.VIA_PORT_DIFFERS in fired and not by_address and not hop.rport,
+            fired,
+            nat=by_address or (by_port and rport),
+            asymmetric=NatTest.VIA_PORT_DIFFERS in fired and not by_address and not rport,
         )
 
-    def nonpublic(self, host: str) -> bool:
-        """The literal address is of a class that shows a NAT, and not in a local net."""
-        if classify(host) not in NON_PUBLIC:
-            return False
-        if not self._local:
-            return True
+    def _telltale(self, host: str) -> AddressClass | None:
+        """The class of a literal address when it shows a NAT and is not in a local net."""
+        kind = _telltale(host)
+        if kind is None or not self._local:
+            return kind
         address = ipaddress.ip_address(host)
-        return not any(address in net for net in self._local)
+        return None if any(address in net for net in self._local) else kind
+
+
+@lru_cache(maxsize=65536)
+def _telltale(host: str) -> AddressClass | None:
+    kind = classify(host)
+    return kind if kind in NON_PUBLIC else None
 
 
 @lru_cache(maxsize=65536)

@@ -17,6 +17,7 @@ from nattrav.proxy.timers import Timed
 from nattrav.proxy.validate import Refused
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
+from nattrav.sip.transport.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Registrar:
         ):
             for _ in changed:
                 self.event(event)
+        if outcome.moved:
+            self.moved(aor, outcome.moved, sender)
         self.watch_expiry(now)
         return Registered(self._headers(request, outcome.bindings, now), outcome.bindings)
 
@@ -87,6 +90,12 @@ class Registrar:
     def event(self, name: str) -> None:
         """Count what happened to a binding."""
         self._parts.count("nattrav_sip_registration_events_total", name)
+
+    def moved(self, aor: str, before: Iterable[Flow], sender: Sender) -> None:
+        """A binding was refreshed from another source: its NAT made a new mapping, or its phone changed networks."""
+        for flow in before:
+            self._parts.count("nattrav_sip_nat_detections_total", location_bindings.MOVED)
+            self._parts.log("info", "source_moved", aor=aor, before=str(flow), now=str(sender.flow))
 
     def drop(self, bindings: Iterable[Binding], event: Literal["removed", "expired"]) -> None:
         """Take bindings out: their flow is gone, their phone is dead, or an operator wants it."""

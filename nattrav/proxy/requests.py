@@ -13,13 +13,13 @@ from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import DropReason, Send
+from nattrav.proxy.forwarding import nat_of
 from nattrav.proxy.hook_views import register_view, request_view
 from nattrav.proxy.hooks import Refuse, Route
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.media import media_hosts, sdp_of
-from nattrav.proxy.nat import NO_NAT, FirstHop, NatVerdict
+from nattrav.proxy.nat import NO_NAT, FirstHop, NatTest, NatVerdict
 from nattrav.proxy.parties import contact_of, other_party, party_facts, reply_flow
-from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
@@ -32,7 +32,8 @@ from nattrav.sip.transaction import server_key
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
 
-_KEEPALIVE = frozenset(b"\r\n\0")
+_RESUMES = frozenset(("INVITE", "UPDATE", "BYE"))
+"""Methods that show a call in progress."""
 
 
 class Requests:
@@ -97,15 +98,18 @@ class Requests:
         if refused is not None:
             self._refuse_stateless(request, answer_flow, refused)
             return
+        if upstream is None and request.to.tag is None:
+            sender.treatment = parts.quirks.treatment(request.user_agent, flow.remote, None)
+        registers_here = method == "REGISTER" and upstream is None and parts.sip.mode != "edge"
+        if registers_here:
+            challenge = self.authorisation.first_challenge(request, sender, now)
+            if challenge is not None:
+                # Without a transaction, so that strangers cannot fill the table (RFC 3261 §26.3.2.4).
+                self._refuse_stateless(request, answer_flow, challenge)
+                return
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
-        if not server.invite:
-            parts.timers.set(server, now + 2 * parts.transactions.patience)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
             sender.verdict = self._examine(flow, request)
-        if upstream is None:
-            sender.treatment = (
-                parts.quirks.treatment(request.user_agent, flow.remote, None) if request.to.tag is None else PLAIN
-            )
         if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=answer_flow):
             sender.flow, sender.asymmetric = answer_flow, True
         routes = self._rooms.routing.route_set(request)
@@ -114,20 +118,21 @@ class Requests:
                 self._fault(flow, "forged_token", now)
             self._refuse(server, routes, now)
             return
+        if registers_here:
+            self._register(server, request, sender, now)
+            return
         loop_part = parts.branches.loop_part(request)
         if is_loop(request, parts.listeners, loop_part):
             self._refuse(server, Refused(482, "R7"), now)
             return
         if method == "REGISTER" and upstream is None:
-            if parts.sip.mode == "edge":
-                self._register_at_core(server, request, routes, sender, loop_part, now)
-            else:
-                self._register(server, request, sender, now)
-            return
-        if request.to.tag is not None:
+            self._register_at_core(server, request, routes, sender, loop_part, now)
+        elif request.to.tag is not None:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
+        if not server.invite and not server.final:
+            server.expect_an_answer(now)
 
     def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
         """The phone sends from one port and listens on that of its Via, by its signs or by its quirk (T3)."""
@@ -344,16 +349,70 @@ class Requests:
         rooms = self._rooms
         call = rooms.calls.of(request)
         from_access = party_facts(call, request, sender)
+        if call is not None:
+            self._follow(call, request, sender.flow, server.flow)
         sender.authorised = sender.upstream is not None or self.authorisation.admits_source(sender)
         if server.invite:
             server.respond(100, respond(request, 100, to_tag=None), now)
         if call is not None:
             call.note(now, True, sender.flow, data)
-        hop = rooms.routing.within_dialog(request, routes, sender, from_access, other_party(call, request, sender))
+        moved = {} if call is None else call.moved
+        hop = rooms.routing.within_dialog(
+            request, routes, sender, from_access, other_party(call, request, sender), moved
+        )
         if isinstance(hop, Refused):
             self._refuse(server, hop, now, call)
             return
+        if call is None and routes.tokens and request.method in _RESUMES:
+            call = self._resume(request, sender, hop, data, now, both=len(routes.tokens) > 1)
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start([hop], now)
+
+    def _follow(self, call: Call, request: Request, flow: Flow, answer: Flow) -> None:
+        """Take note of what a request inside a dialog says of its sender: its CSeq, its newest source (N4)."""
+        before = call.moves(request, flow, answer)
+        if before is not None:
+            self._parts.count("nattrav_sip_nat_detections_total", NatTest.SOURCE_MOVED.value)
+            self._parts.log("info", "source_moved", call_id=call.call_id, before=str(before), now=str(flow))
+        party = call.sender(request)
+        if request.cseq.number > call.cseq[party]:
+            call.cseq[party] = request.cseq.number
+
+    def _resume(
+        self, request: Request, sender: Sender, hop: Hop, data: bytes, now: float, *, both: bool
+    ) -> Call | None:
+        """Take up a call of before a restart, which our token in its route set proves; its media stays with the relay.
+
+        Whether its media went through the relay nobody knows any more: it does from its next offer on, which a relay
+        that still has the session answers with the ports of before.
+        """
+        rooms, parts = self._rooms, self._parts
+        if len(rooms.calls) >= parts.sip.limits.calls:
+            return None
+        call = rooms.calls.resume(request, now)
+        if call is None:
+            return None
+        call.access[Party.CALLER] = both or not hop.access
+        call.access[Party.CALLEE] = hop.access
+        call.flows[Party.CALLER] = sender.flow
+        if isinstance(hop.next_hop, Flow):
+            call.flows[Party.CALLEE] = hop.next_hop
+            bound = rooms.location.by_flow(hop.next_hop) if hop.access else []
+            if bound:
+                call.nat[Party.CALLEE] = nat_of(bound[0])
+        if call.access[Party.CALLER]:
+            sender.upstream = None
+            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request)
+        upstream = sender.upstream
+        if upstream is None and not hop.access and hop.next_hop is not None:
+            upstream = rooms.upstreams.by_source(hop.next_hop.remote)
+        policy = parts.sip.relay
+        if upstream is not None:
+            call.upstream = upstream.name
+            policy = upstream.settings.relay or policy
+        call.media.session = call.media.used = policy != "never"
+        call.note(now, True, sender.flow, data, *call.nat[Party.CALLER].names)
+        parts.log("info", "call_resumed", call_id=call.call_id, method=request.method)
+        return call
 
     def _answer_options(self, server: ServerTransaction, request: Request, now: float) -> None:
         status = 503 if self.draining else 200

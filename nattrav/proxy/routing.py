@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
@@ -22,6 +24,9 @@ from nattrav.sip.transport.flow import Flow, Target
 from nattrav.sip.uri import SipUri
 
 NO_TCP_FOR = 300.0
+MAX_BREADTH = 60
+"""Parallel branches of a request that names no limit, and the most that any may ask for (RFC 5393 §5.3.3)."""
+_NOTHING_MOVED: Mapping[tuple[int, TransportAddress], Flow] = MappingProxyType({})
 _PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
@@ -56,6 +61,8 @@ class Hop:
     access: bool = False
     upstream: UpstreamState | None = None
     binding: Binding | None = None
+    breadth: int = MAX_BREADTH
+    """Its share of the request's Max-Breadth (RFC 5393 §5.3.3)."""
     by_size: bool | None = None
     """True: chosen for the request's size (R8); False: the way back from that, whatever the size."""
     alternatives: list[Hop] = field(default_factory=list)
@@ -329,21 +336,23 @@ class Routing:
         sender: Sender,
         from_access_party: bool | None,
         other_party: Flow | None = None,
+        moved: Mapping[tuple[int, TransportAddress], Flow] = _NOTHING_MOVED,
     ) -> Hop | Refused:
         """Find the destination of a request inside a dialog by the tokens of its Route set.
 
         `from_access_party` says whether its sender is a party on the access side, None when the call is not known.
         `other_party` is where a known call's other side is: clients that lost their route set still find it.
+        `moved` says for flows that tokens name where their party is by now.
         """
         if len(routes.tokens) >= 2:
-            return self._down(routes.tokens[-1], routes)
+            return self._down(routes.tokens[-1], routes, moved)
         if routes.tokens:
             token = routes.tokens[0]
             outgoing = from_access_party
             if outgoing is None:
-                outgoing = self._comes_from(token, sender.flow)
+                outgoing = self._comes_from(token, sender)
             if not outgoing:
-                return self._down(token, routes)
+                return self._down(token, routes, moved)
         elif routes.popped == 0 and routes.next_route is None and other_party is not None:
             return Hop(routes.request_uri, other_party)
         elif routes.popped == 0 and not sender.authorised and routes.next_route is None:
@@ -360,18 +369,25 @@ class Routing:
             return Refused(481, "R3")
         return self._toward(uri, routes, sender)
 
-    def _comes_from(self, token: FlowToken, flow: Flow) -> bool:
+    def _comes_from(self, token: FlowToken, sender: Sender) -> bool:
+        flow = sender.flow
         if token.listener != flow.listener:
             return False
-        if token.remote == flow.remote or (token.asymmetric and token.remote.host == flow.remote.host):
+        # A token's host with another port is its phone behind a NAT that made a new mapping: another phone behind
+        # the same NAT would be an access client with a token of its own.
+        if token.remote == flow.remote or (sender.upstream is None and token.remote.host == flow.remote.host):
             return True
         if token.serial:
             binding = self._location.by_serial(token.serial)
             return binding is not None and binding.flow.remote == flow.remote
         return False
 
-    def _down(self, token: FlowToken, routes: RouteSet) -> Hop | Refused:
-        flow = self.token_flow(token)
+    def _down(
+        self, token: FlowToken, routes: RouteSet, moved: Mapping[tuple[int, TransportAddress], Flow]
+    ) -> Hop | Refused:
+        flow = moved.get((token.listener, token.remote)) if moved else None
+        if flow is None:
+            flow = self.token_flow(token)
         if flow is None:
             return Refused(430, "N1")
         routes.exit = flow

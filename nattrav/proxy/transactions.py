@@ -13,6 +13,7 @@ from nattrav.proxy.effects import Connect, Effect, Observe, Send
 from nattrav.proxy.meter import method_label
 from nattrav.proxy.timers import Timed, Timers
 from nattrav.sip.message import Request, Response
+from nattrav.sip.response import respond
 from nattrav.sip.timers import NEVER
 from nattrav.sip.timers import Timers as Durations
 from nattrav.sip.transaction import (
@@ -45,6 +46,15 @@ class TimerValues:
     def patience(self) -> float:
         """64*T1."""
         return 64 * self.t1
+
+    @property
+    def trying(self) -> float:
+        """When timer E of a client has grown to T2: from then on a request without an answer gets 100 (RFC 4320)."""
+        elapsed = interval = self.t1
+        while interval * 2 < self.t2:
+            interval *= 2
+            elapsed += interval
+        return elapsed
 
 
 class Transactions:
@@ -138,8 +148,16 @@ class ServerTransaction(Timed):
             self.request = self.context = None
         self._carry_out(outcomes)
 
+    def expect_an_answer(self, now: float) -> None:
+        """A request other than INVITE went on: say 100 when nothing has come by then (RFC 4320 §4.1)."""
+        self.table.timers.set(self, now + self.table.values.trying)
+
     def expire(self, now: float) -> None:
-        if self._machine.state in _UNANSWERED:
+        state = self._machine.state
+        if state is State.TRYING and self.request is not None:
+            self.respond(100, respond(self.request, 100, to_tag=None), now)
+            self.table.timers.set(self, self.created + 2 * self.table.patience)
+        elif state in _UNANSWERED:
             # Nobody answered in all the time that whoever made the transaction allowed.
             self._terminate()
         else:

@@ -25,6 +25,8 @@ class UpstreamState:
     round_trip: float | None = None
     losses: int = 0
     attempts: int = 0
+    disabled: bool = False
+    """An operator took it out of use: it gets no new calls; its own requests are still known."""
     current: int = field(default=0)
 
     @property
@@ -97,7 +99,7 @@ class Upstreams:
         best = -1
         found: list[UpstreamState] = []
         for state in self.all:
-            if state is exclude:
+            if state is exclude or state.disabled:
                 continue
             longest = max((len(p) for p in state.settings.prefixes if user.startswith(p)), default=-1)
             if longest < 0 or longest < best:
@@ -112,9 +114,12 @@ class Upstreams:
         found = [
             state
             for state in self.all
-            if host in state.settings.domains
-            or (state.uri.host == host and (port is None or (state.uri.port or 5060) == port))
-            or (host in state.addresses and (port is None or (state.uri.port or 5060) == port))
+            if not state.disabled
+            and (
+                host in state.settings.domains
+                or (state.uri.host == host and (port is None or (state.uri.port or 5060) == port))
+                or (host in state.addresses and (port is None or (state.uri.port or 5060) == port))
+            )
         ]
         return self._in_order(found, now)
 

@@ -106,16 +106,18 @@ class Credentials:
 
 def _parse_params(text: str) -> dict[str, str]:
     params: dict[str, str] = {}
-    position, end = 0, len(text.rstrip(" \t,"))
-    while position < end:
-        match = _PARAM.match(text, position)
-        if match is None:
-            raise MalformedMessage(f"{text[position : position + 40]!r} in digest credentials")
-        name = match[1].lower()
+    position = 0
+    for match in _PARAM.finditer(text):
+        if match.start() != position:
+            break
+        position = match.end()
+        name, value = match.groups()
+        name = name.lower()
         if name in params:
             raise MalformedMessage(f"{name} twice in digest credentials")
-        params[name] = unquote(match[2])
-        position = match.end()
+        params[name] = unquote(value)
+    if text[position:].strip(" \t,"):
+        raise MalformedMessage(f"{text[position : position + 40]!r} in digest credentials")
     return params
 
 
@@ -146,55 +148,66 @@ class NonceState(enum.Enum):
 
 
 class Nonces:
-    """Nonces that carry their time and are signed, so that any process with the key checks those of any other.
+    """Nonces that carry their time and number and are signed: none has to be stored to be known again.
 
-    `lifetime` is in seconds. Replay inside the lifetime is possible for who overhears a request, as with any digest
-    without a nonce-count store; `NonceCounts` is that store.
+    `lifetime` is in seconds. What each was used for is kept in `NonceCounts`.
     """
 
-    _TIME, _SALT, _MAC = 5, 4, 12
+    _TIME, _NUMBER, _MAC = 5, 4, 12
+    _LENGTH = (_TIME + _NUMBER + _MAC) * 4 // 3
 
-    def __init__(self, key: bytes, *, lifetime: float = 300.0) -> None:
+    def __init__(self, key: bytes, realm: str, *, lifetime: float = 300.0) -> None:
         self._mac = hmac.new(key, digestmod=hashlib.sha256)
+        self._mac.update(realm.encode("utf-8", "surrogateescape"))
         self.lifetime = lifetime
 
-    def make(self, realm: str, now: float, salt: bytes) -> str:
-        """Make a nonce. `now` is wall-clock seconds; `salt` four random octets."""
-        head = int(now * 16).to_bytes(self._TIME, "big") + salt[: self._SALT].ljust(self._SALT, b"\0")
-        return base64.urlsafe_b64encode(head + self._sign(head, realm)).decode()
+    def make(self, now: float, number: int) -> str:
+        """Make a nonce. `now` is wall-clock seconds; `number` is below 2**32 and given once in a lifetime."""
+        head = int(now * 16).to_bytes(self._TIME, "big") + number.to_bytes(self._NUMBER, "big")
+        return base64.urlsafe_b64encode(head + self._sign(head)).decode()
 
-    def check(self, nonce: str, realm: str, now: float) -> NonceState:
-        """Check a nonce that came back."""
+    def check(self, nonce: str, now: float) -> tuple[NonceState, int]:
+        """Check a nonce that came back, and give its number (0 for a forged one)."""
         try:
-            raw = base64.b64decode(nonce.encode("latin-1"), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            return NonceState.FORGED
-        head, mac = raw[: self._TIME + self._SALT], raw[self._TIME + self._SALT :]
-        if not hmac.compare_digest(mac, self._sign(head, realm)):
-            return NonceState.FORGED
+            raw = binascii.a2b_base64(nonce.replace("-", "+").replace("_", "/"), strict_mode=True)
+        except ValueError:
+            return NonceState.FORGED, 0
+        head = raw[: self._TIME + self._NUMBER]
+        if len(nonce) != self._LENGTH or not hmac.compare_digest(raw[len(head) :], self._sign(head)):
+            return NonceState.FORGED, 0
         age = now - int.from_bytes(head[: self._TIME], "big") / 16
-        # A little ahead is another node's clock.
-        return NonceState.FRESH if -30.0 <= age <= self.lifetime else NonceState.STALE
+        number = int.from_bytes(head[self._TIME :], "big")
+        # A little ahead is a clock that was put right.
+        return (NonceState.FRESH if -30.0 <= age <= self.lifetime else NonceState.STALE), number
 
-    def _sign(self, head: bytes, realm: str) -> bytes:
+    def _sign(self, head: bytes) -> bytes:
         mac = self._mac.copy()
-        mac.update(head + realm.encode("utf-8", "surrogateescape"))
+        mac.update(head)
         return mac.digest()[: self._MAC]
 
 
 class NonceCounts:
-    """Refuses a nonce-count that was used already (RFC 7616 §3.4: nc must rise). Bounded: the oldest are forgotten."""
+    """Numbers nonces and refuses a nonce-count that was used already (RFC 7616 §3.4: nc must rise).
 
-    def __init__(self, size: int = 100_000) -> None:
+    The last `size` nonces have four octets each in a ring; what is older counts as used up.
+    """
+
+    def __init__(self, size: int = 1 << 20) -> None:
         self._size = size
-        self._highest: dict[str, int] = {}
+        # Pages of zeros cost nothing before they are written.
+        self._highest = memoryview(bytearray(4 * size)).cast("I")
+        self._last = 0
 
-    def accept(self, nonce: str, nc: int) -> bool:
-        """Note a count; False when this one or a higher one was used with the nonce before."""
-        highest = self._highest.get(nonce, 0)
-        if nc <= highest:
+    def next(self) -> int:
+        """Number a new nonce."""
+        self._last = (self._last + 1) & 0xFFFFFFFF
+        self._highest[self._last % self._size] = 0
+        return self._last
+
+    def accept(self, number: int, nc: int) -> bool:
+        """Note a count; False when this one or a higher one was used with the nonce before, or it is too old."""
+        slot = number % self._size
+        if (self._last - number) & 0xFFFFFFFF >= self._size or nc <= self._highest[slot]:
             return False
-        self._highest[nonce] = nc
-        if len(self._highest) > self._size:
-            del self._highest[next(iter(self._highest))]
+        self._highest[slot] = nc
         return True

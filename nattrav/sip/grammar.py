@@ -195,7 +195,8 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 def unquote(value: str) -> str:
     """Take the quotes and backslashes off a quoted string; other text comes back as it is."""
     if len(value) >= 2 and value[0] == '"' and value[-1] == '"':
-        return _ESCAPED.sub(r"\1", value[1:-1])
+        inside = value[1:-1]
+        return _ESCAPED.sub(r"\1", inside) if "\\" in inside else inside
     return value
 
 

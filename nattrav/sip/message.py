@@ -178,6 +178,11 @@ class Message:
         return header_number(value.lstrip("0") or "0", 255)
 
     @lazy
+    def max_breadth(self) -> int | None:
+        """How many branches may be under way at a time (RFC 5393 §5.1); None when absent or no number."""
+        return header_number(self._first("max-breadth"), 2**31 - 1)
+
+    @lazy
     def expires(self) -> int | None:
         """Seconds, or None when absent, over-range or no number: the default then holds."""
         return header_number(self._first("expires"), MAX_EXPIRES)

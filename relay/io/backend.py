@@ -23,7 +23,7 @@ NOTHING = Arrivals(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.in
 
 
 class Backend(Protocol):
-    """Belongs to one data thread; only `wake` may be called from another."""
+    """Belongs to one data thread; only `wake` and `file` may be called from another."""
 
     name: str
     frames: Frames
@@ -32,8 +32,11 @@ class Backend(Protocol):
     failures: list[tuple[int, int]]
     """(route, errno) of sends the kernel refused, to be taken from here."""
 
-    def attach(self, slot: int, sock: Socket) -> int:
-        """Receive on a socket from now on; return the number its sends name it by."""
+    def file(self, slot: int, sock: Socket) -> int:
+        """Give the number that sends name a socket by."""
+
+    def attach(self, slot: int, sock: Socket) -> None:
+        """Receive on a socket from now on, and send through it."""
 
     def detach(self, slot: int, sock: Socket) -> None:
         """Receive no more. The slot appears in `released` when that is certain."""

@@ -58,12 +58,15 @@ class PortableBackend:
         self._used = 0
         self._last = 0
 
-    def attach(self, slot: int, sock: Socket) -> int:
+    def file(self, slot: int, sock: Socket) -> int:
+        """See `Backend`."""
+        return sock.fileno()
+
+    def attach(self, slot: int, sock: Socket) -> None:
         """See `Backend`."""
         fd = sock.fileno()
         self._slot_of[fd] = slot
         self._epoll.register(fd, select.EPOLLIN)
-        return fd
 
     def detach(self, slot: int, sock: Socket) -> None:
         """See `Backend`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
 from relay.io.backend import Backend
 from relay.io.portable import PortableBackend
-from relay.io.shard import Close, MakeBackend, Open, Set, Shard
+from relay.io.shard import Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
 from relay.plane import DropReason, FlowEvent, FlowFigures, FlowSettings, Learned
 
@@ -25,6 +27,9 @@ COALESCE = 0.001
 """Seconds a datagram may wait for company, unless configured otherwise."""
 
 BACKENDS = ("auto", "io_uring", "portable")
+
+RESTING = 16384
+"""Sockets of ended flows that stay bound, at most: some 3 KiB of kernel memory each, for a third of a call's set-up."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that runs Python makes way for a data thread with packets to work on."""
@@ -38,10 +43,21 @@ class PlaneFailed(Exception):
     """A data thread died; its flows pass nothing any more."""
 
 
+@dataclass(slots=True)
+class _Bound:
+    """A socket in a data thread's hands; `lost` datagrams of it were counted as dropped by the kernel."""
+
+    sock: Socket
+    local: TransportAddress
+    tos: int | None
+    lost: int = 0
+
+
 class DataPlane:
     """`relay.plane.Plane` over data threads. Make it with `open_plane`; use it from one control thread.
 
-    Flow numbers are `row * shards + shard`.
+    Flow numbers are `row * shards + shard`. Up to `resting` sockets of closed flows stay bound and attached: the next
+    flow on their port costs no system call, and until then what comes to them is counted as late.
     """
 
     def __init__(
@@ -53,6 +69,7 @@ class DataPlane:
         coalesce: float = COALESCE,
         pin: bool = False,
         fall_back: bool = False,
+        resting: int = 0,
     ) -> None:
         self.backend = backend
         """`io_uring` or `portable`."""
@@ -63,8 +80,13 @@ class DataPlane:
         self._pin = pin
         self._fall_back = fall_back
         self._shards = self._make_shards()
-        self._open: dict[int, Socket] = {}
-        self._tos: dict[int, int | None] = {}
+        self._open: dict[int, _Bound] = {}
+        self._resting: dict[TransportAddress, tuple[int, _Bound]] = {}
+        """By local address: the flow that ended there, and its socket. Those that rest longest come first."""
+        self._claimed: dict[TransportAddress, tuple[int, _Bound]] = {}
+        """Resting ones that are about to be a flow again."""
+        self._resting_limit = resting
+        self._gathering = False
         self._overflows = 0
 
     def start(self) -> None:
@@ -106,7 +128,8 @@ class DataPlane:
         for shard in self._shards:
             shard.stop()
         self._open.clear()
-        self._tos.clear()
+        self._resting.clear()
+        self._claimed.clear()
 
     @property
     def shards(self) -> int:
@@ -124,40 +147,93 @@ class DataPlane:
     ) -> int:
         """See `Plane`. Raises relay.flows.TableFull."""
         owner = self._alive(shard)
-        slot = owner.table.take()
-        flow = slot * len(self._shards) + shard
-        self._open[flow] = sock
-        self._tos[flow] = settings.tos
-        if settings.tos is not None:
-            set_tos(sock, settings.tos)
-        owner.instruct(Open(slot, sock, local, settings, learned))
+        rested = self._claimed.pop(local, None)
+        if rested is not None and rested[0] % len(self._shards) == shard and owner.reusable(rested[0] // self.shards):
+            flow, bound = rested
+        else:
+            flow = owner.table.take() * len(self._shards) + shard
+            bound = _Bound(sock, local, None)
+            if rested is not None:
+                self._let_go(*rested, kept=True)
+                bound, rested = rested[1], None
+        self._open[flow] = bound
+        if settings.tos != bound.tos:
+            bound.tos = settings.tos
+            set_tos(sock, settings.tos or 0)
+        self._instruct(owner, Open(flow // self.shards, sock, local, settings, learned, rested is not None))
         return flow
 
     def set(self, flow: int, settings: FlowSettings, *, relearn: bool) -> None:
         """See `Plane`."""
         shard, slot = self._place(flow)
-        if settings.tos != self._tos[flow]:
-            self._tos[flow] = settings.tos
-            set_tos(self._open[flow], settings.tos or 0)
-        shard.instruct(Set(slot, settings, relearn))
+        bound = self._open[flow]
+        if settings.tos != bound.tos:
+            bound.tos = settings.tos
+            set_tos(bound.sock, settings.tos or 0)
+        self._instruct(shard, Set(slot, settings, relearn))
 
     def close(self, flow: int) -> FlowFigures:
         """See `Plane`."""
         figures = self.figures(flow)
         shard, slot = self._place(flow)
-        self._overflows += dropped_by_kernel(self._open[flow])
-        del self._open[flow], self._tos[flow]
-        shard.instruct(Close(slot))
+        bound = self._open.pop(flow)
+        if figures.packets_in or figures.drops:
+            lost = dropped_by_kernel(bound.sock)
+            self._overflows += lost - bound.lost
+            bound.lost = lost
+        if not self._resting_limit:
+            self._instruct(shard, Close(slot))
+            return figures
+        self._instruct(shard, Rest(slot))
+        self._resting[bound.local] = flow, bound
+        if len(self._resting) > self._resting_limit:
+            self._let_go(*self._resting.pop(next(iter(self._resting))))
         return figures
+
+    def claim(self, local: TransportAddress) -> Socket | None:
+        """Give the socket that rests at a local address; `open` or `disclaim` must follow."""
+        found = self._resting.pop(local, None)
+        if found is None:
+            return None
+        self._claimed[local] = found
+        return found[1].sock
+
+    def disclaim(self, local: TransportAddress) -> bool:
+        """Let a claimed socket rest again; False when none was claimed there."""
+        found = self._claimed.pop(local, None)
+        if found is not None:
+            self._resting[local] = found
+        return found is not None
+
+    def _let_go(self, flow: int, bound: _Bound, *, kept: bool = False) -> None:
+        """Take a resting socket from its thread, and close it unless it is `kept` for another flow."""
+        self._instruct(self._alive(flow % len(self._shards)), Close(flow // len(self._shards), kept))
+
+    @contextlib.contextmanager
+    def gather(self) -> Iterator[None]:
+        """Let the instructions given inside take effect together, at the end."""
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            for shard in self._shards:
+                shard.hurry()
+
+    def _instruct(self, shard: Shard, instruction: Instruction) -> None:
+        shard.instruct(instruction)
+        if not self._gathering:
+            shard.hurry()
 
     def overflows(self) -> int:
         """Datagrams the kernel dropped at sockets of open and closed flows for want of buffer."""
-        return self._overflows + sum(dropped_by_kernel(sock) for sock in self._open.values())
+        return self._overflows + sum(dropped_by_kernel(bound.sock) - bound.lost for bound in self._open.values())
 
     def figures(self, flow: int) -> FlowFigures:
         """See `Plane`."""
         shard, slot = self._place(flow)
         with shard.lock:
+            shard.catch_up()
             shard.settled(slot)
             return shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
 
@@ -185,6 +261,8 @@ class DataPlane:
         for shard in self._shards:
             with shard.lock:
                 total = add_figures(total, shard.table.sums())
+                if shard.steer is not None and shard.steer.late:
+                    total = add_figures(total, FlowFigures(drops={DropReason.LATE: shard.steer.late}))
         return total
 
     def events(self) -> list[FlowEvent]:
@@ -202,6 +280,8 @@ class DataPlane:
             with shard.lock:
                 for reason, count in shard.table.drop_totals().items():
                     drops[reason] = drops.get(reason, 0) + count
+                if shard.steer is not None and shard.steer.late:
+                    drops[DropReason.LATE] = drops.get(DropReason.LATE, 0) + shard.steer.late
         return sum(s.batches for s in self._shards), sum(s.packets for s in self._shards), drops
 
     def _place(self, flow: int) -> tuple[Shard, int]:
@@ -231,14 +311,18 @@ def choose_backend(wanted: str) -> tuple[str, str]:
     return "portable", f"io_uring cannot be used: {refusal}"
 
 
-def open_plane(threads: int, backend: str = "auto", *, coalesce: float = COALESCE, pin: bool = False) -> DataPlane:
+def open_plane(
+    threads: int, backend: str = "auto", *, coalesce: float = COALESCE, pin: bool = False, resting: int = 0
+) -> DataPlane:
     """Choose a backend and make a data plane with `threads` data threads; call `start` on it.
 
     `coalesce` is the longest time (seconds) a datagram may wait for company at low load; `pin` binds each
-    thread to a processor. Raises BackendRefused when the backend asked for cannot run here.
+    thread to a processor; up to `resting` sockets of closed flows stay bound. Raises BackendRefused when the backend
+    asked for cannot run here.
     """
     chosen, reason = choose_backend(backend)
-    return DataPlane(threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=backend == "auto")
+    fall_back = backend == "auto"
+    return DataPlane(threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=fall_back, resting=resting)
 
 
 def _maker(backend: str, coalesce: float) -> MakeBackend:

@@ -1,8 +1,13 @@
-"""One data thread: it owns a flow table, its latches and a backend, and carries out instructions between batches."""
+"""One data thread: a flow table, its latches and a backend. Instructions are carried out between two batches.
+
+Whoever holds the lock carries them out: the control thread itself while the data thread waits for packets, so that
+setting a call up wakes nobody; else the data thread after its batch. Only the data thread touches its backend.
+"""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import threading
@@ -26,16 +31,20 @@ SETTLE_EVERY = 0.2
 SETTLE_AT = 8192
 """Packets noted after which counting does not wait."""
 
+TIMER_STEP = 0.05
+"""Least seconds between two looks at timers: windows of many calls end together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Take over a socket."""
+    """Begin a flow on a new socket, or (`rested`) on the one that rests in this slot."""
 
     slot: int
     sock: Socket
     local: TransportAddress
     settings: FlowSettings
     learned: Learned | None
+    rested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +57,18 @@ class Set:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
-    """Let go of a socket and close it."""
+class Rest:
+    """End a flow; its socket stays bound, and what still comes to it is late."""
 
     slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Let go of a socket, open or resting, and close it unless another thread has it now (`kept`)."""
+
+    slot: int
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,7 @@ class Stop:
     """End the thread."""
 
 
-Instruction = Open | Set | Close | Stop
+Instruction = Open | Set | Rest | Close | Stop
 MakeBackend = Callable[[FlowTable, int], Backend]
 """(table, eventfd that wakes it) → a backend; called in the data thread."""
 
@@ -92,7 +109,15 @@ class Shard:
         self._make_backend = make_backend
         self._cpu = cpu
         self._instructions: deque[Instruction] = deque()
+        self._errands: deque[tuple[int, bool]] = deque()
+        """Slots to attach (True) to the backend or to detach from it."""
         self._sockets: dict[int, Socket] = {}
+        self._kept: set[int] = set()
+        self._rested: dict[int, int] = {}
+        """Resting slots, and the round in which they came to rest."""
+        self._round = 0
+        self._wakes_at = 0.0
+        self._stopping = False
         self._wake_fd = -1
         self._told = False
         self._ready = threading.Event()
@@ -109,6 +134,7 @@ class Shard:
     def stop(self) -> None:
         """End the thread and close its sockets."""
         self.instruct(Stop())
+        self.hurry()
         self._thread.join()
         for sock in self._sockets.values():
             sock.close()
@@ -116,11 +142,32 @@ class Shard:
         os.close(self._wake_fd)
 
     def instruct(self, instruction: Instruction) -> None:
-        """Queue an instruction; it is carried out between two batches, in order."""
+        """Queue an instruction; it is carried out between two batches, in order, once `hurry` was called."""
         self._instructions.append(instruction)
+
+    def hurry(self) -> None:
+        """Have what was queued carried out: here while the thread waits for packets, else by it after its batch."""
+        if self.lock.acquire(blocking=False):
+            try:
+                self.catch_up()
+                due = self.crossbar.next_timeout()
+                content = not (self._errands or self._stopping) and (due is None or due >= self._wakes_at)
+            finally:
+                self.lock.release()
+            if content:
+                return
         if not self._told:
             self._told = True
             os.eventfd_write(self._wake_fd, 1)
+
+    def catch_up(self) -> None:
+        """With the lock held: carry out what was queued, as far as it needs no backend."""
+        if self._instructions:
+            self._carry_out(monotonic())
+
+    def reusable(self, slot: int) -> bool:
+        """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
+        return self._rested.get(slot, self._round) != self._round
 
     def settled(self, slot: int) -> None:
         """With the lock held: make one flow's counters exact."""
@@ -157,10 +204,13 @@ class Shard:
             now = monotonic()
             departures = None
             with self.lock:
-                if self._instructions or self._told:
-                    tally.settle()
-                    if not self._carry_out(backend, now):
+                self._round += 1
+                if self._instructions or self._errands or self._told:
+                    self._told = False
+                    self._carry_out(now)
+                    if self._stopping:
                         return
+                    self._run_errands(backend)
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
@@ -177,32 +227,52 @@ class Shard:
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
-            timeout = None
-            if tally.noted or tally.limited:
-                timeout = SETTLE_EVERY
-            if due is not None:
-                timeout = max(0.0, due - now) if timeout is None else min(timeout, max(0.0, due - now))
+                timeout = SETTLE_EVERY if tally.noted or tally.limited else None
+                if due is not None:
+                    wait = max(TIMER_STEP, due - now)
+                    timeout = wait if timeout is None else min(timeout, wait)
+                self._wakes_at = math.inf if timeout is None else now + timeout
 
-    def _carry_out(self, backend: Backend, now: float) -> bool:
-        self._told = False
+    def _carry_out(self, now: float) -> None:
+        assert self.steer is not None
+        assert self.backend is not None
+        self.steer.tally.settle()
         while self._instructions:
             match self._instructions.popleft():
-                case Open(slot, sock, local, settings, learned):
-                    self._sockets[slot] = sock
-                    file = backend.attach(slot, sock)
-                    self.crossbar.open(slot, local, settings, file, now, learned)
+                case Open(slot, sock, local, settings, learned, rested):
+                    if rested:
+                        del self._rested[slot]
+                        self.table.begin(slot)
+                    else:
+                        self._sockets[slot] = sock
+                        self._errands.append((slot, True))
+                    self.crossbar.open(slot, local, settings, self.backend.file(slot, sock), now, learned)
                 case Set(slot, settings, relearn):
                     self.crossbar.set(slot, settings, now, relearn=relearn)
-                case Close(slot):
+                case Rest(slot):
                     self.crossbar.close(slot)
-                    backend.detach(slot, self._sockets[slot])
+                    self._rested[slot] = self._round
+                case Close(slot, kept):
+                    if self._rested.pop(slot, None) is None:
+                        self.crossbar.close(slot)
+                    if kept:
+                        self._kept.add(slot)
+                    self._errands.append((slot, False))
                 case Stop():
-                    return False
-        return True
+                    self._stopping = True
+
+    def _run_errands(self, backend: Backend) -> None:
+        while self._errands:
+            slot, attach = self._errands.popleft()
+            (backend.attach if attach else backend.detach)(slot, self._sockets[slot])
 
     def _release(self, backend: Backend) -> None:
         for slot in backend.released:
-            self._sockets.pop(slot).close()
+            sock = self._sockets.pop(slot)
+            if slot in self._kept:
+                self._kept.discard(slot)
+            else:
+                sock.close()
             self.table.give_back(slot)
         backend.released.clear()
 

@@ -95,11 +95,14 @@ class UringBackend:
         self._spent: Rows = np.empty(0, np.intp)
         self._watch()
 
-    def attach(self, slot: int, sock: Socket) -> int:
+    def file(self, slot: int, sock: Socket) -> int:
+        """See `Backend`."""
+        return slot
+
+    def attach(self, slot: int, sock: Socket) -> None:
         """See `Backend`."""
         self._ring.update_file(slot, sock.fileno())
         self._arm(np.array([slot]))
-        return slot
 
     def detach(self, slot: int, sock: Socket) -> None:
         """See `Backend`."""

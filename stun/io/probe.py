@@ -13,17 +13,18 @@ import trio
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
 from stun.attributes import AttributeType, MalformedMessage
-from stun.discovery import ADVICE, Discovery, Findings, Label, Question
+from stun.discovery import ADVICE, Discovery, Findings, Label, Question, tries
 from stun.framing import Framer
 from stun.gateway import Cascade, GatewayReport
 from stun.io.client import UdpClient, local_address_towards, new_transaction_id
 from stun.lifetime import LifetimeSearch
 from stun.message import BINDING, MessageClass, encode
-from stun.observation import write_run
+from stun.observation import Claim, write_run
 from stun.transaction import INTERACTIVE, STREAM, Outcome, Schedule, Transaction, Verdict
 
 T = AttributeType
 _HAIRPIN_WAIT = 0.7
+_HAIRPIN_SENDS = 3
 _TCP_WAIT = 4.0
 _PATIENT = Schedule((0.0, 0.25, 0.75), 1.5)
 
@@ -86,8 +87,12 @@ class Prober:
         """Ask everything. OSError when this host has no route to the server."""
         host = local_address_towards(self.server)
         try:
-            findings = await self._discover(host)
-            hairpin = await self._hairpin(host, findings) if findings.udp else (None, None)
+            discovery = Discovery(self.server)
+            await self._discover(host, discovery)
+            findings = discovery.findings()
+            if findings.udp:
+                await self._report(host, findings)
+            hairpin = await self._hairpin(host, findings, discovery.loss) if findings.udp else (None, None)
             tcp = None if findings.udp else await self._over_tcp()
             refused = None
             if lifetime is not None and findings.udp:
@@ -111,19 +116,15 @@ class Prober:
             self._clients[name] = await UdpClient.open(TransportAddress(host, 0))
         return self._clients[name]
 
-    async def _discover(self, host: str) -> Findings:
-        discovery = Discovery(self.server)
+    async def _discover(self, host: str, discovery: Discovery) -> None:
         words = ("mapped address", "filtering and fragments", "mapping")
-        done = 0
         while rounds := discovery.questions():
-            self._progress(words[min(done, 2)], done / 3)
+            self._progress(words[discovery.round - 1], (discovery.round - 1) / 3)
             async with trio.open_nursery() as nursery:
                 for questions in rounds:
                     client = await self._client(questions[0].port, host)
                     discovery.locals[questions[0].port] = client.local
                     nursery.start_soon(self._ask_in_order, discovery, client, questions)
-            done += 1
-        return discovery.findings()
 
     async def _ask_in_order(self, discovery: Discovery, client: UdpClient, questions: list[Question]) -> None:
         for question in questions:
@@ -132,7 +133,14 @@ class Prober:
             discovery.tell(question, outcome)
             self._steps.append((question.name, question, outcome))
 
-    async def _hairpin(self, host: str, findings: Findings) -> tuple[bool | None, bool | None]:
+    async def _report(self, host: str, findings: Findings) -> None:
+        """Tell a server of ours what was found; to others it is one more plain request."""
+        client = await self._client("mapping", host)
+        run = write_run(self._run, client.local, Claim(findings.mapping, findings.filtering))
+        request = encode(BINDING, MessageClass.REQUEST, new_transaction_id(), [(int(T.RUN_ID), run)])
+        await client.ask(request, self.server, _PATIENT)
+
+    async def _hairpin(self, host: str, findings: Findings, loss: float) -> tuple[bool | None, bool | None]:
         """Ask ourselves at our own mapped address: does the request come back in? (RFC 4787 §6)"""
         if not findings.nat:
             return None, None
@@ -145,7 +153,7 @@ class Prober:
                 return None, None
             targets.append(outcome.mapped)
         request = self._plain(outer)
-        for _ in range(3):
+        for _ in range(_HAIRPIN_SENDS * tries(loss, _HAIRPIN_SENDS)):
             with suppress(OSError):
                 await outer.sock.sendto(request, targets[0])
             with trio.move_on_after(_HAIRPIN_WAIT):

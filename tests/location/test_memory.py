@@ -195,6 +195,24 @@ def test_expiry_takes_each_binding_once_and_a_refresh_prolongs() -> None:
     assert len(location) == 0
 
 
+def test_refreshes_do_not_make_the_table_of_times_grow() -> None:
+    location = MemoryLocation()
+    for cseq in range(1, 20_000):
+        location.register(registration("Contact: <sip:a@h>", cseq=cseq), float(cseq))
+    assert len(location._expiries) < 2000
+
+
+def test_what_a_refresh_does_not_change_is_kept_in_memory_once() -> None:
+    location = MemoryLocation()
+    (first,) = done(location.register(registration("Contact: <sip:a@h;x=long>", call_id="one-call"), 0)).added
+    flow = FLOW._replace(remote=TransportAddress(*FLOW.remote))
+    (second,) = done(
+        location.register(registration("Contact: <sip:a@h;x=long>", call_id="one-call", cseq=2, flow=flow), 1)
+    ).refreshed
+    assert second.flow is first.flow
+    assert (second.uri is first.uri, second.call_id is first.call_id, second.aor is first.aor) == (True, True, True)
+
+
 def test_removing_a_binding_that_was_refreshed_meanwhile_does_nothing() -> None:
     location = MemoryLocation()
     (old,) = done(location.register(registration("Contact: <sip:a@h>"), 0)).added

@@ -78,6 +78,7 @@ class Laboratory:
         self.namespaces: list[Namespace] = []
         self.subscribers: dict[str, Subscriber] = {}
         self._numbers = itertools.count(1)
+        self._routed_numbers = itertools.count(0)
         self._ports = itertools.count()
 
     def __enter__(self) -> Laboratory:
@@ -125,7 +126,8 @@ class Laboratory:
             public = f"198.51.100.{number}"
             made = Subscriber(name, kind, public, [self.host(f"{name}-phone", public, f"2001:db8:f::{number:x}")])
         elif kind is Kind.SYMMETRIC_FIREWALL:
-            made = self._routed(name, kind, number, phones, inside=f"192.0.2.{8 * number}", length=29)
+            inside = f"192.0.2.{8 * next(self._routed_numbers)}"
+            made = self._routed(name, kind, number, phones, inside=inside, length=29)
         elif kind is Kind.IPV6_FIREWALL:
             made = self._routed(name, kind, number, phones, inside=f"10.{number}.0.0", length=24)
         else:

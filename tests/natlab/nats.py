@@ -119,5 +119,10 @@ table ip nat {{
         type nat hook postrouting priority 100;
         oifname "wan" masquerade {how}
     }}
+    chain own {{
+        # What nobody asked for is dropped, as home routers do; accepted, it would occupy the port towards its sender.
+        type filter hook input priority 0;
+        iifname "wan" meta l4proto udp ct state new drop
+    }}
 }}
 """

@@ -145,12 +145,12 @@ def test_while_the_core_is_down_known_phones_stay_and_new_ones_come_back_later()
     registered(stage)
     stage.now += 3700
     stage.send(PHONE, register(cseq=2, branch="z9hG4bKr2"))
-    assert [a.line for a in stage.wait(33) if a.to == PHONE and a.line.startswith("SIP")] == ["SIP/2.0 200 OK"]
+    assert [a.line for a in stage.wait(33) if a.to == PHONE and a.line.startswith("SIP/2.0 2")] == ["SIP/2.0 200 OK"]
     stranger = TransportAddress("198.51.100.99", 6000)
     stage.send(stranger, register("carol", branch="z9hG4bKr3", call_id="c3"))
     refused = [a for a in stage.wait(33) if a.to == stranger]
-    assert refused[0].line == "SIP/2.0 503 Service Unavailable"
-    assert refused[0].message.has("retry-after")
+    assert refused[-1].line == "SIP/2.0 503 Service Unavailable"
+    assert refused[-1].message.has("retry-after")
 
 
 def test_calls_of_phones_go_to_the_core_with_their_request_uri_untouched() -> None:

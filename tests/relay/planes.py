@@ -45,6 +45,9 @@ class MemoryOpener:
         self.bound.add(local)
         return cast(Socket, MemorySocket(self, local))
 
+    def give_back(self, local: TransportAddress, sock: Socket) -> None:
+        sock.close()
+
 
 class MemoryPlane:
     """Keeps settings and lets a test write figures."""

@@ -120,28 +120,47 @@ def test_challenges_come_most_preferred_first() -> None:
 
 
 def test_a_nonce_lives_for_its_time_in_its_realm_under_its_key() -> None:
-    nonces = Nonces(b"k" * 32, lifetime=300)
-    nonce = nonces.make("r", NOW, b"salt")
-    assert nonces.check(nonce, "r", NOW + 299) is NonceState.FRESH
-    assert Nonces(b"k" * 32).check(nonce, "r", NOW) is NonceState.FRESH
-    assert nonces.check(nonce, "r", NOW + 301) is NonceState.STALE
-    assert nonces.check(nonce, "r", NOW - 60) is NonceState.STALE
-    assert nonces.check(nonce, "other", NOW) is NonceState.FORGED
-    assert Nonces(b"l" * 32).check(nonce, "r", NOW) is NonceState.FORGED
-    assert nonces.make("r", NOW, b"tlas") != nonce
+    nonces = Nonces(b"k" * 32, "r", lifetime=300)
+    nonce = nonces.make(NOW, 7)
+    assert nonces.check(nonce, NOW + 299) == (NonceState.FRESH, 7)
+    assert Nonces(b"k" * 32, "r").check(nonce, NOW) == (NonceState.FRESH, 7)
+    assert nonces.check(nonce, NOW + 301) == (NonceState.STALE, 7)
+    assert nonces.check(nonce, NOW - 60) == (NonceState.STALE, 7)
+    assert Nonces(b"k" * 32, "other").check(nonce, NOW) == (NonceState.FORGED, 0)
+    assert Nonces(b"l" * 32, "r").check(nonce, NOW) == (NonceState.FORGED, 0)
+    assert nonces.make(NOW, 8) != nonce
 
 
 @given(st.text(st.characters(max_codepoint=255)))
 def test_an_invented_nonce_is_forged(nonce: str) -> None:
-    assert Nonces(b"k" * 32).check(nonce, "r", NOW) is NonceState.FORGED
+    assert Nonces(b"k" * 32, "r").check(nonce, NOW) == (NonceState.FORGED, 0)
+
+
+@given(st.integers(0, 27), st.characters(min_codepoint=33, max_codepoint=126))
+def test_a_changed_nonce_is_forged(position: int, put: str) -> None:
+    nonces = Nonces(b"k" * 32, "r")
+    nonce = nonces.make(NOW, 7)
+    changed = nonce[:position] + put + nonce[position + 1 :]
+    if changed.replace("+", "-").replace("/", "_") != nonce:
+        assert nonces.check(changed, NOW) == (NonceState.FORGED, 0)
+    assert nonces.check(nonce + put, NOW) == (NonceState.FORGED, 0)
 
 
 def test_a_nonce_count_is_good_once_and_the_memory_is_bounded() -> None:
     counts = NonceCounts(size=2)
-    assert counts.accept("a", 1)
-    assert not counts.accept("a", 1)
-    assert counts.accept("a", 3)
-    assert not counts.accept("a", 2)
-    assert counts.accept("b", 1)
-    assert counts.accept("c", 1)
-    assert counts.accept("a", 1)
+    a = counts.next()
+    assert counts.accept(a, 1)
+    assert not counts.accept(a, 1)
+    assert counts.accept(a, 3)
+    assert not counts.accept(a, 2)
+    b = counts.next()
+    assert counts.accept(b, 1)
+    assert counts.accept(a, 0xFFFFFFFF)
+    c = counts.next()
+    assert not counts.accept(a, 4)
+    assert counts.accept(c, 1)
+    assert not counts.accept(b, 1)
+
+
+def test_a_nonce_number_that_was_never_given_is_refused() -> None:
+    assert not NonceCounts(size=2).accept(1, 1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import dataclass, field
 
 from nattrav.net.address import TransportAddress
 from stun.discovery import Dependence, Discovery, Findings, Question
-from stun.observation import Observation, write_run
+from stun.observation import Claim, Observation, write_run
 from stun.responder import Answer, Responder
 from stun.transaction import INTERACTIVE, Outcome, Transaction
 
@@ -21,6 +22,9 @@ class Nat:
     preserves_ports: bool = False
     loses: frozenset[str] = frozenset()
     """Names of questions whose answers are lost."""
+    loss: float = 0.0
+    """Share of the datagrams lost in each direction, drawn by `chance`."""
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
     bindings: dict[tuple[object, ...], TransportAddress] = field(default_factory=dict)
     sent: set[tuple[TransportAddress, TransportAddress]] = field(default_factory=set)
     seen: list[Observation] = field(default_factory=list)
@@ -64,12 +68,14 @@ def ask(nat: Nat, server: Responder, local: TransportAddress, question: Question
         for send in transaction.handle_timeout(due):
             mapped = nat.outbound(local, send.to)
             at = next((i for i, e in enumerate(server.endpoints) if e.local == send.to), None)
+            if nat.chance.random() < nat.loss:
+                continue
             answer = None if at is None else server.respond(send.data, at, mapped)
             if at is not None:
                 moment = 3.0 * number + due
                 seen = Observation(moment, at, mapped, question.change, send.data[4:20], False, b"run-0001", local)
                 nat.seen.append(seen)
-            if isinstance(answer, Answer) and question.name not in nat.loses:
+            if isinstance(answer, Answer) and question.name not in nat.loses and nat.chance.random() >= nat.loss:
                 source = server.endpoints[answer.at].local
                 if nat.admits(mapped, source):
                     transaction.receive(answer.data, source, due)
@@ -86,4 +92,11 @@ def discover(nat: Nat, server: Responder, address: TransportAddress) -> tuple[Di
         for question in itertools.chain.from_iterable(rounds):
             local = run.locals.setdefault(question.port, TransportAddress(inside, 50000 + len(run.locals)))
             run.tell(question, ask(nat, server, local, question, next(numbers)))
-    return run, run.findings()
+    found = run.findings()
+    local, number = run.locals["mapping"], next(numbers)
+    claim = Claim(found.mapping, found.filtering)
+    reporting = Observation(
+        3.0 * number, 0, nat.outbound(local, address), 0, bytes(12), False, b"run-0001", local, claim
+    )
+    nat.seen.append(reporting)
+    return run, found

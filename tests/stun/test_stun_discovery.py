@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 
 from nattrav.net.address import TransportAddress
-from stun.discovery import ADVICE, Dependence, Discovery, Label, label_of, needs_relay
+from stun.discovery import ADVICE, Dependence, Discovery, Label, label_of, needs_relay, tries
 from stun.responder import Policy, Responder
 from stun.transaction import Outcome, Verdict
 from tests.stun.nat_model import Nat, discover
@@ -151,3 +154,43 @@ def test_labels_and_the_need_of_a_relay_follow_the_table() -> None:
     assert needs_relay(True, D.ADDRESS, D.INDEPENDENT) is True
     assert needs_relay(True, None, None) is None
     assert set(ADVICE) == set(Label)
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2])
+@pytest.mark.parametrize("kind", ["open", "full", "restricted", "port restricted", "symmetric", "firewall"])
+def test_where_datagrams_get_lost_the_name_is_right_or_none_is_given(kind: str, loss: float, server: Responder) -> None:
+    mapping, filtering = {
+        "open": (None, D.INDEPENDENT),
+        "full": (D.INDEPENDENT, D.INDEPENDENT),
+        "restricted": (D.INDEPENDENT, D.ADDRESS),
+        "port restricted": (D.INDEPENDENT, D.ADDRESS_AND_PORT),
+        "symmetric": (D.ADDRESS_AND_PORT, D.ADDRESS_AND_PORT),
+        "firewall": (None, D.ADDRESS_AND_PORT),
+    }[kind]
+    named = 0
+    for seed in range(40):
+        nat = Nat(mapping, filtering, loss=loss, chance=random.Random(seed))
+        _, found = discover(nat, server, SERVER)
+        assert found.mapping in (None, mapping or D.INDEPENDENT), (seed, found)
+        assert found.filtering in (None, filtering), (seed, found)
+        assert found.fragments in (None, True), (seed, found)
+        named += found.label is label_of(mapping is not None, mapping or D.INDEPENDENT, filtering)
+    assert named >= 36, "loss makes some runs end without a name, not many"
+
+
+def test_a_silent_server_is_asked_twice_before_it_counts_as_silent() -> None:
+    run = Discovery(SERVER)
+    asked = 0
+    while rounds := run.questions():
+        for question in itertools.chain.from_iterable(rounds):
+            asked += 1
+            run.tell(question, Outcome(Verdict.SILENT, sends=5))
+    assert asked == 2
+    assert not run.findings().udp
+
+
+def test_silence_is_tested_once_where_nothing_gets_lost_and_again_where_something_does() -> None:
+    assert tries(0.0) == 1
+    assert tries(0.2) == 2
+    assert tries(0.4) == 3
+    assert tries(0.9) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -53,8 +54,43 @@ def test_a_run_of_our_probe_tells_the_server_what_it_told_the_client(
     assert shown["classic_name"] == found.label.value
     assert shown["needs_relay"] == found.needs_relay
     assert shown["fields"]["mapping"]["basis"] == "observed"
-    assert shown["fields"]["filtering"]["basis"] == "inferred"
+    assert shown["fields"]["filtering"]["basis"] == "reported"
     assert shown["fields"]["nat"] == shown["fields"]["nat"] | {"value": True, "basis": "reported"}
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2])
+@pytest.mark.parametrize("filtering", [D.INDEPENDENT, D.ADDRESS, D.ADDRESS_AND_PORT])
+def test_where_datagrams_get_lost_filtering_is_right_or_unknown(
+    filtering: D, loss: float, server: Responder, full_set: tuple[Endpoint, ...]
+) -> None:
+    verdicts = []
+    for seed in range(40):
+        nat = Nat(D.INDEPENDENT, filtering, loss=loss, chance=random.Random(seed))
+        discover(nat, server, SERVER)
+        verdicts.append(fed(full_set, nat.seen).value("filtering"))
+    assert set(verdicts) <= {None, filtering}
+    assert verdicts.count(filtering) >= 36
+
+
+@pytest.mark.parametrize("filtering", D)
+def test_without_the_probes_own_word_filtering_is_inferred_from_repetitions(
+    filtering: D, server: Responder, full_set: tuple[Endpoint, ...]
+) -> None:
+    nat = Nat(D.INDEPENDENT, filtering)
+    discover(nat, server, SERVER)
+    known = fed(full_set, [replace(o, claim=None) for o in nat.seen]).fields["filtering"]
+    assert (known.value, known.basis) == (filtering, "inferred")
+
+
+def test_a_repeated_change_request_means_nothing_where_plain_requests_are_repeated_too(
+    full_set: tuple[Endpoint, ...],
+) -> None:
+    asked = [change(0.0, 6, 5000, 1), change(0.5, 6, 5000, 1), change(1.0, 6, 5000, 1), change(1.5, 2, 5000, 2)]
+    clear = [plain(-0.2, 0, 5000), *asked]
+    known = [replace(o, run=b"run-0001") for o in clear]
+    assert fed(full_set, known).value("filtering") is D.ADDRESS
+    repeated = [plain(-0.5, 0, 5000), *known]
+    assert fed(full_set, [replace(o, run=b"run-0001") for o in repeated]).value("filtering") is None
 
 
 @pytest.mark.parametrize("filtering", [D.INDEPENDENT, D.ADDRESS_AND_PORT])
@@ -231,3 +267,13 @@ def test_addresses_are_looked_up_with_or_without_a_port() -> None:
     assert source_of("[2001:db8::1]:5000").host == "2001:db8::1"
     with pytest.raises(ValueError, match="not an IP address"):
         source_of("example.org")
+
+
+def test_of_a_client_that_never_repeats_itself_the_name_says_how_far_it_goes(full_set: tuple[Endpoint, ...]) -> None:
+    mapping = [plain(0.0, 0, 5000), plain(0.1, 2, 5000), plain(0.2, 3, 5000)]
+    assert describe(fed(full_set, mapping), 20.0)["classic_name"] == "some cone, or no NAT"
+    asking = [*mapping, change(1.0, 6, 5001, 1), change(4.0, 2, 5001, 2)]
+    shown = describe(fed(full_set, asking), 20.0)
+    assert shown["classic_name"] == "restricted cone or port restricted cone, or no NAT"
+    assert shown["filtering"] == "unknown"
+    assert shown["fields"]["filtered"] == shown["fields"]["filtered"] | {"value": True, "basis": "inferred"}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from nattrav.net.address import TransportAddress
 from nattrav.net.batch import Batch
 from stun.attributes import AttributeType
+from stun.discovery import Dependence
 from stun.message import BINDING, MessageClass, encode
-from stun.observation import Notebook, observations, read_run, write_run
+from stun.observation import Claim, Notebook, observations, read_run, write_run
 
 T = AttributeType
 LOCAL = TransportAddress("10.0.0.5", 50000)
@@ -88,9 +89,22 @@ def test_unread_notes_do_not_pile_up() -> None:
     assert book.lost == 3000 - 2048
 
 
-@given(st.binary(min_size=8, max_size=8), st.ip_addresses(v=4).map(str), st.integers(0, 65535))
-def test_run_ids_round_trip(run: bytes, host: str, port: int) -> None:
+BEHAVIOURS = st.none() | st.sampled_from(Dependence)
+
+
+@given(
+    st.binary(min_size=8, max_size=8),
+    st.ip_addresses(v=4).map(str),
+    st.integers(0, 65535),
+    st.none() | st.builds(Claim, BEHAVIOURS, BEHAVIOURS),
+)
+def test_run_ids_round_trip(run: bytes, host: str, port: int, claim: Claim | None) -> None:
     local = TransportAddress(host, port)
-    assert read_run(write_run(run, local)) == (run, None if host == "0.0.0.0" else local)
-    assert read_run(write_run(run, None)) == (run, None)
-    assert read_run(write_run(run, TransportAddress("2001:db8::1", 1))) == (run, None)
+    assert read_run(write_run(run, local, claim)) == (run, None if host == "0.0.0.0" else local, claim)
+    assert read_run(write_run(run, None, claim)) == (run, None, claim)
+    assert read_run(write_run(run, TransportAddress("2001:db8::1", 1))) == (run, None, None)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_any_run_id_can_be_read(value: bytes) -> None:
+    read_run(value)

@@ -1,13 +1,18 @@
-"""Bindings on disk: SQLite in write-ahead mode, one thread that writes, nothing read but at the start."""
+"""Bindings on disk: SQLite in write-ahead mode, one thread that writes, nothing read but at the start.
+
+A REGISTER is answered before its binding is on disk, at most `REST` seconds (and the time of one commit) before. An
+end in order writes all; after a crash of the process what was answered in that time is missing, until the phone's next
+REGISTER. Commits are not forced to the disk one by one: a crash of the whole host may cost the last seconds.
+"""
 
 from __future__ import annotations
 
 import json
-import queue
 import sqlite3
 import threading
 from collections.abc import Iterable
 from contextlib import closing
+from functools import cache, lru_cache
 from pathlib import Path
 
 from nattrav.location.bindings import Binding
@@ -24,10 +29,19 @@ CREATE TABLE IF NOT EXISTS binding (
     user_agent TEXT NOT NULL, instance TEXT, reg_id INTEGER, tests TEXT NOT NULL
 ) WITHOUT ROWID
 """
-_PUT = f"INSERT OR REPLACE INTO binding VALUES ({', '.join('?' * 21)})"
+_COLUMNS = 21
 _REMOVE = "DELETE FROM binding WHERE serial = ?"
 
-_Change = tuple[str, list[tuple[object, ...]]]
+REST = 0.05
+"""Seconds between two commits, in which changes gather; the latest of one binding is the one that is written."""
+RETRY = 1.0
+"""Seconds until changes that could not be written are tried again."""
+MAX_UNWRITTEN = 500_000
+"""Changes that wait for a disk that takes none; beyond that they are given up."""
+_ROWS = (100, 10, 1)
+"""Rows per statement: one call into SQLite for many, because each call hands the interpreter to another thread."""
+
+_Changes = dict[int, Binding | None]
 
 
 class StoreUnusable(Exception):
@@ -40,9 +54,14 @@ class SqliteJournal:
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises StoreUnusable."""
         self.path = path
-        self.failures = 0
-        """Batches that could not be written; the bindings in them live on in memory only."""
-        self._queue: queue.SimpleQueue[_Change | threading.Event | None] = queue.SimpleQueue()
+        self.problem: str | None = None
+        """Why the last batch could not be written; None when it was. Its changes wait for the next attempt."""
+        self._changes: _Changes = {}
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._hurry = threading.Event()
+        self._waiting: list[threading.Event] = []
+        self._closing = False
         try:
             with closing(_connect(path)) as connection:
                 _prepare(connection, path)
@@ -58,56 +77,79 @@ class SqliteJournal:
         return [_from_row(row) for row in rows]
 
     def write(self, put: Iterable[Binding], removed: Iterable[Binding]) -> None:
-        """Queue changes for the writing thread."""
-        puts = [_to_row(binding) for binding in put]
-        removals: list[tuple[object, ...]] = [(binding.serial,) for binding in removed]
-        if puts:
-            self._queue.put((_PUT, puts))
-        if removals:
-            self._queue.put((_REMOVE, removals))
+        """Leave changes to the writing thread."""
+        with self._lock:
+            for binding in put:
+                self._changes[binding.serial] = binding
+            for binding in removed:
+                self._changes[binding.serial] = None
+        if not self._changed.is_set():
+            self._changed.set()
 
     def flush(self) -> None:
-        """Wait until everything queued so far is on disk."""
+        """Wait until everything that was written so far is in the file, or could not be."""
         done = threading.Event()
-        self._queue.put(done)
+        with self._lock:
+            self._waiting.append(done)
+        self._hurry.set()
+        self._changed.set()
         done.wait()
 
     def close(self) -> None:
-        """Write what is queued and end the thread."""
-        self._queue.put(None)
+        """Write what is left and end the thread."""
+        self._closing = True
+        self._hurry.set()
+        self._changed.set()
         self._thread.join()
 
     def _work(self) -> None:
-        connection = _connect(self.path)
-        running = True
-        while running:
-            changes, waiting, running = self._next_batch()
-            try:
-                with connection:
-                    connection.execute("BEGIN")
-                    for statement, rows in changes:
-                        connection.executemany(statement, rows)
-            except sqlite3.Error:
-                self.failures += 1
-            for event in waiting:
-                event.set()
-        connection.close()
+        with closing(_connect(self.path)) as connection:
+            while not self._closing:
+                self._changed.wait()
+                self._hurry.wait(RETRY if self.problem else REST)
+                self._write_changes(connection)
+            self._write_changes(connection)
 
-    def _next_batch(self) -> tuple[list[_Change], list[threading.Event], bool]:
-        """Everything that is queued by now, so that a storm of REGISTERs costs few commits."""
-        changes: list[_Change] = []
-        waiting: list[threading.Event] = []
-        item = self._queue.get()
-        while True:
-            if item is None:
-                return changes, waiting, False
-            if isinstance(item, threading.Event):
-                waiting.append(item)
-            else:
-                changes.append(item)
-            if self._queue.empty() or len(changes) >= 5000:
-                return changes, waiting, True
-            item = self._queue.get()
+    def _write_changes(self, connection: sqlite3.Connection) -> None:
+        """Write everything there is by now, so that a storm of REGISTERs costs few commits."""
+        self._changed.clear()
+        self._hurry.clear()
+        with self._lock:
+            changes, self._changes = self._changes, {}
+            waiting, self._waiting = self._waiting, []
+        try:
+            with connection:
+                connection.execute("BEGIN")
+                _put(connection, [_to_row(one) for one in changes.values() if one is not None])
+                connection.executemany(_REMOVE, [(serial,) for serial, one in changes.items() if one is None])
+            self.problem = None
+        except sqlite3.Error as error:
+            self.problem = str(error)
+            self._keep(changes)
+        for event in waiting:
+            event.set()
+
+    def _keep(self, changes: _Changes) -> None:
+        """Put back what could not be written, under what has changed since."""
+        with self._lock:
+            if len(changes) + len(self._changes) <= MAX_UNWRITTEN:
+                self._changes = changes | self._changes
+        self._changed.set()
+
+
+def _put(connection: sqlite3.Connection, rows: list[tuple[object, ...]]) -> None:
+    start = 0
+    for size in _ROWS:
+        statement = _put_statement(size)
+        while len(rows) - start >= size:
+            connection.execute(statement, [value for row in rows[start : start + size] for value in row])
+            start += size
+
+
+@cache
+def _put_statement(rows: int) -> str:
+    row = f"({', '.join('?' * _COLUMNS)})"
+    return f"INSERT OR REPLACE INTO binding VALUES {', '.join([row] * rows)}"
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -125,19 +167,24 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
+@lru_cache(maxsize=1024)
+def _json(values: tuple[object, ...]) -> str:
+    return json.dumps(values)
+
+
 def _to_row(binding: Binding) -> tuple[object, ...]:
     flow = binding.flow
     return (
         binding.serial,
         binding.aor,
         binding.uri,
-        json.dumps(binding.params),
+        _json(binding.params),
         binding.q,
         binding.registered_at,
         binding.expires_at,
         binding.call_id,
         binding.cseq,
-        json.dumps(binding.path),
+        _json(binding.path),
         flow.transport,
         flow.listener,
         *flow.local,
@@ -146,7 +193,7 @@ def _to_row(binding: Binding) -> tuple[object, ...]:
         binding.user_agent,
         binding.instance,
         binding.reg_id,
-        json.dumps(binding.tests),
+        _json(binding.tests),
     )
 
 

@@ -47,7 +47,7 @@ def test_a_restart_loses_no_binding(tmp_path: Path) -> None:
     location.remove(list(location))
     again.flush()
     assert again.load(0.0) == []
-    assert again.failures == 0
+    assert again.problem is None
     again.close()
 
 
@@ -58,6 +58,36 @@ def test_what_was_flushed_survives_without_a_clean_end(tmp_path: Path) -> None:
     other = SqliteJournal(tmp_path / "bindings.db")
     assert len(other.load(0.0)) == 2000
     other.close()
+    journal.close()
+
+
+def test_the_latest_of_many_changes_is_what_is_written(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "bindings.db")
+    for number in range(1, 335):
+        journal.write([binding(number)], [])
+        journal.write([binding(number, expires_at=2000.0 + number)], [])
+    journal.write([], [binding(7)])
+    journal.close()
+    again = SqliteJournal(tmp_path / "bindings.db")
+    found = again.load(0.0)
+    assert [one.serial for one in found] == [number for number in range(1, 335) if number != 7]
+    assert all(one.expires_at == 2000.0 + one.serial for one in found)
+    again.close()
+
+
+def test_what_could_not_be_written_waits_for_the_next_attempt(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "bindings.db")
+    saboteur = sqlite3.connect(tmp_path / "bindings.db")
+    saboteur.execute("ALTER TABLE binding RENAME TO elsewhere")
+    journal.write([binding(1), binding(2)], [])
+    journal.flush()
+    assert "no such table" in str(journal.problem)
+    journal.write([binding(2, expires_at=3000.0)], [])
+    saboteur.execute("ALTER TABLE elsewhere RENAME TO binding")
+    saboteur.close()
+    journal.flush()
+    assert journal.problem is None
+    assert journal.load(0.0) == [binding(1), binding(2, expires_at=3000.0)]
     journal.close()
 
 

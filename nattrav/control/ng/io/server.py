@@ -8,6 +8,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ TCP_CONNECTIONS = 128
 TCP_IDLE = 600.0
 
 After = Callable[[], None]
+Around = Callable[[], AbstractContextManager[None]]
 
 
 class CannotListen(Exception):
@@ -53,9 +55,10 @@ def _nothing() -> None:
 
 
 class NgService:
-    """A server on its sockets. `after` is called when requests were carried out, before the next wait.
+    """A server on its sockets. A batch of requests is carried out inside `around`, before any of them is answered.
 
-    Opens nothing before `serve`; a listener that cannot be opened raises CannotListen there.
+    `after` is called once they are answered, before the next wait. Opens nothing before `serve`; a listener that
+    cannot be opened raises CannotListen there.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class NgService:
         directory: Path,
         samples: Samples | None = None,
         after: After = _nothing,
+        around: Around = contextlib.nullcontext,
         group: int | None = None,
     ) -> None:
         self.send_errors: Counter[int] = Counter()
@@ -74,6 +78,7 @@ class NgService:
         self._directory = directory
         self._samples = samples
         self._after = after
+        self._around = around
         self._group = group
 
     async def serve(self, *, task_status: trio.TaskStatus[list[Listener]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -121,16 +126,17 @@ class NgService:
             await trio.lowlevel.wait_readable(sock)
             count = datagrams.receive(incoming)
             rows: list[int] = []
-            for slot in range(count):
-                started = monotonic()
-                source = incoming.peer_address(slot).host
-                outcome = self._server.receive(incoming.payload(slot), source, started, wall())
-                self._count("udp", source, outcome, started)
-                if outcome.reply is not None and len(outcome.reply) <= DATAGRAM:
-                    size = len(outcome.reply)
-                    outgoing.data[slot, :size] = np.frombuffer(outcome.reply, np.uint8)
-                    outgoing.length[slot] = size
-                    rows.append(slot)
+            with self._around():
+                for slot in range(count):
+                    started = monotonic()
+                    source = incoming.peer_address(slot).host
+                    outcome = self._server.receive(incoming.payload(slot), source, started, wall())
+                    self._count("udp", source, outcome, started)
+                    if outcome.reply is not None and len(outcome.reply) <= DATAGRAM:
+                        size = len(outcome.reply)
+                        outgoing.data[slot, :size] = np.frombuffer(outcome.reply, np.uint8)
+                        outgoing.length[slot] = size
+                        rows.append(slot)
             if rows:
                 datagrams.send(outgoing, np.array(rows, np.intp))
             if count:
@@ -139,20 +145,23 @@ class NgService:
     async def _unix(self, sock: socket.socket) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
-            late: list[tuple[bytes, str | bytes]] = []
-            for _ in range(SLOTS):
-                try:
-                    data, peer = sock.recvfrom(DATAGRAM)
-                except (BlockingIOError, InterruptedError):
-                    break
-                started = monotonic()
-                outcome = self._server.receive(data, None, started, wall())
-                self._count("unix", None, outcome, started)
-                reply = outcome.reply
-                if reply is not None and peer and (late or not self._replied(sock, reply, peer)):
-                    late.append((reply, peer))
+            replies: list[tuple[bytes, str | bytes]] = []
+            with self._around():
+                for _ in range(SLOTS):
+                    try:
+                        data, peer = sock.recvfrom(DATAGRAM)
+                    except (BlockingIOError, InterruptedError):
+                        break
+                    started = monotonic()
+                    outcome = self._server.receive(data, None, started, wall())
+                    self._count("unix", None, outcome, started)
+                    if outcome.reply is not None and peer:
+                        replies.append((outcome.reply, peer))
+            sent = 0
+            while sent < len(replies) and self._replied(sock, *replies[sent]):
+                sent += 1
             self._after()
-            for reply, peer in late:
+            for reply, peer in replies[sent:]:
                 # Linux lets no more than ten datagrams wait at a Unix socket (net.unix.max_dgram_qlen).
                 for _ in range(LATE_TRIES):
                     if self._replied(sock, reply, peer):
@@ -200,7 +209,8 @@ class NgService:
             if not data:
                 return
             started = monotonic()
-            outcomes = reader.feed(data, started)
+            with self._around():
+                outcomes = reader.feed(data, started)
             for outcome in outcomes:
                 self._count("tcp", source, outcome, started)
             if outcomes:
