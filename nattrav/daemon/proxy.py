@@ -17,6 +17,7 @@ from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.call_records import CallRecords, write_last
+from nattrav.daemon.handover import left_bound
 from nattrav.daemon.proxy_follow import Copies, ProxyFollower, read_accounts, records_path
 from nattrav.daemon.proxy_listen import open_listeners, reachable
 from nattrav.daemon.proxy_setup import make_hooks, relay_addresses, token_secret, warn_of_open_registrar
@@ -133,7 +134,7 @@ async def serve(
     sip = config.sip
     state = runtime.state_directory
     secret = token_secret(Path(sip.token_key_file) if sip.token_key_file else state / "flow-token.key")
-    bound = open_listeners(sip)
+    bound = open_listeners(sip, runtime.inherited.take)
     accounts = read_accounts(config, state, Settings(sip).realm)
     settings = Settings(sip, config.upstream, accounts.configured, config.quirk)
     journal = open_journal(config, state)
@@ -197,7 +198,7 @@ async def serve(
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
 
-    with settled_memory():
+    with settled_memory(), left_bound(runtime.leave, [one.sock.fileno() for one in bound]):
         async with closing_journal(journal), trio.open_nursery() as nursery:
             await nursery.start(runtime.serve_control, verbs)
             await nursery.start(shell.run)

@@ -10,7 +10,7 @@ from nattrav.config.sip import DEFAULT_PORTS, SipSection, parse_listen
 from nattrav.daemon.runtime import StartRefused
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.net.interfaces import expand
-from nattrav.net.options import open_udp
+from nattrav.net.options import Take, enlarge, open_udp
 from nattrav.proxy.listener import Listener
 from nattrav.sip.resolve import Abilities
 from nattrav.sip.transport.flow import listener_id
@@ -27,8 +27,8 @@ class Bound:
     listener: Listener
 
 
-def open_listeners(sip: SipSection) -> list[Bound]:
-    """Bind every listening address; StartRefused with the remedy when one cannot be bound."""
+def open_listeners(sip: SipSection, take: Take) -> list[Bound]:
+    """Bind every listening address, or take the socket that is bound already; StartRefused with the remedy."""
     bound: list[Bound] = []
     try:
         for text in sip.listen:
@@ -36,7 +36,7 @@ def open_listeners(sip: SipSection) -> list[Bound]:
             for transport in spec.transports:
                 port = DEFAULT_PORTS[transport] if spec.port is None else spec.port
                 shown = spec.advertised or sip.advertised
-                bound.extend(_open(transport, host, port, shown) for host in expand(spec.host))
+                bound.extend(_open(transport, host, port, shown, take) for host in expand(spec.host))
     except BaseException:
         for one in bound:
             one.sock.close()
@@ -46,10 +46,16 @@ def open_listeners(sip: SipSection) -> list[Bound]:
     return bound
 
 
-def _open(transport: str, host: str, port: int, advertised: str | None) -> Bound:
+def _open(transport: str, host: str, port: int, advertised: str | None, take: Take) -> Bound:
     address = TransportAddress(host, port)
     try:
-        if transport == "udp":
+        kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+        waiting = take(kind, address)
+        if waiting is not None:
+            sock = waiting
+            if transport == "udp":
+                enlarge(sock, receive_buffer=RECEIVE_BUFFER, send_buffer=RECEIVE_BUFFER)
+        elif transport == "udp":
             sock = open_udp(address, receive_buffer=RECEIVE_BUFFER, send_buffer=RECEIVE_BUFFER)
         else:
             sock = _open_stream(address)

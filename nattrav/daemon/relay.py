@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
+from functools import partial
 from ipaddress import ip_network
 
 import trio
@@ -55,7 +57,7 @@ async def serve(
         engine = Engine(
             layout.interfaces,
             plane,
-            UdpOpener(plane),
+            UdpOpener(plane, partial(runtime.inherited.take, socket.SOCK_DGRAM)),
             policy=policy,
             epoch=clock.wall() - clock.monotonic(),
             started=clock.monotonic(),
@@ -67,6 +69,7 @@ async def serve(
         finally:
             if keeper is not None:
                 keeper.finish()
+                runtime.leave(plane.sockets())
     finally:
         plane.stop()
 

@@ -14,6 +14,7 @@ import trio
 from nattrav.config.log import LogSection
 from nattrav.control.socket.io.server import SocketTaken, serve_verbs
 from nattrav.control.socket.messages import Handler, VerbError, Verbs
+from nattrav.daemon.handover import Inherited, Leave, leave_nothing
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
 
@@ -59,6 +60,10 @@ class Runtime:
     set_level: SetLevel = _level_is_fixed
     take_log: Callable[[LogSection], None] = _log_is_fixed
     socket_group: int | None = None
+    inherited: Inherited = field(default_factory=Inherited)
+    """Sockets that the process before this one, or the service manager, left for it."""
+    leave: Leave = leave_nothing
+    """Hands sockets on to the next process of this service; call it before they are closed."""
     started_at: float = field(default_factory=clock.wall)
     ready: bool = False
     listeners: list[Listening] = field(default_factory=list)

@@ -15,11 +15,13 @@ import trio
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
 from nattrav.daemon.apply import Prepared, apply_verb
+from nattrav.daemon.handover import left_bound
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
 from nattrav.net.interfaces import expand
+from nattrav.net.options import Take, nothing_waits
 from stun.admission import Limits
 from stun.behavior import Endpoint, ServerAddress, lay_out
 from stun.counters import CHANGES, CODES, FAMILIES, TRANSPORTS, Counters
@@ -131,39 +133,44 @@ async def serve(
     # A new secret at every start: nonces of the last run are stale, and clients fetch fresh ones.
     make = partial(make_responder, secret=secrets.token_bytes(32))
     responder = make(section)
-    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records)
+    take = runtime.inherited.take if len(runtime.inherited) else nothing_waits
+    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records, take=take)
     certificate = load_certificate(section)
     streams = make_streams(section, make, udp, certificate)
-    await open_all(udp, streams)
+    await open_all(udp, streams, take)
     try:
         udp.start()
-        async with trio.open_nursery() as nursery:
-            keeper = RecordKeeper(section, udp)
-            service = Service(runtime, udp, list(streams.values()), keeper)
-            if section.nat_records:
-                nursery.start_soon(keeper.run)
-            follower = StunFollower(make, udp, streams, keeper, certificate)
-            verbs = service.verbs() | keeper.verbs() | {"config.apply": apply_verb(runtime, config, follower.prepare)}
-            await nursery.start(runtime.serve_control, verbs)
-            for server in streams.values():
-                nursery.start_soon(server.run)
-            if certificate is not None:
-                nursery.start_soon(_refresh, certificate, runtime)
-            task_status.started(_listening(runtime, streams, responder))
-            await _watch(udp)
+        descriptors = [*udp.descriptors(), *(number for s in streams.values() for number in s.descriptors())]
+        with left_bound(runtime.leave, descriptors):
+            async with trio.open_nursery() as nursery:
+                keeper = RecordKeeper(section, udp)
+                service = Service(runtime, udp, list(streams.values()), keeper)
+                if section.nat_records:
+                    nursery.start_soon(keeper.run)
+                follower = StunFollower(make, udp, streams, keeper, certificate)
+                verbs = (
+                    service.verbs() | keeper.verbs() | {"config.apply": apply_verb(runtime, config, follower.prepare)}
+                )
+                await nursery.start(runtime.serve_control, verbs)
+                for server in streams.values():
+                    nursery.start_soon(server.run)
+                if certificate is not None:
+                    nursery.start_soon(_refresh, certificate, runtime)
+                task_status.started(_listening(runtime, streams, responder))
+                await _watch(udp)
     finally:
         udp.close()
 
 
-async def open_all(udp: UdpServer, streams: dict[str, StreamServer]) -> None:
-    """Bind everything or nothing. StartRefused names the address that cannot be had."""
+async def open_all(udp: UdpServer, streams: dict[str, StreamServer], take: Take = nothing_waits) -> None:
+    """Bind everything or nothing; what is bound already is taken. StartRefused names the address that cannot be had."""
     try:
         udp.open()
     except OSError as error:
         raise refused("STUN over UDP", error) from None
     for name, server in streams.items():
         try:
-            await server.open()
+            await server.open(take)
         except OSError as error:
             udp.close()
             for opened in streams.values():

@@ -6,6 +6,7 @@ lived for `SETTLED` seconds. When one service cannot start at first, nothing is 
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.admin_http import Door, serve_admin
 from nattrav.daemon.child import Child, Orders
 from nattrav.daemon.drain import Drain
+from nattrav.daemon.handover import close_all, passed
 from nattrav.daemon.overview import Overview
 from nattrav.daemon.page.feed import Feed
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -57,6 +59,8 @@ class Part:
     wanted: bool = False
     """Its end was asked for, so it is no crash."""
     started: trio.Event = field(default_factory=trio.Event)
+    sockets: list[int] = field(default_factory=list)
+    """What its last process left bound for the next one."""
 
 
 class Supervisor:
@@ -86,6 +90,8 @@ class Supervisor:
             for role in ORDER
             if role in loaded.configuration.node.services
         }
+        for name, descriptor in passed():
+            self._hand_out(name, descriptor)
         self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
         self.overview = Overview(self)
@@ -110,6 +116,8 @@ class Supervisor:
                     self.runtime.ready = True
                     on_ready(self.listeners())
                     self.notifier.tell(READY="1", STATUS="all services serve")
+                    for role in self.parts:
+                        self.notifier.forget(role[0])
                     nursery.start_soon(self._watch)
                     for part in self.parts.values():
                         nursery.start_soon(self._keep, part)
@@ -193,6 +201,13 @@ class Supervisor:
     async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:
         await serve_admin(self.loaded.configuration.admin, self.runtime, self.door, task_status=task_status)
 
+    def _hand_out(self, name: str, descriptor: int) -> None:
+        """Give a descriptor of the service manager's to the service that stored it, else to all: one will want it."""
+        parts = [part for role, part in self.parts.items() if name == role[0]] or list(self.parts.values())
+        for part in parts:
+            part.sockets.append(os.dup(descriptor))
+        os.close(descriptor)
+
     async def _start_all(self) -> None:
         refusals: list[str] = []
 
@@ -209,7 +224,8 @@ class Supervisor:
             raise StartRefused("\n".join(refusals))
 
     async def _start(self, part: Part) -> None:
-        part.child = Child(part.orders)
+        sockets, part.sockets = part.sockets, []
+        part.child = Child(part.orders, sockets)
         part.listeners = await part.child.started()
         part.up = True
         part.wanted = False
@@ -224,6 +240,7 @@ class Supervisor:
             began = trio.current_time()
             if part.child is not None:
                 await part.child.ended()
+                part.sockets = part.child.left()
                 part.up = False
                 if trio.current_time() - began >= SETTLED:
                     backoff = BACKOFF_START
@@ -255,6 +272,11 @@ class Supervisor:
                 part.up = False
                 if part.child is not None:
                     nursery.start_soon(partial(part.child.end, END_WITHIN))
+        for role, part in self.parts.items():
+            left = part.sockets if part.child is None else [*part.sockets, *part.child.left()]
+            self.notifier.store(role[0], left)
+            close_all(left)
+        await self.notifier.settled()
 
     async def _heed_signals(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
