@@ -18,9 +18,10 @@ from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.call_records import CallRecords, write_last
 from nattrav.daemon.handover import left_bound
+from nattrav.daemon.key_file import own_key
 from nattrav.daemon.proxy_follow import Copies, ProxyFollower, read_accounts, records_path
 from nattrav.daemon.proxy_listen import open_listeners, reachable
-from nattrav.daemon.proxy_setup import make_hooks, relay_addresses, token_secret, warn_of_open_registrar
+from nattrav.daemon.proxy_setup import make_hooks, relay_addresses, warn_of_open_registrar
 from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -28,6 +29,7 @@ from nattrav.daemon.shared_key import shared_key
 from nattrav.location.io.sqlite import SqliteJournal, StoreUnusable
 from nattrav.location.memory import MemoryLocation
 from nattrav.net import clock
+from nattrav.net.rounds import Rounds
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
 from nattrav.proxy.io.relays import Relays
@@ -133,7 +135,8 @@ async def serve(
     """Serve SIP until cancelled."""
     sip = config.sip
     state = runtime.state_directory
-    secret = token_secret(Path(sip.token_key_file) if sip.token_key_file else state / "flow-token.key")
+    path = Path(sip.token_key_file) if sip.token_key_file else state / "flow-token.key"
+    secret = own_key(path, "name another file in [sip] token_key_file")
     bound = open_listeners(sip, runtime.inherited.take)
     accounts = read_accounts(config, state, Settings(sip).realm)
     settings = Settings(sip, config.upstream, accounts.configured, config.quirk)
@@ -170,7 +173,9 @@ async def serve(
     )
     copies = Copies(shell, runtime)
     exporter = copies.prepare(config)
-    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
+    rounds = Rounds()
+    stun = stun_answerer([one.listener for one in bound])
+    shell.transports = Transports(shell.deliver, stun=stun, tls=tls, rounds=rounds)
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -180,6 +185,7 @@ async def serve(
         relay_addresses(config, runtime.directory),
         shell.relay_answered,
         lambda relay, up: runtime.log.warning("relay answers again" if up else "relay does not answer", relay=relay),
+        rounds=rounds,
         cookie_prefix=secrets.token_hex(6),
         first_retry=config.control.first_retry,
         key=shared_key(config.control.shared_key_file),

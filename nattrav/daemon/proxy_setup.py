@@ -1,9 +1,7 @@
-"""From the configuration to what a proxy is made of: keys, passwords, hooks, relays."""
+"""From the configuration to what a proxy is made of: passwords, hooks, relays."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,23 +13,6 @@ from nattrav.daemon.runtime import Runtime, StartRefused
 from nattrav.proxy.hooks import NO_HOOKS, Hooks
 from nattrav.proxy.io import hooks_file
 from nattrav.proxy.io.relays import RelayAddress
-
-
-def token_secret(path: Path) -> bytes:
-    """Read the key of the flow tokens, or make it; StartRefused when the file cannot be used."""
-    try:
-        try:
-            secret = path.read_bytes()
-        except FileNotFoundError:
-            secret = secrets.token_bytes(32)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secret)
-    except OSError as error:
-        raise StartRefused(f"cannot use {path}: {error.strerror}; name another file in [sip] token_key_file") from None
-    if len(secret) < 16:
-        raise StartRefused(f"{path} holds {len(secret)} octets: a key needs 32; delete the file to have one made")
-    return secret
 
 
 def relay_addresses(config: Configuration, directory: Path) -> list[RelayAddress]:

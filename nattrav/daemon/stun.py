@@ -6,9 +6,8 @@ import errno
 import secrets
 import ssl
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
@@ -16,6 +15,7 @@ from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
 from nattrav.daemon.apply import Prepared, apply_verb
 from nattrav.daemon.handover import left_bound
+from nattrav.daemon.key_file import own_key
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
@@ -39,8 +39,10 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     alternates = {":" in a: a for a in section.alternate}
     served: dict[str, ServerAddress] = {}
     for entry in section.listen:
-        address, _, advertised = entry.partition("!")
+        address, _, shown = entry.partition("!")
         for host in expand(address):
+            # What a 1:1 NAT in front shows is not what loopback shows.
+            advertised = "" if address == "auto" and host.startswith("127.") else shown
             if host == alternates.get(":" in host, "").partition("!")[0]:
                 continue
             partner = alternates.pop(":" in host, "") if not host.startswith("127.") or address != "auto" else ""
@@ -51,11 +53,8 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     return list(served.values())
 
 
-def make_responder(section: StunSection, *, tls: bool = False, secret: bytes | None = None) -> Responder:
-    """Build the responder a section describes, for UDP and TCP or for TLS. StartRefused when its addresses clash.
-
-    `secret` signs nonces; None makes a new one.
-    """
+def make_responder(section: StunSection, nonce_key: bytes = b"", *, tls: bool = False) -> Responder:
+    """Build the responder a section describes, for UDP and TCP or for TLS. StartRefused when its addresses clash."""
     ports = (section.tls_port, section.tls_alternate_port) if tls else (section.port, section.alternate_port)
     try:
         endpoints = lay_out(server_addresses(section), *ports)
@@ -72,10 +71,17 @@ def make_responder(section: StunSection, *, tls: bool = False, secret: bytes | N
         alternate_servers=tuple(TransportAddress.parse(text) for text in section.alternate_servers),
         alternate_domain=section.alternate_domain,
     )
-    return Responder(endpoints, policy, make_authenticator(section, secret or secrets.token_bytes(32)))
+    return Responder(endpoints, policy, make_authenticator(section, nonce_key))
 
 
-def make_authenticator(section: StunSection, secret: bytes) -> Authenticator | None:
+def nonce_key(section: StunSection, state_directory: Path) -> bytes:
+    """Give the key of nonces: kept in the state directory, so that clients need no fresh ones after a restart."""
+    if section.credentials != "long-term":
+        return b""
+    return own_key(state_directory / "stun-nonce.key", "make the state directory writable")
+
+
+def make_authenticator(section: StunSection, nonce_key: bytes = b"") -> Authenticator | None:
     """Build the credential mechanism, if one is demanded."""
     match section.credentials:
         case "none":
@@ -83,7 +89,7 @@ def make_authenticator(section: StunSection, secret: bytes) -> Authenticator | N
         case "short-term":
             return ShortTerm(section.users)
         case "long-term":
-            return LongTerm(section.realm, section.users, (secret,))
+            return LongTerm(section.realm, section.users, (nonce_key or secrets.token_bytes(32),))
 
 
 def limits(section: StunSection) -> Limits:
@@ -105,12 +111,6 @@ def stream_limits(section: StunSection) -> StreamLimits:
     return StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
 
 
-class MakeResponder(Protocol):
-    """Builds the responder of a section, for UDP and TCP or for TLS."""
-
-    def __call__(self, section: StunSection, *, tls: bool = False) -> Responder: ...
-
-
 def refused(what: str, error: OSError) -> StartRefused:
     """Say in one line why an address cannot be bound, and what helps."""
     match error.errno:
@@ -130,13 +130,12 @@ async def serve(
 ) -> None:
     """Serve until cancelled. StartRefused when an address cannot be bound."""
     section = config.stun
-    # A new secret at every start: nonces of the last run are stale, and clients fetch fresh ones.
-    make = partial(make_responder, secret=secrets.token_bytes(32))
-    responder = make(section)
+    key = nonce_key(section, runtime.state_directory)
+    responder = make_responder(section, key)
     take = runtime.inherited.take if len(runtime.inherited) else nothing_waits
     udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records, take=take)
     certificate = load_certificate(section)
-    streams = make_streams(section, make, udp, certificate)
+    streams = make_streams(section, responder, udp, certificate, key)
     await open_all(udp, streams, take)
     try:
         udp.start()
@@ -147,7 +146,7 @@ async def serve(
                 service = Service(runtime, udp, list(streams.values()), keeper)
                 if section.nat_records:
                     nursery.start_soon(keeper.run)
-                follower = StunFollower(make, udp, streams, keeper, certificate)
+                follower = StunFollower(runtime.state_directory, udp, streams, keeper, certificate)
                 verbs = (
                     service.verbs() | keeper.verbs() | {"config.apply": apply_verb(runtime, config, follower.prepare)}
                 )
@@ -193,15 +192,19 @@ def load_certificate(section: StunSection) -> Certificate | None:
 
 
 def make_streams(
-    section: StunSection, make: MakeResponder, udp: UdpServer, certificate: Certificate | None
+    section: StunSection,
+    responder: Responder,
+    udp: UdpServer,
+    certificate: Certificate | None,
+    key: bytes = b"",
 ) -> dict[str, StreamServer]:
     """Build the servers of the stream transports that are switched on, by their names."""
     bounds = stream_limits(section)
     servers = {}
     if section.tcp:
-        servers["TCP"] = StreamServer(udp.responder, udp.admission, udp.lock, bounds)
+        servers["TCP"] = StreamServer(responder, udp.admission, udp.lock, bounds)
     if certificate is not None:
-        secured = make(section, tls=True)
+        secured = make_responder(section, key, tls=True)
         servers["TLS"] = StreamServer(secured, udp.admission, udp.lock, bounds, tls=certificate.context)
     return servers
 
@@ -238,13 +241,13 @@ class StunFollower:
 
     def __init__(
         self,
-        make: MakeResponder,
+        state_directory: Path,
         udp: UdpServer,
         streams: dict[str, StreamServer],
         keeper: RecordKeeper,
         certificate: Certificate | None,
     ) -> None:
-        self._make = make
+        self._state_directory = state_directory
         self._udp = udp
         self._streams = streams
         self._keeper = keeper
@@ -254,8 +257,9 @@ class StunFollower:
         """Build responders, read the certificate. StartRefused when addresses clash or a file cannot be used."""
         section = new.stun
         wanted = load_certificate(section)
-        responder = self._make(section)
-        secured = self._make(section, tls=True) if "TLS" in self._streams else responder
+        key = nonce_key(section, self._state_directory)
+        responder = make_responder(section, key)
+        secured = make_responder(section, key, tls=True) if "TLS" in self._streams else responder
 
         def carry_out() -> None:
             self._udp.follow(responder, limits(section))

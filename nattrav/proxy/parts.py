@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
+from nattrav.proxy.alg import AlgSign, AlgWatch
 from nattrav.proxy.effects import Drop, DropReason, Effect, Log, Observe
 from nattrav.proxy.flow_token import TokenSigner
 from nattrav.proxy.hooks import NO_HOOKS
@@ -62,6 +63,7 @@ class Parts:
         self.timers = Timers()
         self.transactions = Transactions(self.timers, TimerValues(), self.out)
         self.follow(settings)
+        self.alg = AlgWatch()
         self.connections: dict[tuple[int, str, int], Flow] = {}
         self.dead = DeadDestinations()
         self.waiting: dict[int, Callable[[object, float], None]] = {}
@@ -117,6 +119,11 @@ class Parts:
         """Give what was counted since the last call: (metric, labels) to sum."""
         counts, self._counts = self._counts, {}
         return counts
+
+    def suspect_alg(self, flow: Flow, sign: AlgSign, now: float) -> None:
+        """A message from this flow shows the work of a SIP ALG."""
+        if self.alg.note(flow, sign, now):
+            self.count("nattrav_sip_alg_signs_total", sign.value)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
