@@ -103,6 +103,8 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        self._shell.meter.hand_over(samples.inc)
+        self._shell.hand_over_observations()
         for (name, labels), by in core.parts.take_counts().items():
             samples.inc(name, *labels, by=by)
         calls = core.rooms.calls

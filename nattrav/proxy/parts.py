@@ -117,6 +117,8 @@ class Parts:
 
     def take_counts(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """Give what was counted since the last call: (metric, labels) to sum."""
+        for name, times in self.nat.take_detections().items():
+            self.count("nattrav_sip_nat_detections_total", name, by=times)
         counts, self._counts = self._counts, {}
         return counts
 

@@ -206,8 +206,6 @@ class Requests:
             )
         )
 
-        for name in verdict.names:
-            self._parts.count("nattrav_sip_nat_detections_total", name)
         if sdp is not None or NatTest.VIA_HOST_DIFFERS not in verdict.fired:
             for sign in signs_of(flow, request, verdict, sdp, data):
                 self._parts.suspect_alg(flow, sign, now)
