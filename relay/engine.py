@@ -274,6 +274,14 @@ class Engine:
         """When `handle_timeout` should be called again."""
         return self._due.next()
 
+    def follow(self, interfaces: Interfaces, policy: Policy, now: float) -> None:
+        """Go by other settings: limits and time-outs at once, the rest in new sessions and at the next offer."""
+        self.interfaces = self.streams.interfaces = interfaces
+        self.policy = self.streams.policy = self.survey.policy = policy
+        self.limits.settings = policy.limits
+        for session in self.sessions.values():
+            self._due.put(session, now)
+
     def restore(self, records: Iterable[Record], now: float) -> tuple[int, Texts]:
         """Take up sessions that another process left: (how many, reasons why others could not be).
 

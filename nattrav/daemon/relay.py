@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
+from functools import partial
 from ipaddress import ip_network
 
 import trio
@@ -15,7 +17,9 @@ from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.io.server import CannotListen, NgService
 from nattrav.control.ng.memory import CallMemory
 from nattrav.control.ng.server import Server
+from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.garbage import no_long_pauses
+from nattrav.daemon.relay_follow import RelayFollower
 from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
 from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
@@ -40,8 +44,8 @@ async def serve(
 ) -> None:
     """Relay until cancelled. StartRefused when an address, a port or the system does not allow it."""
     section = config.relay
-    interfaces = build_interfaces(section)
-    policy, budget = claim_sockets(interfaces, build_policy(section))
+    layout = build_interfaces(section)
+    policy, budget = claim_sockets(layout.ports, build_policy(section))
     if not budget.enough:
         runtime.log.warning(
             "fewer open files allowed than media ports",
@@ -52,9 +56,9 @@ async def serve(
     plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget)
     try:
         engine = Engine(
-            interfaces,
+            layout.interfaces,
             plane,
-            UdpOpener(plane),
+            UdpOpener(plane, partial(runtime.inherited.take, socket.SOCK_DGRAM)),
             policy=policy,
             epoch=clock.wall() - clock.monotonic(),
             started=clock.monotonic(),
@@ -68,6 +72,7 @@ async def serve(
         finally:
             if keeper is not None:
                 keeper.finish()
+                runtime.leave(plane.sockets())
     finally:
         plane.stop()
 
@@ -119,7 +124,9 @@ class RelayService:
                 listeners = await nursery.start(service.serve)
             except CannotListen as refused:
                 raise StartRefused(str(refused)) from None
-            await nursery.start(runtime.serve_control, self.verbs.table())
+            follower = RelayFollower(self.engine, server, self.metrics)
+            verbs = {**self.verbs.table(), "config.apply": apply_verb(runtime, self.config, follower.prepare)}
+            await nursery.start(runtime.serve_control, verbs)
             nursery.start_soon(self._tick)
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)

@@ -54,6 +54,12 @@ class Requests:
         listeners = parts.listeners.all
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
 
+    def follow(self) -> None:
+        """Go by the settings as they are now."""
+        self.admission.follow(self._parts.sip.limits)
+        self.authorisation.follow()
+        self.keepalive.follow()
+
     def receive(self, flow: Flow, request: Request, data: bytes, now: float) -> None:
         parts = self._parts
         via = request.via

@@ -125,6 +125,14 @@ class RelayPool:
         self._calls: OrderedDict[str, str] = OrderedDict()
         self._timers: list[tuple[float, bytes]] = []
 
+    def follow(self, relays: Sequence[RelayChoice], intervals: Sequence[float]) -> None:
+        """Use these relays. One that is no longer named takes no new calls, and keeps those it has."""
+        wanted = {choice.name: choice for choice in relays}
+        for name, health in self._relays.items():
+            health.choice = wanted.pop(name, RelayChoice(name, 0))
+        self._relays |= {name: _Health(choice) for name, choice in wanted.items()}
+        self._intervals = tuple(intervals)
+
     def ask(
         self,
         command: str,

@@ -59,7 +59,7 @@ class Shell:
         self._meter = MessageMeter(count)
         self._log = log
         self._record = record
-        self._tap = tap
+        self.tap = tap
         self._nursery: trio.Nursery | None = None
 
     def deliver(self, batch: list[Incoming]) -> None:
@@ -72,8 +72,8 @@ class Shell:
                 if flow is not None:
                     self.received += 1
                     self._meter.message("rx", flow.transport, item)
-                    if self._tap is not None:
-                        self._tap("rx", flow, item)
+                    if self.tap is not None:
+                        self.tap("rx", flow, item)
                     effects += self._decide(flow, item, now)
             elif isinstance(item, Kept):
                 continue
@@ -144,9 +144,9 @@ class Shell:
             else:
                 assert_never(effect)
         if outgoing:
-            if self._tap is not None:
+            if self.tap is not None:
                 for one in outgoing:
-                    self._tap("tx", one.to, one.data)
+                    self.tap("tx", one.to, one.data)
             self.sent += len(outgoing)
             self.transports.send(outgoing)
 
