@@ -15,6 +15,7 @@ from nattrav.config.control import ControlAddress
 from nattrav.config.schema import Configuration
 from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.io.server import CannotListen, NgService
+from nattrav.control.ng.memory import CallMemory
 from nattrav.control.ng.server import Server
 from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.garbage import no_long_pauses
@@ -62,8 +63,10 @@ async def serve(
             epoch=clock.wall() - clock.monotonic(),
             started=clock.monotonic(),
         )
-        keeper = SessionKeeper(engine, runtime.state_directory / "relay", runtime.log) if section.restore else None
-        service = RelayService(config, engine, plane, runtime, keeper)
+        memory = CallMemory()
+        directory = runtime.state_directory / "relay"
+        keeper = SessionKeeper(engine, memory, directory, runtime.log) if section.restore else None
+        service = RelayService(config, engine, plane, runtime, memory, keeper)
         try:
             await service.run(task_status)
         finally:
@@ -83,6 +86,7 @@ class RelayService:
         engine: Engine,
         plane: DataPlane,
         runtime: Runtime,
+        memory: CallMemory,
         keeper: SessionKeeper | None = None,
     ) -> None:
         self.config = config
@@ -90,7 +94,7 @@ class RelayService:
         self.plane = plane
         self.runtime = runtime
         self.keeper = keeper
-        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
+        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch, memory=memory)
         self.metrics = RelayMetrics(engine, plane, runtime.samples)
         self.verbs = RelayVerbs(engine, plane, self.metrics)
 
@@ -160,7 +164,7 @@ class RelayService:
             now = clock.monotonic()
             self.metrics.note_load(now)
             if self.keeper is None:
-                self.engine.changed.clear()
+                self.engine.forget_changes()
             self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
             if self.verbs.leave_when_empty and self.verbs.may_leave(now):
@@ -170,7 +174,10 @@ class RelayService:
 
     async def _keep(self, keeper: SessionKeeper) -> None:
         while True:
-            keeper.tick(clock.monotonic())
+            work = keeper.collect(clock.monotonic())
+            if work is not None:
+                # In a thread: a disk that hangs must not hold up calls.
+                keeper.done(await trio.to_thread.run_sync(keeper.write, work), clock.monotonic())
             await trio.sleep(FLUSH_EVERY)
 
     def _carry_out(self, effects: list[Effect]) -> None:
