@@ -254,6 +254,10 @@ class Crossbar:
         flow = self.flows.get(slot)
         return Learned() if flow is None else flow.learned
 
+    def due(self, now: float) -> bool:
+        """Tell whether `handle_timeout` has something to do; to be asked before each batch."""
+        return any(heap and heap[0][0] <= now for heap in (self._windows, self._piercing))
+
     def handle_timeout(self, now: float) -> list[Pierce]:
         """Let windows end and give the opening packets that are due."""
         while self._windows and self._windows[0][0] <= now:
@@ -277,9 +281,11 @@ class Crossbar:
         return due
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` wants to be called."""
-        heads = [heap[0][0] for heap in (self._windows, self._piercing) if heap]
-        return min(heads, default=None)
+        """When `handle_timeout` must be called though nothing arrives.
+
+        The end of a learning window is not such a time: it matters to the next packet only, and is seen to before it.
+        """
+        return self._piercing[0][0] if self._piercing else None
 
     def _apply(self, flow: Flow, now: float) -> None:
         settings, slot = flow.settings, flow.slot

@@ -12,6 +12,7 @@ from nattrav.location.bindings import Binding
 from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
 from nattrav.proxy.accounts import Accounts, account_of
+from nattrav.proxy.alg import AlgSign
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.explain import explain, matches
@@ -44,6 +45,7 @@ _FROM_THE_START = (
     ("nattrav_sip_auth_total", ("ok", "failed", "stale", "unknown_user")),
     ("nattrav_sip_rate_limited_total", ("source", "user")),
     ("nattrav_sip_nat_detections_total", [test.value for test in NatTest]),
+    ("nattrav_sip_alg_signs_total", [sign.value for sign in AlgSign]),
     ("nattrav_sip_registration_events_total", ("added", "refreshed", "removed", "expired", "rejected")),
 )
 
@@ -136,7 +138,9 @@ class ProxyVerbs:
         return samples.export()
 
     def _binding(self, binding: Binding) -> dict[str, Any]:
-        wall = self._core.parts.wall(monotonic())
+        now = monotonic()
+        wall = self._core.parts.wall(now)
+        alg = self._core.parts.alg.suspicion(binding.flow.remote.host, now)
         return {
             "aor": binding.aor,
             "contact": binding.uri,
@@ -145,6 +149,8 @@ class ProxyVerbs:
             "expires": binding.remaining(wall),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
+            "alg_score": alg.score,
+            "alg_signs": list(alg.signs),
             "user_agent": binding.user_agent,
             "q": binding.q,
             "instance": binding.instance,
@@ -223,7 +229,7 @@ class ProxyVerbs:
         if not found and not bindings and not bans:
             raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
         return {
-            "calls": [explain(call, core.parts) for call in found[: int(args.get("limit", 1))]],
+            "calls": [explain(call, core.parts, monotonic()) for call in found[: int(args.get("limit", 1))]],
             "more_calls": max(0, len(found) - int(args.get("limit", 1))),
             "registrations": bindings,
             "bans": bans,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
+from nattrav.proxy.alg import AlgSign, AlgWatch
 from nattrav.proxy.effects import Drop, DropReason, Effect, Log, Observe
 from nattrav.proxy.flow_token import TokenSigner
 from nattrav.proxy.hooks import NO_HOOKS
@@ -67,6 +68,7 @@ class Parts:
             self.out,
         )
         self.nat = NatTests(settings.sip.local_nets)
+        self.alg = AlgWatch()
         self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
         self.domains = frozenset(settings.sip.domains)
         self.connections: dict[tuple[int, str, int], Flow] = {}
@@ -114,6 +116,11 @@ class Parts:
         """Give what was counted since the last call: (metric, labels) to sum."""
         counts, self._counts = self._counts, {}
         return counts
+
+    def suspect_alg(self, flow: Flow, sign: AlgSign, now: float) -> None:
+        """A message from this flow shows the work of a SIP ALG."""
+        if self.alg.note(flow, sign, now):
+            self.count("nattrav_sip_alg_signs_total", sign.value)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""

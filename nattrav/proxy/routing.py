@@ -10,6 +10,7 @@ from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
 from nattrav.net.address import TransportAddress, canonical, is_literal
 from nattrav.proxy.accounts import Accounts
+from nattrav.proxy.contact_mark import unmarked
 from nattrav.proxy.flow_token import FlowToken, ForgedToken, TokenKind
 from nattrav.proxy.hooks import Route
 from nattrav.proxy.listener import Listener
@@ -94,7 +95,7 @@ class Routing:
         """Take our own entries off the Route set and read their tokens (R3)."""
         found = RouteSet(request_uri=request.request_uri)
         if "route" not in request.names:
-            return found
+            return found if ";alias=" not in request.request_uri else self._unmarked(found)
         parts = self._parts
         try:
             routes = [value.sip_uri for value in request.routes]
@@ -117,6 +118,19 @@ class Routing:
                 except ForgedToken:
                     return Refused(403, "R4", reason="Forbidden")
                 found.tokens.append(token)
+        return found if ";alias=" not in found.request_uri else self._unmarked(found)
+
+    def _unmarked(self, found: RouteSet) -> RouteSet | Refused:
+        """Take a mark of ours off the Request-URI; its token names the way out as those of our Routes do."""
+        try:
+            mark = unmarked(found.request_uri)
+            if mark is not None:
+                found.tokens.append(self._parts.signer.read(mark[0]))
+                found.request_uri = mark[1]
+        except MalformedMessage:
+            return Refused(400, "R3", reason="Bad Request-URI")
+        except ForgedToken:
+            return Refused(403, "R4", reason="Forbidden")
         return found
 
     def token_flow(self, token: FlowToken) -> Flow | None:

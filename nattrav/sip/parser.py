@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
-from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.errors import BodyTooShort, MalformedMessage
 from nattrav.sip.grammar import KNOWN_METHODS, SPELLINGS, canonical_name, is_token
 from nattrav.sip.message import Message, Request, Response
 from nattrav.sip.uri import SipUri
@@ -145,7 +145,7 @@ def _cut_body(message: Message) -> None:
     if message.names.count("content-length") > 1 and len({other.lstrip("0") for other in message.all("l")}) > 1:
         raise MalformedMessage("several Content-Lengths that differ")
     if length > len(message.body):
-        raise MalformedMessage(f"Content-Length {length}, but {len(message.body)} octets follow")
+        raise BodyTooShort(length, len(message.body))
     if length < len(message.body):
         message.body = message.body[:length]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +53,26 @@ class _Bound:
     lost: int = 0
 
 
+class Gathering:
+    """While it is entered, instructions wait; when it is left, every thread takes up its own."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self._waiting: dict[Shard, None] = {}
+
+    def add(self, shard: Shard) -> None:
+        """Note that instructions of a thread wait."""
+        self._waiting[shard] = None
+
+    def __enter__(self) -> None:
+        self.active = True
+
+    def __exit__(self, *_: object) -> None:
+        self.active = False
+        while self._waiting:
+            self._waiting.popitem()[0].hurry()
+
+
 class DataPlane:
     """`relay.plane.Plane` over data threads. Make it with `open_plane`; use it from one control thread.
 
@@ -89,7 +108,7 @@ class DataPlane:
         self._claimed: dict[TransportAddress, tuple[int, _Bound]] = {}
         """Resting ones that are about to be a flow again."""
         self._resting_limit = resting
-        self._gathering = False
+        self._gather = Gathering()
         self._overflows = 0
 
     def start(self) -> None:
@@ -220,20 +239,15 @@ class DataPlane:
         """Take a resting socket from its thread, and close it unless it is `kept` for another flow."""
         self._instruct(self._alive(flow % len(self._shards)), Close(flow // len(self._shards), kept))
 
-    @contextlib.contextmanager
-    def gather(self) -> Iterator[None]:
-        """Let the instructions given inside take effect together, at the end."""
-        self._gathering = True
-        try:
-            yield
-        finally:
-            self._gathering = False
-            for shard in self._shards:
-                shard.hurry()
+    def gather(self) -> Gathering:
+        """Let the instructions given inside (`with plane.gather():`) take effect together, at the end."""
+        return self._gather
 
     def _instruct(self, shard: Shard, instruction: Instruction) -> None:
         shard.instruct(instruction)
-        if not self._gathering:
+        if self._gather.active:
+            self._gather.add(shard)
+        else:
             shard.hurry()
 
     def overflows(self) -> int:

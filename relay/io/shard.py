@@ -13,10 +13,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
+from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
 from relay.crossbar import Crossbar, Pierce
 from relay.flows import FlowTable
@@ -39,7 +39,7 @@ TIMER_STEP = 0.05
 """Least seconds between two looks at timers: windows of many calls end together."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Open:
     """Begin a flow on a new socket, or (`rested`) on the one that rests in this slot."""
 
@@ -51,7 +51,7 @@ class Open:
     rested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Set:
     """Change rules."""
 
@@ -60,14 +60,14 @@ class Set:
     relearn: bool
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Rest:
     """End a flow; its socket stays bound, and what still comes to it is late."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Close:
     """Let go of a socket, open or resting, and close it unless another thread has it now (`kept`)."""
 
@@ -75,7 +75,7 @@ class Close:
     kept: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Stop:
     """End the thread."""
 
@@ -231,6 +231,9 @@ class Shard:
                     if self._stopping:
                         return
                     self._run_errands(backend)
+                if crossbar.due(now):
+                    for pierce in crossbar.handle_timeout(now):
+                        self._pierce(pierce)
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
@@ -241,15 +244,11 @@ class Shard:
                     self._refused(backend)
                 if backend.released:
                     self._release(backend)
-                due = crossbar.next_timeout()
-                if due is not None and due <= now:
-                    for pierce in crossbar.handle_timeout(now):
-                        self._pierce(pierce)
-                    due = crossbar.next_timeout()
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
                 timeout = SETTLE_EVERY if tally.noted or tally.limited or self._offloading else None
+                due = crossbar.next_timeout()
                 if due is not None:
                     wait = max(TIMER_STEP, due - now)
                     timeout = wait if timeout is None else min(timeout, wait)
