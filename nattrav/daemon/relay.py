@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -16,8 +17,9 @@ from nattrav.control.ng.io.server import CannotListen, NgService
 from nattrav.control.ng.server import Server
 from nattrav.daemon.garbage import no_long_pauses
 from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
+from nattrav.daemon.relay_kernel import KernelPath
 from nattrav.daemon.relay_metrics import RelayMetrics
-from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
+from nattrav.daemon.relay_setup import build_interfaces, build_kernel_path, build_plane, build_policy, claim_sockets
 from nattrav.daemon.relay_verbs import RelayVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.shared_key import shared_key
@@ -48,8 +50,13 @@ async def serve(
             usable=budget.allowed,
             remedy=f"LimitNOFILE={budget.needed + 1024}",
         )
-    plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget)
-    try:
+    kernel, why = build_kernel_path(section, interfaces)
+    with contextlib.ExitStack() as stack:
+        if kernel is not None:
+            stack.callback(kernel.close)
+        plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget, kernel)
+        stack.callback(plane.stop)
+        kernel_path = KernelPath(plane, kernel, section.offload, why)
         engine = Engine(
             interfaces,
             plane,
@@ -59,14 +66,12 @@ async def serve(
             started=clock.monotonic(),
         )
         keeper = SessionKeeper(engine, runtime.state_directory / "relay", runtime.log) if section.restore else None
-        service = RelayService(config, engine, plane, runtime, keeper)
+        service = RelayService(config, engine, plane, runtime, keeper, kernel_path)
         try:
             await service.run(task_status)
         finally:
             if keeper is not None:
                 keeper.finish()
-    finally:
-        plane.stop()
 
 
 class RelayService:
@@ -79,6 +84,7 @@ class RelayService:
         plane: DataPlane,
         runtime: Runtime,
         keeper: SessionKeeper | None = None,
+        kernel_path: KernelPath | None = None,
     ) -> None:
         self.config = config
         self.engine = engine
@@ -86,8 +92,9 @@ class RelayService:
         self.runtime = runtime
         self.keeper = keeper
         self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
-        self.metrics = RelayMetrics(engine, plane, runtime.samples)
-        self.verbs = RelayVerbs(engine, plane, self.metrics)
+        self.kernel_path = kernel_path or KernelPath(plane)
+        self.metrics = RelayMetrics(engine, plane, runtime.samples, self.kernel_path)
+        self.verbs = RelayVerbs(engine, plane, self.metrics, self.kernel_path)
 
     async def run(self, task_status: trio.TaskStatus[list[Listening]]) -> None:
         """Serve until cancelled."""
@@ -120,6 +127,7 @@ class RelayService:
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)
             runtime.log.info("data plane", backend=self.plane.backend, why=self.plane.backend_reason)
+            self.kernel_path.tell(runtime.log)
             no_long_pauses()
             task_status.started(
                 [

@@ -154,5 +154,5 @@ def refusal() -> str | None:
             "the process lacks CAP_BPF and CAP_NET_ADMIN (AmbientCapabilities= in the unit, --cap-add for containers)"
         )
     if -loaded in (errno.ENOSYS, errno.EINVAL):
-        return "this kernel has no BPF, or is older than 5.9"
+        return "this kernel has no BPF, or one too old for XDP"
     return f"the kernel refuses XDP programs: {os.strerror(-loaded)}"

@@ -39,7 +39,6 @@ from tests.relay.io.test_pump import (  # noqa: F401
     soon,
     test_a_closed_peer_is_no_peer,
     test_a_third_party_neither_hears_nor_is_heard,
-    test_an_idle_plane_forwards_a_single_packet_at_once,
     test_closing_gives_exact_figures_and_frees_the_port,
     test_flows_come_and_go_while_others_lose_nothing,
     test_ipv6_and_ipv4_are_bridged,
