@@ -114,6 +114,10 @@ class Proxy:
         """A connection is there, whoever opened it."""
         self.parts.connections[(flow.listener, flow.remote.host, flow.remote.port)] = flow
 
+    def kept(self, flow: Flow, now: float) -> None:
+        """A keepalive came on a flow and was answered by its transport."""
+        self.keepalive.kept(flow, now)
+
     def flow_closed(self, flow: Flow, now: float) -> list[Effect]:
         """A connection is gone: so are the bindings it carried (RFC 5626 §5.3)."""
         key = (flow.listener, flow.remote.host, flow.remote.port)

@@ -289,6 +289,9 @@ class Requests:
             return
         call = None
         if server.invite:
+            if self.draining and parts.sip.sibling is not None:
+                self._refuse(server, Refused(302, "drain", self._at_sibling(request)), now)
+                return
             if self.draining or len(rooms.calls) >= parts.sip.limits.calls:
                 self._refuse(server, Refused(503, "limits", (("Retry-After", "30"),)), now)
                 return
@@ -328,6 +331,14 @@ class Requests:
                 return self._rooms.routing.chosen(request, routes, sender, decision, now)
         found = self._behind_contact_token(request, sender, now)
         return [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
+
+    def _at_sibling(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """The same destination at the node that takes our calls."""
+        sibling = SipUri.parse(self._parts.sip.sibling or "")
+        uri = request.uri
+        user = uri.user if isinstance(uri, SipUri) else uri.number
+        there = SipUri.build(sibling.host, user=user, port=sibling.port, scheme=sibling.scheme, params=sibling.params)
+        return (("Contact", f"<{there.text}>"),)
 
     def _redirect(self, server: ServerTransaction, hops: Sequence[Hop], call: Call | None, now: float) -> None:
         """Answer with the destinations instead of going there (§8.3)."""
