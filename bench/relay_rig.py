@@ -13,9 +13,10 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ def network() -> Iterator[None]:
         for namespace, device, address in ((FAR, FAR_DEVICE, FAR_IP), (NEAR, NEAR_DEVICE, RELAY_IP)):
             run_command("ip", "-n", namespace, "addr", "add", f"{address}/16", "dev", device)
             run_command("ip", "-n", namespace, "link", "set", device, "up", "txqueuelen", "10000")
+        # A veth end takes frames from a program at the other one only while it has a queue of its own (NAPI).
+        run_command(*in_namespace(FAR, "ethtool", "-K", FAR_DEVICE, "gro", "on"))
         for party in PARTY_IPS:
             run_command(*("ip", "-n", NEAR, "neigh", "add", party, "lladdr", NOBODY, "dev", NEAR_DEVICE))
         yield
@@ -104,12 +107,23 @@ class Relay:
     full_memory: int = 0
     """Resident bytes before the first and after the last session was set up, before any packet."""
     stop: Callable[[], None] = field(default=lambda: None)
+    programs: list[Path] = field(default_factory=list)
+    """What /proc says of the BPF programs it has loaded, while statistics of them are kept."""
 
     def cpu(self) -> float:
-        """CPU seconds of all threads so far."""
+        """CPU seconds of all threads so far, and of the BPF programs the process holds."""
         total = 0
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9 + self.program_time()
+
+    def program_time(self) -> float:
+        """CPU seconds that the kernel spent in BPF programs of this process; they run outside of its threads."""
+        total = 0
+        for descriptor in self.programs:
+            for line in descriptor.read_text().splitlines():
+                if line.startswith("run_time_ns:"):
+                    total += int(line.split()[1])
         return total / 1e9
 
     def memory(self) -> int:
@@ -130,7 +144,7 @@ def parties(sessions: int) -> list[tuple[tuple[str, int], tuple[str, int]]]:
     return [((PARTY_IPS[0], FIRST_PORT + 2 * n), (PARTY_IPS[1], FIRST_PORT + 2 * n)) for n in range(sessions)]
 
 
-def start(command: list[str], cpus: set[int]) -> subprocess.Popen[str]:
+def start(command: list[str], cpus: set[int], environment: Mapping[str, str] = {}) -> subprocess.Popen[str]:
     """Start a relay in its namespace, bound to processors."""
     return subprocess.Popen(
         in_namespace(NEAR, "taskset", "-c", ",".join(map(str, sorted(cpus))), *command),
@@ -139,7 +153,7 @@ def start(command: list[str], cpus: set[int]) -> subprocess.Popen[str]:
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment),
         preexec_fn=raise_descriptor_limit,
     )
 
@@ -292,19 +306,29 @@ while head := read(4):
 
 
 def over_ng(name: str, command: list[str], control: int, sessions: int, threads: int) -> Relay:
-    """Start a relay that speaks ng and set its sessions up."""
-    process = start(command, {RELAY_CPU} if threads == 1 else {GENERATOR_CPU, RELAY_CPU})
+    """Start a relay that speaks ng and set its sessions up.
+
+    Its directories are new and its own: no session of an earlier relay is restored into it.
+    """
+    directory = tempfile.TemporaryDirectory(prefix="nattrav-bench-")
+    own = {f"NATTRAV_{kind}_DIR": f"{directory.name}/{kind.lower()}" for kind in ("RUNTIME", "STATE")}
+    process = start(command, {RELAY_CPU} if threads == 1 else {GENERATOR_CPU, RELAY_CPU}, own)
+
+    def stop() -> None:
+        end(process)
+        directory.cleanup()
+
     caller = Caller(RELAY_IP, control)
     try:
         caller.ask(command="ping")
         idle = resident(process.pid)
         ports = [caller.call(f"c{number}", a, b) for number, (a, b) in enumerate(parties(sessions))]
     except BaseException:
-        end(process)
+        stop()
         raise
     finally:
         caller.close()
-    relay = Relay(name, process, ports, idle, stop=lambda: end(process))
+    relay = Relay(name, process, ports, idle, stop=stop)
     relay.full_memory = relay.memory()
     return relay
 

@@ -98,6 +98,8 @@ class Crossbar:
         self._piercing: list[tuple[float, int, int]] = []
         self._pierced: set[int] = set()
         self._serial = 0
+        self.touched: set[int] | None = None
+        """Slots whose columns were written anew, for whoever puts a set here and empties it."""
 
     @property
     def locals(self) -> Mapping[TransportAddress, tuple[Crossbar, int]]:
@@ -149,6 +151,8 @@ class Crossbar:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
         flow = self.flows.pop(slot)
         self._untie(flow)
+        if self.touched is not None:
+            self.touched.add(slot)
         self.table.flags[slot] = 0
         self.table.valid[slot] = self.table.accept[slot] = 0
         self.table.expect(slot, None)
@@ -250,6 +254,10 @@ class Crossbar:
         flow = self.flows.get(slot)
         return Learned() if flow is None else flow.learned
 
+    def due(self, now: float) -> bool:
+        """Tell whether `handle_timeout` has something to do; to be asked before each batch."""
+        return any(heap and heap[0][0] <= now for heap in (self._windows, self._piercing))
+
     def handle_timeout(self, now: float) -> list[Pierce]:
         """Let windows end and give the opening packets that are due."""
         while self._windows and self._windows[0][0] <= now:
@@ -273,9 +281,11 @@ class Crossbar:
         return due
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` wants to be called."""
-        heads = [heap[0][0] for heap in (self._windows, self._piercing) if heap]
-        return min(heads, default=None)
+        """When `handle_timeout` must be called though nothing arrives.
+
+        The end of a learning window is not such a time: it matters to the next packet only, and is seen to before it.
+        """
+        return self._piercing[0][0] if self._piercing else None
 
     def _apply(self, flow: Flow, now: float) -> None:
         settings, slot = flow.settings, flow.slot
@@ -334,6 +344,8 @@ class Crossbar:
     def _refresh(self, flow: Flow, now: float | None = None) -> None:
         """Write what a flow's rules and latch say into its columns; with `now` also whom it expects."""
         table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
+        if self.touched is not None:
+            self.touched.add(slot)
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
         if now is not None:

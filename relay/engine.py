@@ -25,7 +25,7 @@ from relay.snapshot import Record, UnreadableRecord, freeze, thaw
 from relay.statistics import Statistics, Totals
 from relay.streams import Streams
 from relay.survey import Survey
-from relay.timeouts import TimeOutWheel, verdict
+from relay.timeouts import TimeOutWheel, earliest, verdict
 
 Effects = list[Effect]
 Parties = list[Party]
@@ -317,9 +317,7 @@ class Engine:
             self._due.put(session, found)
 
     def _schedule(self, session: Session, now: float) -> None:
-        due = verdict(session, None, self.policy.time_outs, now)
-        if not isinstance(due, CloseReason):
-            self._due.put(session, due)
+        self._due.put(session, max(now, earliest(session, self.policy.time_outs)))
 
     def _remove(self, session: Session, gone: Parties, reason: CloseReason, now: float) -> SessionReport:
         whole = len(gone) >= len(session.parties)

@@ -51,6 +51,9 @@ class PortState(enum.IntEnum):
     EXCLUDED = 4
 
 
+_FREE = int(PortState.FREE)
+
+
 class RandomSet:
     """A set of integers from which one can be drawn at random, with every operation in constant time."""
 
@@ -264,7 +267,7 @@ class PortPool:
         self._move(port, PortState.FREE)
 
     def _free(self, port: int) -> bool:
-        return self._state[port - self.low] == PortState.FREE
+        return self._state[port - self.low] == _FREE
 
     def _move(self, port: int, state: PortState) -> None:
         index = port - self.low
@@ -272,18 +275,18 @@ class PortPool:
         self._state[index] = state
         self._counts[old] -= 1
         self._counts[state] += 1
-        even = port & ~1
+        if state != _FREE != old:
+            return
         mate = port ^ 1
-        mate_free = self.low <= mate <= self.high and self._free(mate)
-        if state == PortState.FREE:
+        mate_free = self.low <= mate <= self.high and self._state[mate - self.low] == _FREE
+        if state == _FREE:
             if mate_free:
                 self._halves.discard(mate)
-                self._pairs.add(even)
+                self._pairs.add(port & ~1)
             else:
                 self._halves.add(port)
-        elif old == PortState.FREE:
-            if mate_free:
-                self._pairs.discard(even)
-                self._halves.add(mate)
-            else:
-                self._halves.discard(port)
+        elif mate_free:
+            self._pairs.discard(port & ~1)
+            self._halves.add(mate)
+        else:
+            self._halves.discard(port)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from nattrav.control.ng.io.unix import auto_path
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.hep import HepExporter
+from nattrav.daemon.key_file import own_key
 from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -32,6 +32,7 @@ from nattrav.net import clock
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
+from nattrav.net.rounds import Rounds
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
 from nattrav.proxy.effects import Record
@@ -125,23 +126,6 @@ def reachable(bound: Iterable[Bound]) -> Abilities:
     transports = tuple(name for name in DEFAULT_PORTS if any(one.transport == name for one in listeners))
     families = tuple(sorted({6 if ":" in one.bound.host else 4 for one in listeners}))
     return Abilities(transports, families)
-
-
-def token_secret(path: Path) -> bytes:
-    """Read the key of the flow tokens, or make it; StartRefused when the file cannot be used."""
-    try:
-        try:
-            secret = path.read_bytes()
-        except FileNotFoundError:
-            secret = secrets.token_bytes(32)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secret)
-    except OSError as error:
-        raise StartRefused(f"cannot use {path}: {error.strerror}; name another file in [sip] token_key_file") from None
-    if len(secret) < 16:
-        raise StartRefused(f"{path} holds {len(secret)} octets: a key needs 32; delete the file to have one made")
-    return secret
 
 
 def relay_addresses(config: Configuration, directory: Path) -> list[RelayAddress]:
@@ -342,7 +326,8 @@ async def serve(
     """Serve SIP until cancelled."""
     sip = config.sip
     state = runtime.state_directory
-    secret = token_secret(Path(sip.token_key_file) if sip.token_key_file else state / "flow-token.key")
+    path = Path(sip.token_key_file) if sip.token_key_file else state / "flow-token.key"
+    secret = own_key(path, "name another file in [sip] token_key_file")
     bound = open_listeners(sip)
     settings = Settings(sip, config.upstream, with_passwords(config.user), config.quirk)
     users = UserFile(Path(sip.registrar.users_file) if sip.registrar.users_file else state / "users.sqlite")
@@ -380,7 +365,9 @@ async def serve(
         record=records.add,
         tap=None if copies is None else copies.tap,
     )
-    shell.transports = Transports(shell.deliver, stun=stun_answerer([one.listener for one in bound]), tls=tls)
+    rounds = Rounds()
+    stun = stun_answerer([one.listener for one in bound])
+    shell.transports = Transports(shell.deliver, stun=stun, tls=tls, rounds=rounds)
     for one in bound:
         if one.listener.transport == "udp":
             shell.transports.add_udp(one.sock)
@@ -390,6 +377,7 @@ async def serve(
         relay_addresses(config, runtime.directory),
         shell.relay_answered,
         lambda relay, up: runtime.log.warning("relay answers again" if up else "relay does not answer", relay=relay),
+        rounds=rounds,
         cookie_prefix=secrets.token_hex(6),
         first_retry=config.control.first_retry,
         key=shared_key(config.control.shared_key_file),

@@ -13,6 +13,7 @@ import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
+from nattrav.daemon.key_file import own_key
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
@@ -35,8 +36,10 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     alternates = {":" in a: a for a in section.alternate}
     served: dict[str, ServerAddress] = {}
     for entry in section.listen:
-        address, _, advertised = entry.partition("!")
+        address, _, shown = entry.partition("!")
         for host in expand(address):
+            # What a 1:1 NAT in front shows is not what loopback shows.
+            advertised = "" if address == "auto" and host.startswith("127.") else shown
             if host == alternates.get(":" in host, "").partition("!")[0]:
                 continue
             partner = alternates.pop(":" in host, "") if not host.startswith("127.") or address != "auto" else ""
@@ -47,7 +50,7 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     return list(served.values())
 
 
-def make_responder(section: StunSection, *, tls: bool = False) -> Responder:
+def make_responder(section: StunSection, nonce_key: bytes = b"", *, tls: bool = False) -> Responder:
     """Build the responder a section describes, for UDP and TCP or for TLS. StartRefused when its addresses clash."""
     ports = (section.tls_port, section.tls_alternate_port) if tls else (section.port, section.alternate_port)
     try:
@@ -65,10 +68,17 @@ def make_responder(section: StunSection, *, tls: bool = False) -> Responder:
         alternate_servers=tuple(TransportAddress.parse(text) for text in section.alternate_servers),
         alternate_domain=section.alternate_domain,
     )
-    return Responder(endpoints, policy, make_authenticator(section))
+    return Responder(endpoints, policy, make_authenticator(section, nonce_key))
 
 
-def make_authenticator(section: StunSection) -> Authenticator | None:
+def nonce_key(section: StunSection, state_directory: Path) -> bytes:
+    """Give the key of nonces: kept in the state directory, so that clients need no fresh ones after a restart."""
+    if section.credentials != "long-term":
+        return b""
+    return own_key(state_directory / "stun-nonce.key", "make the state directory writable")
+
+
+def make_authenticator(section: StunSection, nonce_key: bytes = b"") -> Authenticator | None:
     """Build the credential mechanism, if one is demanded."""
     match section.credentials:
         case "none":
@@ -76,8 +86,7 @@ def make_authenticator(section: StunSection) -> Authenticator | None:
         case "short-term":
             return ShortTerm(section.users)
         case "long-term":
-            # A new secret at every start: nonces of the last run are stale, and clients fetch fresh ones.
-            return LongTerm(section.realm, section.users, (secrets.token_bytes(32),))
+            return LongTerm(section.realm, section.users, (nonce_key or secrets.token_bytes(32),))
 
 
 def limits(section: StunSection) -> Limits:
@@ -113,10 +122,11 @@ async def serve(
 ) -> None:
     """Serve until cancelled. StartRefused when an address cannot be bound."""
     section = config.stun
-    responder = make_responder(section)
+    key = nonce_key(section, runtime.state_directory)
+    responder = make_responder(section, key)
     udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records)
     certificate = load_certificate(section)
-    streams = make_streams(section, responder, udp, certificate)
+    streams = make_streams(section, responder, udp, certificate, key)
     await open_all(udp, streams)
     try:
         udp.start()
@@ -167,7 +177,11 @@ def load_certificate(section: StunSection) -> Certificate | None:
 
 
 def make_streams(
-    section: StunSection, responder: Responder, udp: UdpServer, certificate: Certificate | None
+    section: StunSection,
+    responder: Responder,
+    udp: UdpServer,
+    certificate: Certificate | None,
+    key: bytes = b"",
 ) -> dict[str, StreamServer]:
     """Build the servers of the stream transports that are switched on, by their names."""
     bounds = StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
@@ -175,7 +189,7 @@ def make_streams(
     if section.tcp:
         servers["TCP"] = StreamServer(responder, udp.admission, udp.lock, bounds)
     if certificate is not None:
-        secured = make_responder(section, tls=True)
+        secured = make_responder(section, key, tls=True)
         servers["TLS"] = StreamServer(secured, udp.admission, udp.lock, bounds, tls=certificate.context)
     return servers
 

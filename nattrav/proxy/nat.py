@@ -97,6 +97,9 @@ def is_asymmetric(names: Iterable[str]) -> bool:
     return NatTest.VIA_PORT_DIFFERS.value in found and _BY_ADDRESS.isdisjoint(found)
 
 
+_TELLTALE = tuple(NON_PUBLIC)
+
+
 class NatTests:
     """Runs the tests; `local_nets` are subnets reached without a NAT."""
 
@@ -178,17 +181,13 @@ class NatTests:
 
     def _telltale(self, host: str) -> AddressClass | None:
         """The class of a literal address when it shows a NAT and is not in a local net."""
-        kind = _telltale(host)
-        if kind is None or not self._local:
+        kind = classify(host)
+        if kind not in _TELLTALE:
+            return None
+        if not self._local:
             return kind
         address = ipaddress.ip_address(host)
         return None if any(address in net for net in self._local) else kind
-
-
-@lru_cache(maxsize=65536)
-def _telltale(host: str) -> AddressClass | None:
-    kind = classify(host)
-    return kind if kind in NON_PUBLIC else None
 
 
 @lru_cache(maxsize=65536)

@@ -106,12 +106,32 @@ class Requests:
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
             sender.verdict = self._examine(flow, request, data, now)
-        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=answer_flow):
-            sender.flow, sender.asymmetric = answer_flow, True
+        try:
+            self._take_up(server, request, sender, data, now, symmetric=symmetric, registers_here=registers_here)
+        except MalformedMessage:
+            server.end()
+            raise
+        if not server.invite and not server.final and server.deadline is None:
+            server.expect_an_answer(now)
+
+    def _take_up(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        sender: Sender,
+        data: bytes,
+        now: float,
+        *,
+        symmetric: bool,
+        registers_here: bool,
+    ) -> None:
+        parts, upstream = self._parts, sender.upstream
+        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=server.flow):
+            sender.flow, sender.asymmetric = server.flow, True
         routes = self._rooms.routing.route_set(request)
         if isinstance(routes, Refused):
             if routes.status == 403:
-                self._fault(flow, "forged_token", now)
+                self._fault(sender.flow, "forged_token", now)
             self._refuse(server, routes, now)
             return
         if registers_here:
@@ -121,14 +141,12 @@ class Requests:
         if is_loop(request, parts.listeners, loop_part):
             self._refuse(server, Refused(482, "R7"), now)
             return
-        if method == "REGISTER" and upstream is None:
+        if request.method == "REGISTER" and upstream is None:
             self._register_at_core(server, request, routes, sender, loop_part, now)
         elif request.to.tag is not None:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
-        if not server.invite and not server.final:
-            server.expect_an_answer(now)
 
     def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
         """The phone sends from one port and listens on that of its Via, by its signs or by its quirk (T3)."""

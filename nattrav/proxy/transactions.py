@@ -159,6 +159,10 @@ class ServerTransaction(Timed):
         else:
             self._repeat(self._machine.handle_timeout(now))
 
+    def end(self) -> None:
+        """Forget the request: what it asks for turned out not to be readable."""
+        self._terminate()
+
     def _repeat(self, outcomes: tuple[Outcome, ...]) -> None:
         if Outcome.SEND in outcomes:
             self.table.retransmissions["response_tx"] += 1

@@ -37,8 +37,8 @@ _REQUEST_SIZE = 27 * 64
 _REPLY_SIZE = 5 * 64
 _SLOTS = 512
 
-_COALESCE = 0.00043
-"""How long a thread lets datagrams gather; with the timer's slack it stays below half a millisecond."""
+_COALESCE = 0.00095
+"""How long a thread lets datagrams gather; with the timer's slack that is a millisecond."""
 _COALESCE_FROM = 1500.0
 """Requests per second from which on gathering saves more than it delays."""
 _FULL_ENOUGH = 192

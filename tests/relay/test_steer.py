@@ -82,6 +82,16 @@ def test_a_learned_source_latches_after_its_window(it: Exchange) -> None:
     assert it.figures(a).learned.latched
 
 
+def test_the_end_of_a_learning_window_wakes_nobody_and_is_seen_to_before_the_next_batch(it: Exchange) -> None:
+    it.pair("10.0.0.5:4000", B)
+    assert it.crossbar.next_timeout() is None
+    assert not it.crossbar.due(it.now + 2.9)
+    it.now += 3.1
+    assert it.crossbar.due(it.now)
+    it.crossbar.handle_timeout(it.now)
+    assert not it.crossbar.due(it.now)
+
+
 def test_repeated_packets_of_the_best_source_need_no_thought(it: Exchange) -> None:
     a, _ = it.pair("10.0.0.5:4000", B)
     it.one(a, rtp(1), "203.0.113.7:31000")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from nattrav.net.immutable import immutable
 from nattrav.sdp.description import Description, origin_fields
 
 CALL_LIMIT = 65536
@@ -26,7 +27,7 @@ class Shown:
     text: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Offered:
     """One section of a party's latest offer."""
 

@@ -6,6 +6,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -15,7 +16,7 @@ from nattrav.control.ng.client import Effect as PoolEffect
 from nattrav.control.ng.seal import Way, seal, unseal
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic, wall
-from nattrav.net.pace import GRID, Pace
+from nattrav.net.rounds import GRID, Rounds
 
 _DATAGRAM = 65536
 _BATCH = 64
@@ -44,11 +45,14 @@ class Relays:
         on_answer: OnAnswer,
         on_change: Callable[[str, bool], None],
         *,
+        rounds: Rounds,
         cookie_prefix: str,
         first_retry: float = 0.25,
         key: bytes | None = None,
     ) -> None:
         self._key = key
+        self._rounds = rounds
+        rounds.at_end(self._flush)
         self.pool = RelayPool(
             [RelayChoice(one.name, one.weight) for one in addresses],
             prefix=cookie_prefix,
@@ -88,9 +92,17 @@ class Relays:
                 self._on_change(effect.relay, effect.up)
 
     def _send(self, name: str, payload: bytes) -> None:
-        if self._unsent[name] or not self._sent(name, payload):
-            self._unsent[name].append(payload)
-            self._waiting.set()
+        self._unsent[name].append(payload)
+        if not self._rounds.reading:
+            self._flush()
+
+    def _flush(self) -> None:
+        for name, unsent in self._unsent.items():
+            while unsent:
+                if not self._sent(name, unsent[0]):
+                    self._waiting.set()
+                    break
+                unsent.popleft()
 
     def _sent(self, name: str, payload: bytes) -> bool:
         """Send a datagram; False when the relay's queue is full. Any other failure is a loss: the pool asks again."""
@@ -114,47 +126,34 @@ class Relays:
         while True:
             await self._waiting.wait()
             await trio.sleep(GRID)
-            for name, unsent in self._unsent.items():
-                while unsent and self._sent(name, unsent[0]):
-                    unsent.popleft()
-            if not any(self._unsent.values()):
-                self._waiting = trio.Event()
+            self._waiting = trio.Event()
+            self._flush()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Receive until cancelled."""
+        """Receive until cancelled, in the rounds that somebody else runs."""
         try:
-            async with trio.open_nursery() as nursery:
-                for one in self._addresses.values():
-                    sock = _open(one)
-                    self._sockets[one.name] = sock
-                    nursery.start_soon(self._receive, one.name, sock)
-                nursery.start_soon(self._send_late)
-                task_status.started()
+            for one in self._addresses.values():
+                sock = self._sockets[one.name] = _open(one)
+                self._rounds.add(sock, partial(self._receive, one.name, sock))
+            task_status.started()
+            await self._send_late()
         finally:
             for sock in self._sockets.values():
+                self._rounds.remove(sock)
                 sock.close()
             self._sockets.clear()
 
-    async def _receive(self, name: str, sock: socket.socket) -> None:
-        pace = Pace()
-        while True:
-            datagrams: list[bytes] = []
-            while len(datagrams) < _BATCH:
-                try:
-                    datagrams.append(sock.recv(_DATAGRAM))
-                except BlockingIOError:
-                    break
-                except OSError:
-                    continue
-            if not datagrams:
-                await trio.lowlevel.wait_readable(sock)
-                continue
-            now = monotonic()
-            for datagram in datagrams:
-                opened = self._opened(name, datagram)
-                if opened is not None:
-                    self._carry_out(self.pool.receive(name, opened, now))
-            await pace.after_work(sock)
+    def _receive(self, name: str, sock: socket.socket) -> None:
+        now = monotonic()
+        for _ in range(_BATCH):
+            try:
+                datagram = sock.recv(_DATAGRAM)
+            except OSError:
+                # Nothing waits any more, or ICMP's answer to what was sent to a relay that is down.
+                return
+            opened = self._opened(name, datagram)
+            if opened is not None:
+                self._carry_out(self.pool.receive(name, opened, now))
 
     def _opened(self, name: str, datagram: bytes) -> bytes | None:
         if self._key is None or self._addresses[name].path is not None:

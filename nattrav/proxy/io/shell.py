@@ -25,7 +25,7 @@ from nattrav.sip.transport.flow import (
 )
 from nattrav.sip.transport.io.transports import Transports
 
-SHORTEST, LONGEST = 0.01, 0.1
+SHORTEST, LONGEST = 0.04, 0.1
 """Bounds of the sleep between two looks at the timers, in seconds; SIP's shortest timer is T1, half a second."""
 
 Resolve = Callable[[str], Awaitable[list[tuple[str, tuple[str, int], str | None]]]]

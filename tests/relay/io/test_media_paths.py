@@ -65,10 +65,13 @@ class Phone:
         assert place.rtp is not None
         self.rtp.sendto(data, place.rtp)
 
-    def hears(self) -> list[str]:
-        """What arrived: marks on the RTP socket, `rtcp@rtp` or `rtcp@rtcp` for RTCP."""
+    def hears(self, count: int = 0) -> list[str]:
+        """What arrived: marks on the RTP socket, `rtcp@rtp` or `rtcp@rtcp` for RTCP.
+
+        Waits for `count` packets however long a busy machine takes, and a moment for what should not come.
+        """
         found: list[str] = []
-        while ready := select.select([self.rtp, self.rtcp], [], [], 0.06 if found else 0.25)[0]:
+        while ready := select.select([self.rtp, self.rtcp], [], [], 10.0 if len(found) < count else 0.15)[0]:
             for sock in ready:
                 data = sock.recv(2048)
                 if len(data) > 1 and data[0] >> 6 == 2 and data[1] == 200:
@@ -119,8 +122,8 @@ def studio(request: pytest.FixtureRequest) -> Iterator[Studio]:
 def both_ways(alice: Phone, bob: Phone, for_alice: Placement, for_bob: Placement) -> None:
     alice.media(for_alice, b"from alice")
     bob.media(for_bob, b"from bob")
-    assert bob.hears() == ["from alice"]
-    assert alice.hears() == ["from bob"]
+    assert bob.hears(1) == ["from alice"]
+    assert alice.hears(1) == ["from bob"]
 
 
 def test_media_and_reports_flow_both_ways(studio: Studio) -> None:
@@ -130,8 +133,8 @@ def test_media_and_reports_flow_both_ways(studio: Studio) -> None:
     both_ways(alice, bob, for_alice, for_bob)
     alice.report(for_alice)
     bob.report(for_bob)
-    assert bob.hears() == ["rtcp@rtcp"]
-    assert alice.hears() == ["rtcp@rtcp"]
+    assert bob.hears(1) == ["rtcp@rtcp"]
+    assert alice.hears(1) == ["rtcp@rtcp"]
 
 
 def test_ipv4_and_ipv6_are_bridged(studio: Studio) -> None:
@@ -142,7 +145,7 @@ def test_ipv4_and_ipv6_are_bridged(studio: Studio) -> None:
     assert for_alice.family == 4
     both_ways(alice, bob, for_alice, for_bob)
     alice.report(for_alice)
-    assert bob.hears() == ["rtcp@rtcp"]
+    assert bob.hears(1) == ["rtcp@rtcp"]
 
 
 def test_mux_on_both_sides(studio: Studio) -> None:
@@ -153,8 +156,8 @@ def test_mux_on_both_sides(studio: Studio) -> None:
     both_ways(alice, bob, for_alice, settled)
     alice.report(for_alice)
     bob.report(settled)
-    assert bob.hears() == ["rtcp@rtp"]
-    assert alice.hears() == ["rtcp@rtp"]
+    assert bob.hears(1) == ["rtcp@rtp"]
+    assert alice.hears(1) == ["rtcp@rtp"]
 
 
 def test_mux_on_one_side_is_split_for_the_other(studio: Studio) -> None:
@@ -165,8 +168,8 @@ def test_mux_on_one_side_is_split_for_the_other(studio: Studio) -> None:
     both_ways(alice, bob, for_alice, for_bob)
     alice.report(for_alice)
     bob.report(for_bob)
-    assert bob.hears() == ["rtcp@rtcp"]
-    assert alice.hears() == ["rtcp@rtp"]
+    assert bob.hears(1) == ["rtcp@rtcp"]
+    assert alice.hears(1) == ["rtcp@rtp"]
 
 
 def test_hold_stops_media_one_way_and_resume_brings_it_back(studio: Studio) -> None:
@@ -176,16 +179,14 @@ def test_hold_stops_media_one_way_and_resume_brings_it_back(studio: Studio) -> N
     both_ways(alice, bob, for_alice, for_bob)
     studio.offer(audio(alice.address, direction=Direction.SENDONLY), to_tag="b")
     studio.answer(audio(bob.address, direction=Direction.RECVONLY))
-    time.sleep(0.05)
     alice.media(for_alice, b"music")
     bob.media(for_bob, b"unheard")
     alice.report(for_alice)
     bob.report(for_bob)
-    assert bob.hears() == ["music", "rtcp@rtcp"]
-    assert alice.hears() == ["rtcp@rtcp"]
+    assert bob.hears(2) == ["music", "rtcp@rtcp"]
+    assert alice.hears(1) == ["rtcp@rtcp"]
     studio.offer(audio(alice.address), to_tag="b")
     studio.answer(audio(bob.address))
-    time.sleep(0.05)
     both_ways(alice, bob, for_alice, for_bob)
 
 
@@ -196,13 +197,11 @@ def test_old_hold_with_a_null_address_sends_nothing_there_and_remembers(studio: 
     both_ways(alice, bob, for_alice, for_bob)
     studio.offer(audio(TransportAddress("0.0.0.0", alice.address.port), null=True), to_tag="b")
     studio.answer(audio(bob.address))
-    time.sleep(0.05)
     bob.media(for_bob, b"unheard")
     bob.report(for_bob)
     assert alice.hears() == []
     studio.offer(audio(alice.address), to_tag="b")
     studio.answer(audio(bob.address))
-    time.sleep(0.05)
     both_ways(alice, bob, for_alice, for_bob)
 
 
@@ -213,11 +212,9 @@ def test_an_offer_does_not_interrupt_media_until_it_is_answered(studio: Studio) 
     both_ways(alice, bob, for_alice, for_bob)
     moved = studio.offer(audio(tablet.address), to_tag="b")
     assert moved.rtp != for_bob.rtp
-    time.sleep(0.05)
     bob.media(for_bob, b"old port")
-    assert tablet.hears() == ["old port"]
+    assert tablet.hears(1) == ["old port"]
     studio.answer(audio(bob.address))
-    time.sleep(0.05)
     both_ways(tablet, bob, for_alice, moved)
     bob.media(for_bob, b"late")
     assert tablet.hears() == []
@@ -229,16 +226,14 @@ def test_fax_takes_over_from_audio_and_back(studio: Studio) -> None:
     for_alice = studio.answer(audio(bob.address))
     both_ways(alice, bob, for_alice, for_bob)
     studio.offer(image(alice.address), to_tag="b")
-    time.sleep(0.05)
     both_ways(alice, bob, for_alice, for_bob)
     bob.datagram(for_bob, b"early fax")
-    assert alice.hears() == ["early fax"]
+    assert alice.hears(1) == ["early fax"]
     studio.answer(image(bob.address))
-    time.sleep(0.05)
     alice.datagram(for_alice, b"fax")
     bob.datagram(for_bob, b"fax too")
-    assert bob.hears() == ["fax"]
-    assert alice.hears() == ["fax too"]
+    assert bob.hears(1) == ["fax"]
+    assert alice.hears(1) == ["fax too"]
 
 
 def test_block_and_unblock(studio: Studio) -> None:
@@ -247,14 +242,12 @@ def test_block_and_unblock(studio: Studio) -> None:
     for_alice = studio.answer(audio(bob.address))
     both_ways(alice, bob, for_alice, for_bob)
     studio.engine.block(Selection("call-1", from_tag="a", directional=True))
-    time.sleep(0.05)
     alice.media(for_alice, b"blocked")
     alice.report(for_alice)
     bob.media(for_bob, b"heard")
-    assert bob.hears() == ["rtcp@rtcp"]
-    assert alice.hears() == ["heard"]
+    assert bob.hears(1) == ["rtcp@rtcp"]
+    assert alice.hears(1) == ["heard"]
     studio.engine.unblock(Selection("call-1", every="all"))
-    time.sleep(0.05)
     both_ways(alice, bob, for_alice, for_bob)
 
 
@@ -265,10 +258,9 @@ def test_the_branch_that_answers_is_connected_and_the_other_one_deleted(studio: 
     (for_carol,) = call.offer(audio(alice.address), branch="z2", now=now)
     bob.media(for_bob, b"ring bob")
     carol.media(for_carol, b"ring carol")
-    assert alice.hears() == ["ring bob", "ring carol"]
+    assert alice.hears(2) == ["ring bob", "ring carol"]
     (for_alice,) = call.answer(audio(carol.address), branch="z2", to_tag="c", now=time.monotonic())
     studio.engine.delete(CallKey("call-1", "a", None, "z1"), now=time.monotonic())
-    time.sleep(0.05)
     both_ways(alice, carol, for_alice, for_carol)
     bob.media(for_bob, b"too late")
     assert alice.hears() == []
@@ -281,6 +273,6 @@ def test_nat_wait_sends_nothing_before_the_first_packet(studio: Studio) -> None:
     bob.media(for_bob, b"unheard")
     assert alice.hears() == []
     alice.media(for_alice, b"here I am")
-    assert bob.hears() == ["here I am"]
+    assert bob.hears(1) == ["here I am"]
     bob.media(for_bob, b"hello")
-    assert alice.hears() == ["hello"]
+    assert alice.hears(1) == ["hello"]
