@@ -21,6 +21,7 @@ from nattrav.proxy.fork import Branch
 from nattrav.proxy.hang_up import bye, dialog_of
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media
+from nattrav.proxy.nat import literal
 from nattrav.proxy.parties import reply_flow
 from nattrav.proxy.parts import Parts, Randomness, Settings
 from nattrav.proxy.probing import Prober
@@ -236,8 +237,10 @@ class Proxy:
         to = flow
         try:
             via = message.via
-            message.stamp(flow.remote)
-            to = reply_flow(flow, via, symmetric=via.wants_rport)
+            policy = parts.sip.force_rport
+            symmetric = policy == "always" or (policy == "auto" and literal(via.host) not in (None, flow.remote.host))
+            message.stamp(flow.remote, force_rport=symmetric)
+            to = reply_flow(flow, via, symmetric=symmetric or via.wants_rport)
         except MalformedMessage:
             if not (message.first("via") or "").startswith("SIP/2.0/"):
                 parts.drop(DropReason.MALFORMED, flow)
