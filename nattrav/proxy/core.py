@@ -179,7 +179,7 @@ class Proxy:
         parts = self.parts
         if call.accepted is None or call.state is not CallState.CONFIRMED:
             return
-        dialog = dialog_of(call.accepted, call.contact, parts.is_ours)
+        dialog = dialog_of(call.accepted, call.contact, parts.names_us)
         if dialog is None:
             return
         for party in Party:
@@ -252,7 +252,11 @@ class Proxy:
 
     def _response(self, flow: Flow, response: Response, data: bytes, now: float) -> None:
         parts = self.parts
-        branch = response.via.branch or ""
+        via = response.via
+        branch = via.branch or ""
+        if (via.host, via.port) not in parts.sent_by:
+            parts.drop(DropReason.NOT_OUR_VIA, flow)
+            return
         client = parts.transactions.clients.get((branch, response.cseq.method))
         if client is None:
             if self.keepalive.receive(branch, flow, now, response):
