@@ -146,6 +146,7 @@ class ProxyVerbs:
     def _binding(self, binding: Binding) -> dict[str, Any]:
         now = monotonic()
         wall = self._core.parts.wall(now)
+        seen = self._core.keepalive.seen(binding.flow)
         alg = self._core.parts.alg.suspicion(binding.flow.remote.host, now)
         return {
             "aor": binding.aor,
@@ -153,6 +154,7 @@ class ProxyVerbs:
             "transport": binding.flow.transport,
             "source": str(binding.flow.remote),
             "expires": binding.remaining(wall),
+            "kept_alive": None if seen is None else round(now - seen, 1),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
             "alg_score": alg.score,

@@ -98,6 +98,7 @@ class Call(Timed):
         "contact",
         "created",
         "cseq",
+        "early",
         "ended",
         "flows",
         "key",
@@ -143,6 +144,8 @@ class Call(Timed):
         self.contact: str | None = None
         self.written = False
         self.resumed = False
+        self.early: str | None = None
+        """Tag of the phone whose early media the caller hears, where the others' are kept back."""
         self.moved: dict[tuple[int, TransportAddress], Flow] = {}
         self.accepted: Response | None = None
         self.session_expires: int | None = None

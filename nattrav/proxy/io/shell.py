@@ -78,7 +78,8 @@ class Shell:
                         self.tap("rx", flow, item)
                     effects += self._decide(flow, item, now)
             elif isinstance(item, Kept):
-                continue
+                if flow is not None:
+                    core.kept(flow, now)
             elif isinstance(item, FlowOpened):
                 if flow is not None:
                     core.flow_opened(flow)
