@@ -343,11 +343,11 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
     return over_ng("rtpengine", command, CONTROL, sessions, threads)
 
 
-def ours(backend: str, sessions: int, *, threads: int = 1) -> Relay:
+def ours(backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] = (10000, 65534)) -> Relay:
     """`nattrav relay serve`."""
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
-        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "10000", "--port-max", "65534"),
+        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(ports[0]), "--port-max", str(ports[1])),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
     ]
     return over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)

@@ -184,6 +184,11 @@ class FlowTable:
         self.begin(slot)
         return slot
 
+    @property
+    def room(self) -> int:
+        """Rows that are free."""
+        return self.capacity - self._high + len(self._free)
+
     def give_back(self, slot: int) -> None:
         """Make a row free again."""
         heapq.heappush(self._free, slot)

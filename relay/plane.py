@@ -189,6 +189,9 @@ class FlowEvent:
 class Plane(Protocol):
     """A data plane, as the engine uses it. Flow numbers are unique over all threads and never reused while open."""
 
+    def room(self, shard: int) -> int:
+        """Count the flows that data thread `shard` can still take; ask before `open`."""
+
     def open(
         self,
         sock: Socket,

@@ -80,6 +80,9 @@ class Streams:
         Refusal when a port is not to be had, NoSocket when the system gives no more sockets.
         """
         bound: list[tuple[LocalAddress, Port]] = []
+        wanted = sum(len(ports.ports()) for leg in session.legs() for ports in leg.sets())
+        if self.plane.room(session.shard) < wanted:
+            raise Refusal("the data plane has no room for its flows")
         try:
             for leg in session.legs():
                 for ports in leg.sets():

@@ -28,6 +28,9 @@ COALESCE = 0.001
 
 BACKENDS = ("auto", "io_uring", "portable")
 
+SHORT = 256
+"""Free rows of a data thread's table below which resting sockets are closed."""
+
 RESTING = 16384
 """Sockets of ended flows that stay bound, at most: some 3 KiB of kernel memory each, for a third of a call's set-up."""
 
@@ -169,6 +172,17 @@ class DataPlane:
     def shards(self) -> int:
         """Number of data threads."""
         return len(self._shards)
+
+    def room(self, shard: int) -> int:
+        """See `Plane`. When it gets short, sockets that rest with the thread make way."""
+        table = self._shards[shard].table
+        count = len(self._shards)
+        if table.room < SHORT:
+            for local in [local for local, (flow, _) in self._resting.items() if flow % count == shard][:SHORT]:
+                self._let_go(*self._resting.pop(local))
+        return table.room + sum(
+            flow % count == shard and self._shards[shard].reusable(flow // count) for flow, _ in self._claimed.values()
+        )
 
     def open(
         self,

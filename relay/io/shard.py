@@ -122,6 +122,8 @@ class Shard:
         self._rested: dict[int, int] = {}
         """Resting slots, and the round in which they came to rest."""
         self._round = 0
+        self._in_hand = False
+        """Packets were steered in this round and may not have been sent yet."""
         self._wakes_at = 0.0
         self._stopping = False
         self._wake_fd = -1
@@ -175,7 +177,7 @@ class Shard:
 
     def reusable(self, slot: int) -> bool:
         """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
-        return self._rested.get(slot, self._round) != self._round
+        return slot in self._rested and (not self._in_hand or self._rested[slot] != self._round)
 
     def settled(self, slot: int, *, last: bool = False) -> None:
         """With the lock held: make a flow's counters exact; the kernel's may lag by `MERGE_LAG` but the `last` time."""
@@ -238,6 +240,7 @@ class Shard:
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
                     self.packets += len(slots)
+                self._in_hand = departures is not None
                 if self.offloader is not None:
                     self._follow_kernel(self.offloader, now)
                 if backend.failures:
