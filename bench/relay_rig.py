@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relay.tally import RIPE_EVERY
+
 ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 BUILD = ROOT / ".build"
@@ -105,6 +107,8 @@ class Relay:
     full_memory: int = 0
     """Resident bytes before the first and after the last session was set up, before any packet."""
     stop: Callable[[], None] = field(default=lambda: None)
+    steady_after: int = 0
+    """Packets of a leg after which nothing about it changes any more."""
 
     def cpu(self) -> float:
         """CPU seconds of all threads so far."""
@@ -331,13 +335,16 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
 
 
 def ours(backend: str, sessions: int, *, threads: int = 1) -> Relay:
-    """`nattrav relay serve`."""
+    """`nattrav relay serve`, with as many ports as the sessions need and some more."""
+    last = min(65534, 10000 + max(8000, 4 * sessions + 1500))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
-        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "10000", "--port-max", "65534"),
+        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "10000", "--port-max", str(last)),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
     ]
-    return over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay = over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay.steady_after = 2 * RIPE_EVERY
+    return relay
 
 
 def direct(backend: str, sessions: int, *, threads: int = 1, coalesce: str = "") -> Relay:

@@ -36,7 +36,7 @@ _VALID = {
 _RTCP, _MEDIA = int(Kind.RTCP), int(Kind.ANY & ~Kind.RTCP)
 _OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
 _OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
-_LIMITED, _REPORTED = int(Flag.LIMITED), int(Flag.REPORTED)
+_LIMITED, _REPORTED, _TWIN = int(Flag.LIMITED), int(Flag.REPORTED), int(Flag.TWIN)
 
 
 @dataclass(slots=True)
@@ -61,8 +61,19 @@ class Flow:
     """`aimed` is the target in the table, and packets may go there."""
     trip: RoundTrip = field(default_factory=RoundTrip)
     reported: ReportFigures = field(default_factory=ReportFigures)
-    connected: dict[int, int] = field(default_factory=dict)
-    """Route → slot it leaves by, as the table has it."""
+    connected: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    """Route → slot it leaves by, and the twin in whose name, as the table has it."""
+    twin: Twin | None = None
+    twin_failed: TransportAddress | None = None
+    """An address that a twin was connected to when it reported an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A flow's second socket: what sends name it by, and the party that it is connected to."""
+
+    file: int
+    peer: TransportAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,8 @@ class Crossbar:
         self._piercing: list[tuple[float, int, int]] = []
         self._pierced: set[int] = set()
         self._serial = 0
+        self.stale: list[int] = []
+        """Slots whose twin has lost its use, to be taken from here."""
 
     @property
     def locals(self) -> Mapping[TransportAddress, tuple[Crossbar, int]]:
@@ -148,6 +161,8 @@ class Crossbar:
     def close(self, slot: int) -> None:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
         flow = self.flows.pop(slot)
+        if flow.twin is not None:
+            self.stale.append(slot)
         self._untie(flow)
         self.table.flags[slot] = 0
         self.table.valid[slot] = self.table.accept[slot] = 0
@@ -165,6 +180,38 @@ class Crossbar:
         for follower in flow.followers:
             if follower in self.flows:
                 self.flows[follower].latch.companion_host = None
+
+    def wants_twin(self, slot: int) -> TransportAddress | None:
+        """Give the address to connect a twin to: a latched party that packets come from and go to."""
+        flow = self.flows.get(slot)
+        if flow is None or flow.twin is not None or not flow.sendable or not flow.learned.latched:
+            return None
+        peer = flow.latch.target
+        settled = peer is not None and peer == flow.learned.source == flow.aimed and peer != flow.twin_failed
+        return peer if settled else None
+
+    def adopt(self, slot: int, twin: Twin) -> None:
+        """Let packets leave by a flow's twin as long as they go to the address it is connected to."""
+        flow = self.flows[slot]
+        flow.twin = twin
+        self.table.flags[slot] |= _TWIN
+        self._reconnect(flow)
+
+    def disown(self, slot: int, *, failed: bool = False) -> None:
+        """Let packets leave by the flow's own socket again; after a failure there is no other twin for that address."""
+        flow = self.flows.get(slot)
+        if flow is None or flow.twin is None:
+            return
+        if failed:
+            flow.twin_failed = flow.twin.peer
+        flow.twin = None
+        self.table.flags[slot] &= 0xFF ^ _TWIN
+        self._reconnect(flow)
+
+    def _reconnect(self, flow: Flow) -> None:
+        for feeder in flow.feeders:
+            if feeder in self.flows:
+                self._refresh(self.flows[feeder])
 
     def think(self, slot: int, arrival: Arrival, now: float) -> Verdict:
         """Take one datagram that the columns alone do not decide through the flow's latch."""
@@ -326,6 +373,8 @@ class Crossbar:
         self._refresh(flow, now)
         if flow.learned.latched != before.latched or flow.learned.source != before.source:
             source = flow.learned.source
+            if flow.twin is not None and flow.learned.latched and source != flow.twin.peer:
+                self.stale.append(flow.slot)
             for follower in flow.followers:
                 if follower in self.flows:
                     host = source.host if flow.learned.latched and source is not None else None
@@ -343,7 +392,7 @@ class Crossbar:
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
         if now is not None:
-            flags = int(table.flags[slot]) & (_LIMITED | _REPORTED) | _OPEN
+            flags = int(table.flags[slot]) & (_LIMITED | _REPORTED | _TWIN) | _OPEN
             if settings.public:
                 flags |= _PUBLIC
             if settings.selected:
@@ -392,9 +441,10 @@ class Crossbar:
                 self.table.set_target(egress, target)
         if not out.sendable:
             return DropReason.NO_PEER
-        if flow.connected.get(route) != egress:
-            flow.connected[route] = egress
-            self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN)
+        twin = out.twin.file if out.twin is not None and out.twin.peer == target else None
+        if flow.connected.get(route) != (egress, twin):
+            flow.connected[route] = (egress, twin)
+            self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN, twin)
         settings = flow.settings
         if settings.blocked and media:
             return DropReason.BLOCKED

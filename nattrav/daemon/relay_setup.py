@@ -113,7 +113,12 @@ def build_plane(section: RelaySection, threads: int, budget: DescriptorBudget) -
     resting = RESTING if budget.enough else 0
     try:
         plane = open_plane(
-            threads, section.backend, coalesce=section.coalesce, pin=section.pin_threads, resting=resting
+            threads,
+            section.backend,
+            coalesce=section.coalesce,
+            pin=section.pin_threads,
+            resting=resting,
+            twins=min(budget.spare, budget.needed),
         )
         plane.start()
     except BackendRefused as refused:
