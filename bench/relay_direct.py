@@ -12,8 +12,10 @@ import threading
 from dataclasses import replace
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.bpf.programs import Mode
 from nattrav.net.options import open_udp
 from relay.io.pump import COALESCE, open_plane
+from relay.offload.io.loader import open_xdp
 from relay.plane import Content, FlowSettings
 
 
@@ -23,7 +25,11 @@ def main() -> None:
     coalesce = float(sys.argv[4]) / 1000 if len(sys.argv) > 4 else COALESCE
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    plane = open_plane(threads, backend, coalesce=coalesce)
+    kernel = None
+    if backend.startswith("xdp"):
+        kernel = open_xdp([host], 1 << 16, mode=Mode(backend.partition("-")[2] or "native"))
+        backend = "auto"
+    plane = open_plane(threads, backend, coalesce=coalesce, kernel=kernel)
     plane.start()
     for number, line in enumerate(iter(sys.stdin.readline, "end\n")):
         words = line.split()
@@ -41,10 +47,12 @@ def main() -> None:
     for line in sys.stdin:
         if line.strip() == "stats":
             batches, packets, drops = plane.totals()
-            print(batches, packets, drops, threading.active_count(), flush=True)
+            print(batches, packets, drops, threading.active_count(), plane.offloaded(), flush=True)
         else:
             break
     plane.stop()
+    if kernel is not None:
+        kernel.close()
 
 
 if __name__ == "__main__":

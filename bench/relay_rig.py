@@ -76,6 +76,8 @@ def network() -> Iterator[None]:
         for namespace, device, address in ((FAR, FAR_DEVICE, FAR_IP), (NEAR, NEAR_DEVICE, RELAY_IP)):
             run_command("ip", "-n", namespace, "addr", "add", f"{address}/16", "dev", device)
             run_command("ip", "-n", namespace, "link", "set", device, "up", "txqueuelen", "10000")
+        # A veth end takes frames from a program at the other one only while it has a queue of its own (NAPI).
+        run_command(*in_namespace(FAR, "ethtool", "-K", FAR_DEVICE, "gro", "on"))
         for party in PARTY_IPS:
             run_command(*("ip", "-n", NEAR, "neigh", "add", party, "lladdr", NOBODY, "dev", NEAR_DEVICE))
         yield
@@ -109,12 +111,23 @@ class Relay:
     stop: Callable[[], None] = field(default=lambda: None)
     steady_after: int = 0
     """Packets of a leg after which nothing about it changes any more."""
+    programs: list[Path] = field(default_factory=list)
+    """What /proc says of the BPF programs it has loaded, while statistics of them are kept."""
 
     def cpu(self) -> float:
-        """CPU seconds of all threads so far."""
+        """CPU seconds of all threads so far, and of the BPF programs the process holds."""
         total = 0
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9 + self.program_time()
+
+    def program_time(self) -> float:
+        """CPU seconds that the kernel spent in BPF programs of this process; they run outside of its threads."""
+        total = 0
+        for descriptor in self.programs:
+            for line in descriptor.read_text().splitlines():
+                if line.startswith("run_time_ns:"):
+                    total += int(line.split()[1])
         return total / 1e9
 
     def memory(self) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import sipp
+from bench.sip_keepalive import INTERVAL, keepalives
 from bench.sip_rigs import PASSWORD, KamailioRig, NattravRig, Rig, processor_seconds
 from tests.natlab import kamailio, namespaces
 from tests.natlab.laboratory import BUNDLE, GATEWAY, Laboratory
@@ -20,6 +21,8 @@ from tests.natlab.laboratory import BUNDLE, GATEWAY, Laboratory
 UNDER_TEST, LOAD = 0, 1
 _CALL_SECONDS = 1.0
 _LEAD_IN = 2.5
+_TIMER_J = 33.0
+"""Seconds until the last REGISTER's transaction is forgotten and a binding is all that is left of it."""
 Row = dict[str, Any]
 MakeRig = Callable[[Laboratory], AbstractContextManager[Rig]]
 
@@ -57,6 +60,11 @@ def run(quick: bool) -> list[Row]:
                 rows.append(highest(laboratory, client, rig, ladder, seconds))
         callee.stop()
         rows += registrations(laboratory, client, quick)
+        rigs = [
+            lambda lab: KamailioRig(lab, UNDER_TEST, ping_interval=INTERVAL),
+            lambda lab: NattravRig(lab, UNDER_TEST, keepalive=True),
+        ]
+        rows += keepalives(laboratory, client, "198.51.100.200", rigs, LOAD, quick)
     return rows + ratios(rows)
 
 
@@ -135,6 +143,7 @@ def registrations(laboratory: Laboratory, client: namespaces.Namespace, quick: b
         with make(laboratory) as rig:
             before = rig.memory()
             first = load(laboratory, client, sipp.REGISTRATION, 300, count / 300, users=users, rig=rig)
+            time.sleep(_TIMER_J)
             per_binding = (rig.memory() - before) / count
             best, best_used = (300, first[1]) if first[0].clean else (0, 0.0)
             result = first[0]

@@ -67,6 +67,7 @@ class KamailioRig:
     core: int
     name: str = "Kamailio + rtpengine"
     authentication: bool = False
+    ping_interval: int = 0
 
     def __enter__(self) -> KamailioRig:
         namespace, directory = self.laboratory.bundle.namespace, self.laboratory.directory / "kamailio-rig"
@@ -78,7 +79,7 @@ class KamailioRig:
             upstream=f"{GATEWAY}:5060",
             password=PASSWORD if self.authentication else None,
             children=1,
-            ping_interval=0,
+            ping_interval=self.ping_interval,
             directory=directory,
         )
         self._control = directory / "ctl.sock"
@@ -125,7 +126,7 @@ realm = "{BUNDLE}"
 authentication = "{"digest" if users else "none"}"
 algorithms = ["MD5"]
 [sip.keepalive]
-method = "{"options" if self.keepalive else "none"}"
+method = "{"auto" if self.keepalive else "none"}"
 [sip.limits]
 requests_per_source = 1000000
 burst = 1000000

@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, AddressClass, TransportAddress, classify
+from relay.crossing import Flow, Pierce, Twin
 from relay.flows import CODE, Flag, FlowTable
 from relay.latching import CONTINUITY_SILENCE, Arrival, Latch, Verdict
 from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned, ReportFigures
-from relay.rtcp import RoundTrip, reports
+from relay.rtcp import reports
 from relay.rtp import DEFAULT_CLOCK_RATE, HEADER, STATIC_CLOCK_RATES, Kind, MalformedMessage
 
 EVENTS_MAX = 4096
@@ -37,51 +37,6 @@ _RTCP, _MEDIA = int(Kind.RTCP), int(Kind.ANY & ~Kind.RTCP)
 _OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
 _OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
 _LIMITED, _REPORTED, _TWIN = int(Flag.LIMITED), int(Flag.REPORTED), int(Flag.TWIN)
-
-
-@dataclass(slots=True)
-class Flow:
-    """One open flow, apart from what is in the table's columns."""
-
-    number: int
-    slot: int
-    local: TransportAddress
-    settings: FlowSettings
-    latch: Latch
-    feeders: set[int] = field(default_factory=set)
-    """Slots whose packets leave by this flow."""
-    followers: set[int] = field(default_factory=set)
-    """Slots of RTCP flows whose companion this is."""
-    learned: Learned = field(default_factory=Learned)
-    valid: int = 0
-    """Bits of `Kind` that the flow may carry."""
-    expected: TransportAddress | None = None
-    aimed: TransportAddress | None = None
-    sendable: bool = False
-    """`aimed` is the target in the table, and packets may go there."""
-    trip: RoundTrip = field(default_factory=RoundTrip)
-    reported: ReportFigures = field(default_factory=ReportFigures)
-    connected: dict[int, tuple[int, int | None]] = field(default_factory=dict)
-    """Route → slot it leaves by, and the twin in whose name, as the table has it."""
-    twin: Twin | None = None
-    twin_failed: TransportAddress | None = None
-    """An address that a twin was connected to when it reported an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Twin:
-    """A flow's second socket: what sends name it by, and the party that it is connected to."""
-
-    file: int
-    peer: TransportAddress
-
-
-@dataclass(frozen=True, slots=True)
-class Pierce:
-    """Ask the shell to send an opening packet from a flow's socket."""
-
-    slot: int
-    target: TransportAddress
 
 
 class Crossbar:
@@ -111,6 +66,8 @@ class Crossbar:
         self._serial = 0
         self.stale: list[int] = []
         """Slots whose twin has lost its use, to be taken from here."""
+        self.touched: set[int] | None = None
+        """Slots whose columns were written anew, for whoever puts a set here and empties it."""
 
     @property
     def locals(self) -> Mapping[TransportAddress, tuple[Crossbar, int]]:
@@ -164,6 +121,8 @@ class Crossbar:
         if flow.twin is not None:
             self.stale.append(slot)
         self._untie(flow)
+        if self.touched is not None:
+            self.touched.add(slot)
         self.table.flags[slot] = 0
         self.table.valid[slot] = self.table.accept[slot] = 0
         self.table.expect(slot, None)
@@ -389,6 +348,8 @@ class Crossbar:
     def _refresh(self, flow: Flow, now: float | None = None) -> None:
         """Write what a flow's rules and latch say into its columns; with `now` also whom it expects."""
         table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
+        if self.touched is not None:
+            self.touched.add(slot)
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
         if now is not None:
@@ -442,8 +403,8 @@ class Crossbar:
         if not out.sendable:
             return DropReason.NO_PEER
         twin = out.twin.file if out.twin is not None and out.twin.peer == target else None
-        if flow.connected.get(route) != (egress, twin):
-            flow.connected[route] = (egress, twin)
+        if flow.connected.get(route) != egress or flow.through[route] != twin:
+            flow.connected[route], flow.through[route] = egress, twin
             self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN, twin)
         settings = flow.settings
         if settings.blocked and media:

@@ -262,8 +262,11 @@ class FlowTable:
 
     def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
         """Read one row."""
-        row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
         drops = self.drops[slot].tolist()
+        found = {reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {}
+        if not (self.packets_in[slot] or self.packets_out[slot]):
+            return FlowFigures(drops=found, learned=learned, reported=reported)
+        row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
         return FlowFigures(
             packets_in=row["packets_in"],
             bytes_in=row["bytes_in"],
@@ -273,7 +276,7 @@ class FlowTable:
             first_in=row["first_in"],
             last_in=row["last_in"],
             last_accepted=row["last_accepted"],
-            drops={reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {},
+            drops=found,
             learned=learned,
             rtp=_rtp(row) if row["started"] else _UNHEARD,
             reported=reported,

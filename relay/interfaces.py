@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nattrav.net.address import NON_PUBLIC, AddressClass, classify
 from relay.ports import PortPool
@@ -23,14 +24,15 @@ class LocalAddress:
     pool: PortPool
     private: bool = field(init=False)
     """Bound inside a private network, so private remote addresses are plausible."""
+    loopback: bool = field(init=False)
+    family: int = field(init=False)
+    """4 or 6."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "private", classify(self.host) in NON_PUBLIC)
-
-    @property
-    def family(self) -> int:
-        """4 or 6."""
-        return 6 if ":" in self.host else 4
+        kind = classify(self.host)
+        object.__setattr__(self, "private", kind in NON_PUBLIC)
+        object.__setattr__(self, "loopback", kind is AddressClass.LOOPBACK)
+        object.__setattr__(self, "family", 6 if ":" in self.host else 4)
 
 
 class Interfaces:
@@ -99,18 +101,25 @@ NEVER_A_TARGET = frozenset(
 
 def usable_target(host: str, local: LocalAddress) -> bool:
     """Tell whether media may be sent to a host at all: no multicast, no link-local, loopback only from loopback."""
+    return _usable(host, local.loopback)
+
+
+@lru_cache(maxsize=65536)
+def _usable(host: str, from_loopback: bool) -> bool:
     kind = classify(host)
-    if kind in NEVER_A_TARGET:
-        return False
-    return kind is not AddressClass.LOOPBACK or classify(local.host) is AddressClass.LOOPBACK
+    return kind not in NEVER_A_TARGET and (from_loopback or kind is not AddressClass.LOOPBACK)
 
 
-def overlapping(pools: Iterable[PortPool]) -> tuple[PortPool, PortPool] | None:
+Span = tuple[str, int, int]
+"""Host, first and last port of a pool."""
+
+
+def overlapping(spans: Iterable[Span]) -> tuple[Span, Span] | None:
     """Find two pools that could give out the same port of one address."""
-    seen: list[PortPool] = []
-    for pool in pools:
+    seen: list[Span] = []
+    for span in spans:
         for other in seen:
-            if other.host == pool.host and other.low <= pool.high and pool.low <= other.high:
-                return other, pool
-        seen.append(pool)
+            if other[0] == span[0] and other[1] <= span[2] and span[1] <= other[2]:
+                return other, span
+        seen.append(span)
     return None

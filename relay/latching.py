@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nattrav.net.address import AddressClass, TransportAddress, classify
+from nattrav.net.immutable import immutable
 from relay.plane import DropReason, FlowEventKind, FlowSettings, Learned, Rank
 from relay.session import Learning
 
@@ -33,7 +34,7 @@ CONTINUITY_SILENCE = 1.0
 CONTINUITY_PAUSE = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Arrival:
     """One datagram as far as learning is concerned.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from nattrav.net.immutable import immutable
 from relay.session import RtcpMux
 
 Wishes = frozenset[RtcpMux]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class MuxOffer:
     """How an offer treats both legs.
 

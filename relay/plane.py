@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
 from relay.session import Learning
 
@@ -37,6 +38,8 @@ class DropReason(enum.Enum):
     QUEUE_FULL = "queue_full"
     LOOP = "loop"
 
+    __hash__ = object.__hash__
+
 
 class Rank(enum.IntEnum):
     """How close a source is to what signalling said, best first; the latch never prefers a worse one."""
@@ -56,8 +59,10 @@ class Content(enum.Enum):
     MUX = "mux"
     DATAGRAM = "datagram"
 
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class FlowSettings:
     """Rules of one flow. `egress` carries RTP and datagrams on, `egress_rtcp` RTCP; None = nowhere yet.
 
@@ -98,7 +103,7 @@ class FlowSettings:
     tos: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Learned:
     """What a flow knows of its party's real address; also what a snapshot stores and a restart gives back."""
 
@@ -109,7 +114,7 @@ class Learned:
     since: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RtpFigures:
     """RFC 3550 figures of one received RTP stream. Jitter is in seconds."""
 
@@ -125,7 +130,7 @@ class RtpFigures:
     timestamp: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ReportFigures:
     """What a party's RTCP last said of the stream we send it, and the way there and back (seconds; 0 = not measured).
 
@@ -139,7 +144,7 @@ class ReportFigures:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FlowFigures:
     """Counters of one flow. Times are monotonic seconds; 0 = never."""
 
@@ -165,8 +170,10 @@ class FlowEventKind(enum.Enum):
     RELEARNED = "relearned"
     REJECTED = "rejected"
 
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class FlowEvent:
     """One learning event, for `explain`: which source, how close to signalling, when."""
 

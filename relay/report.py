@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.immutable import immutable
 from relay.legs import Leg, Party, Port, PortSet, Session
 from relay.plane import FlowEvent, FlowFigures, FlowSettings
 from relay.quality import NO_QUALITY, QualityHistory
 from relay.session import Carriage
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ComponentReport:
     """One local port of a leg. `settings` are its flow's rules; `local` is bound, `shown` stands in SDP."""
 
@@ -26,7 +26,7 @@ class ComponentReport:
     current: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class LegReport:
     """One party of one stream. `index` counts from 1. `components` lists RTP then RTCP, current ports first."""
 
@@ -43,7 +43,7 @@ class LegReport:
     history: tuple[FlowEvent, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PartyReport:
     """One side of a dialogue; `partners` are the tags of those it is connected to."""
 
@@ -59,7 +59,7 @@ class PartyReport:
     legs: tuple[LegReport, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SessionReport:
     """A session as it is now, or was when it ended. Times are Unix seconds."""
 

@@ -16,15 +16,16 @@ _NOTHING: frozenset[int] = frozenset()
 
 
 @lru_cache(maxsize=65536)
-def _reached(host: str, networks: tuple[str, ...]) -> bool:
-    return any(ip_address(host) in ip_network(network) for network in networks)
+def _private(host: str, reachable: tuple[str, ...]) -> bool:
+    """An address of a private network that is not among the reachable ones."""
+    if classify(host) not in NON_PUBLIC:
+        return False
+    return not any(ip_address(host) in ip_network(network) for network in reachable)
 
 
 def proven_only(target: TransportAddress, local: LocalAddress, policy: Policy) -> bool:
     """A private address signalled to a public interface is unlikely to be reachable: wait for its first packet."""
-    if local.private or classify(target.host) not in NON_PUBLIC:
-        return False
-    return not _reached(target.host, policy.reachable)
+    return not local.private and _private(target.host, policy.reachable)
 
 
 def _learns(options: SideOptions, policy: Policy) -> bool:
@@ -55,24 +56,27 @@ def blocked(session: Session, party: Party) -> bool:
 
 def payload_types(leg: Leg, partner: Leg | None) -> frozenset[int]:
     """Types that may come: of the latest two descriptions of either side; none known = any."""
-    if partner is None:
-        return leg.heard[0] | leg.heard[1]
-    return leg.heard[0] | leg.heard[1] | partner.heard[0] | partner.heard[1]
+    return _union(leg.heard, _UNHEARD if partner is None else partner.heard)
+
+
+_UNHEARD = (_NOTHING, _NOTHING)
+
+
+@lru_cache(maxsize=4096)
+def _union(one: tuple[frozenset[int], frozenset[int]], other: tuple[frozenset[int], frozenset[int]]) -> frozenset[int]:
+    return one[0] | one[1] | other[0] | other[1]
+
+
+def clock_rates(leg: Leg, partner: Leg | None) -> tuple[tuple[int, int], ...]:
+    """Clock rate by payload type, the leg's own description before its partner's."""
+    own = {} if leg.media is None else leg.media.clock_rates
+    others = {} if partner is None or partner.media is None else partner.media.clock_rates
+    return _rates(frozenset((others | own if others else own).items()))
 
 
 @lru_cache(maxsize=4096)
 def _rates(items: frozenset[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(items))
-
-
-def clock_rates(leg: Leg, partner: Leg | None) -> tuple[tuple[int, int], ...]:
-    """Clock rate by payload type, the leg's own description before its partner's."""
-    known: dict[int, int] = {}
-    if partner is not None and partner.media is not None:
-        known.update(partner.media.clock_rates)
-    if leg.media is not None:
-        known.update(leg.media.clock_rates)
-    return _rates(frozenset(known.items()))
 
 
 def _egress(partner: Leg | None, *, rtcp: bool) -> int | None:

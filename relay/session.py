@@ -7,9 +7,10 @@ the RTCP half of a leg (one component carries both under rtcp-mux).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.immutable import immutable
 
 
 class Direction(enum.Enum):
@@ -39,6 +40,8 @@ class Learning(enum.Enum):
     DELAYED = "delayed"
     HEURISTIC = "heuristic"
 
+    __hash__ = object.__hash__
+
 
 class Carriage(enum.Enum):
     """How a stream is carried: RTP with RTCP, opaque datagrams (T.38, SCTP over DTLS), or not by us at all."""
@@ -57,8 +60,10 @@ class RtcpMux(enum.Enum):
     ACCEPT = "accept"
     REJECT = "reject"
 
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class PartyMedia:
     """One `m=` line of one party's SDP, as far as a relay cares.
 
@@ -83,7 +88,7 @@ class PartyMedia:
     mid: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SideOptions:
     """What an offer or answer asks about its sender's side and about the side it goes to.
 
@@ -120,7 +125,7 @@ class SideOptions:
     """Who asked: the control peer's address, for the log."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class CallKey:
     """How ng names a dialogue: strings of octets, kept as latin-1 text."""
 
@@ -130,7 +135,7 @@ class CallKey:
     via_branch: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Placement:
     """Where one stream's media goes, as written into the SDP for its receiver: advertised addresses.
 

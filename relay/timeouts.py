@@ -66,11 +66,26 @@ def _listening(legs: list[Leg]) -> tuple[list[int], list[int]]:
     return expected, held
 
 
-def verdict(session: Session, plane: Plane | None, limits: TimeOuts, now: float) -> CloseReason | float:
+def earliest(session: Session, limits: TimeOuts) -> float:
+    """When a session that was just signalled has to be judged at the soonest."""
+    due = NEVER
+    for party in session.parties:
+        if party.going is not None:
+            due = min(due, party.going)
+    if limits.final:
+        due = min(due, session.created + limits.final)
+    if session.state is SessionState.OFFERED:
+        limit = limits.offer or NEVER
+    else:
+        limit = min(limits.media or NEVER, limits.silent or NEVER)
+    return min(due, session.last_signal + limit)
+
+
+def verdict(session: Session, plane: Plane, limits: TimeOuts, now: float) -> CloseReason | float:
     """Judge a session: why it ends now, or when it has to be judged again.
 
     A session lives while any party that should send is heard, RTCP included; parties on hold count only when no
-    other is expected. Every offer and answer counts as a packet. Without a plane only signalling is looked at.
+    other is expected. Every offer and answer counts as a packet.
     """
     due = min((party.going for party in session.parties if party.going is not None), default=NEVER)
     if limits.final:
@@ -88,8 +103,7 @@ def verdict(session: Session, plane: Plane | None, limits: TimeOuts, now: float)
     expected, held = _listening(session.legs())
     limit = limits.media if expected else limits.silent
     if limit:
-        heard = 0.0 if plane is None else plane.last_accepted(expected or held)
-        end = max(heard, session.last_signal, session.resumed) + limit
+        end = max(plane.last_accepted(expected or held), session.last_signal, session.resumed) + limit
         if end <= now:
             return CloseReason.TIMEOUT if expected else CloseReason.SILENT_TIMEOUT
         due = min(due, end)

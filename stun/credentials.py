@@ -30,6 +30,7 @@ NONCE_COOKIE = b"obMatJos2"
 PASSWORD_ALGORITHMS_BIT = 0x000001
 USER_ANONYMITY_BIT = 0x000002
 _STALE_AFTER = 600.0
+_ROTATED_AFTER = 3600
 _OFFERED = (PasswordAlgorithm.SHA256, PasswordAlgorithm.MD5)
 
 
@@ -105,7 +106,10 @@ class LongTerm:
     def __init__(
         self, realm: str, passwords: Mapping[str, str], secrets: tuple[bytes, ...], *, anonymity: bool = True
     ) -> None:
-        """`secrets` make nonces: the first signs, all are accepted, so that one can be rotated out."""
+        """`secrets` make nonces: the first signs, all are accepted, so that one can be rotated out.
+
+        What signs a nonce is derived from a secret and the hour, so it changes by itself.
+        """
         self.realm = realm
         self._secrets = secrets
         self._keys = {
@@ -125,7 +129,10 @@ class LongTerm:
         return self._prefix + stamp + self._mac(self._secrets[0], stamp, source)
 
     def _mac(self, secret: bytes, stamp: bytes, source: TransportAddress) -> bytes:
-        digest = hmac.digest(secret, self._prefix + stamp + str(source).encode(), "sha256")
+        hour = int(stamp, 16) // _ROTATED_AFTER
+        digest = hmac.digest(
+            hmac.digest(secret, b"nonce %d" % hour, "sha256"), self._prefix + stamp + str(source).encode(), "sha256"
+        )
         return base64.urlsafe_b64encode(digest[:12])
 
     def _fresh(self, nonce: bytes, source: TransportAddress, wall: float) -> bool:
@@ -133,11 +140,11 @@ class LongTerm:
         stamp, mac = body[:8], body[8:]
         if not nonce.startswith(self._prefix):
             return False
-        if not any(hmac.compare_digest(self._mac(secret, stamp, source), mac) for secret in self._secrets):
-            return False
         try:
             made = int(stamp, 16)
         except ValueError:
+            return False
+        if not any(hmac.compare_digest(self._mac(secret, stamp, source), mac) for secret in self._secrets):
             return False
         return 0 <= wall - made <= _STALE_AFTER
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +25,7 @@ from stun.crc import LENGTH_MAX, crc32_rows, distances
 from stun.integrity import FINGERPRINT_XOR
 from stun.message import BINDING, HEADER, MessageClass, encode
 from stun.responder import IGNORED_IN_REQUEST, Answer, DropReason, Responder
-
-Rows = NDArray[np.intp]
-Selection = Rows | slice
-"""Rows by number, or all of the first ones: a slice costs no copy."""
+from stun.shape import WITH_FINGERPRINT, Rows, Selection, Shape, table_offsets
 
 T = AttributeType
 _ATTRIBUTES_MAX = 12
@@ -45,7 +41,7 @@ _BINDING_REQUEST = 0x0001
 _SLOW, _IGNORED, _CHANGE, _FINGERPRINT = range(4)
 
 # A reply's kind: classic, with fingerprint, and change flags / 2.
-_CLASSIC, _WITH_FINGERPRINT = 8, 4
+_CLASSIC = 8
 _KINDS = 16
 
 # What a source port says.
@@ -131,7 +127,7 @@ class FastPath:
         self._first_octet_bad[0] = True
         self._first_octet_bad[224:] = True
         self._templates: dict[tuple[int, int], _Template | None] = {}
-        self._shapes: list[list[_Shape]] = [[] for _ in responder.endpoints]
+        self._shapes: list[list[Shape]] = [[] for _ in responder.endpoints]
 
     def answer(self, at: int, batch: Batch, out: Batch, rows: Rows | None = None) -> Outcome:
         """Answer what can be answered of `rows` (default: the whole batch) of a batch that reached endpoint `at`.
@@ -153,8 +149,10 @@ class FastPath:
             outcome.plain = True
             self._fill(at, batch, out, chosen, np.zeros(len(plain), np.uint8), ipv6, outcome)
             return outcome
-        numbers = _numbers(chosen)
-        found, kinds = self._sort(at, batch, numbers, plain, ipv6, outcome)
+        if self._shapes[at] and self._shapes[at][0].fits_all(batch, chosen):
+            found, kinds = self._of_one_shape(self._shapes[at][0], batch, chosen, outcome)
+        else:
+            found, kinds = self._sort(at, batch, _numbers(chosen), plain, ipv6, outcome)
         self._fill(at, batch, out, found, kinds, ipv6, outcome)
         return outcome
 
@@ -182,6 +180,18 @@ class FastPath:
             outcome.drops.append((DropReason.BAD_SOURCE, int(np.count_nonzero(bad))))
         kept: Rows = rows[~bad]
         return kept
+
+    @staticmethod
+    def _of_one_shape(
+        shape: Shape, batch: Batch, rows: Selection, outcome: Outcome
+    ) -> tuple[Selection, NDArray[np.uint8]]:
+        """Give the rows to answer and the kinds of their replies, where one kind of client fills the batch."""
+        right = shape.right(batch, rows)
+        if right is not None and not right.all():
+            outcome.drops.append((DropReason.BAD_FINGERPRINT, int(np.count_nonzero(~right))))
+            rows = _numbers(rows)[right]
+        count = rows.stop if isinstance(rows, slice) else len(rows)
+        return rows, np.full(count, shape.kind, np.uint8)
 
     def _sort(
         self, at: int, batch: Batch, rows: Rows, plain: NDArray[np.bool_], ipv6: bool, outcome: Outcome
@@ -233,7 +243,7 @@ class FastPath:
         modern = np.flatnonzero(fast & ~is_classic & (length <= _SHAPE_SIZE_MAX))
         if len(modern):
             shapes = self._shapes[at]
-            shapes.insert(0, _Shape.of(batch.payload(int(rows[modern[0]])), int(kinds[modern[0]])))
+            shapes.insert(0, Shape.of(batch.payload(int(rows[modern[0]])), int(kinds[modern[0]])))
             del shapes[_SHAPES_MAX:]
         return rows[fast], kinds[fast]
 
@@ -276,7 +286,7 @@ class FastPath:
             if is_fingerprint.any():
                 last = (size == 4) & (following == end[active]) & (length[active] <= LENGTH_MAX)
                 good &= ~is_fingerprint | last
-                kinds[active[is_fingerprint & last]] |= _WITH_FINGERPRINT
+                kinds[active[is_fingerprint & last]] |= WITH_FINGERPRINT
             fast[active[~good]] = False
             position[active] = following
             active = active[good & (following < end[active])]
@@ -365,7 +375,7 @@ class FastPath:
                 xored[:, 6:] = address[:, 6:] ^ identity[:, 4:]
         if template.tables is not None:
             varying = np.concatenate((identity[:, 4:], address), axis=1)
-            gathered = template.tables.take(varying + _table_offsets(varying.shape[1]))
+            gathered = template.tables.take(varying + table_offsets(varying.shape[1]))
             crc = np.bitwise_xor.reduce(gathered, axis=1) ^ template.constant
             reply[:, template.length - 4 :] = crc.astype(">u4").view(np.uint8).reshape(-1, 4)
 
@@ -392,7 +402,7 @@ class FastPath:
         step = 24 if ipv6 else 12
         xored = None if is_classic else HEADER + 6 + (0 if minimal else step)
         tables, constant = None, np.uint32(0)
-        if kind & _WITH_FINGERPRINT and not is_classic:
+        if kind & WITH_FINGERPRINT and not is_classic:
             counted = reply[:2] + (len(reply) - HEADER + 8).to_bytes(2, "big") + reply[4:]
             constant = np.uint32(zlib.crc32(counted) ^ FINGERPRINT_XOR)
             tables = _varying_tables(len(reply), mapped, xored, ipv6)
@@ -407,32 +417,9 @@ def _numbers(selection: Selection) -> Rows:
     return np.arange(selection.stop) if isinstance(selection, slice) else selection
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """What decides how a modern request is answered: all of it but transaction id and FINGERPRINT's value."""
-
-    length: int
-    head: np.uint64
-    tail: NDArray[np.uint8]
-    kind: int
-
-    @classmethod
-    def of(cls, message: bytes, kind: int) -> _Shape:
-        end = len(message) - 4 if kind & _WITH_FINGERPRINT else len(message)
-        tail = np.frombuffer(message[HEADER:end], np.uint8)
-        return cls(len(message), np.frombuffer(message[:8], np.uint64)[0], tail, kind)
-
-    def fits(self, batch: Batch, rows: Rows) -> NDArray[np.bool_]:
-        """Which of the rows have this shape."""
-        same: NDArray[np.bool_] = batch.length[rows] == self.length
-        same &= batch.data.view(np.uint64)[rows, 0] == self.head
-        same &= (batch.data[rows, HEADER : HEADER + len(self.tail)] == self.tail).all(axis=1)
-        return same
-
-
 def _bad_fingerprints(batch: Batch, rows: Rows, kinds: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     """Which rows have a wrong FINGERPRINT; None when there is none."""
-    candidates = np.flatnonzero(kinds & _WITH_FINGERPRINT)
+    candidates = np.flatnonzero(kinds & WITH_FINGERPRINT)
     bad = np.zeros(len(rows), np.bool_)
     if len(candidates) <= _FEW:
         for place in candidates.tolist():
@@ -450,11 +437,6 @@ def _bad_fingerprints(batch: Batch, rows: Rows, kinds: NDArray[np.uint8]) -> NDA
 
 _COOKIE_MASK = np.frombuffer(MAGIC_COOKIE[:2] + MAGIC_COOKIE, np.uint8)
 """Port and first four octets of an address are masked with the cookie's."""
-
-
-@cache
-def _table_offsets(width: int) -> NDArray[np.int32]:
-    return (np.arange(width, dtype=np.int32) * 256).astype(np.int32)
 
 
 def _varying_tables(length: int, mapped: int | None, xored: int | None, ipv6: bool) -> NDArray[np.uint32]:

@@ -112,8 +112,8 @@ class Notebook:
         return notes
 
 
-def observations(notes: list[Note], primary: frozenset[int], limit: int) -> Iterator[Observation]:
-    """Read notes: first those that tell something about a NAT, then plain ones up to `limit` in all.
+def observations(notes: list[Note], primary: frozenset[int], limit: int, plain_limit: int) -> Iterator[Observation]:
+    """Read notes: up to `limit` that tell something about a NAT, then up to `plain_limit` others.
 
     `primary`: endpoints where everybody asks; what arrives at the others is discovery.
     """
@@ -125,7 +125,7 @@ def observations(notes: list[Note], primary: frozenset[int], limit: int) -> Iter
             special[:] = True
         telling += [(note, row) for row in np.flatnonzero(special).tolist()]
         plain += [(note, row) for row in np.flatnonzero(~special).tolist()]
-    for note, row in (telling + plain)[:limit]:
+    for note, row in telling[:limit] + plain[:plain_limit]:
         yield _observation(note, row)
 
 

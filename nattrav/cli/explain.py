@@ -28,7 +28,8 @@ def explain(
         return
     for binding in found["registrations"]:
         nat = f"behind a NAT ({', '.join(binding['tests'])})" if binding["nat"] else "not behind a NAT"
-        print(clean(f"{binding['aor']} is registered from {binding['source']}, {nat}; {binding['user_agent']}"))
+        alg = f"; SIP ALG score {binding['alg_score']}" if binding.get("alg_score") else ""
+        print(clean(f"{binding['aor']} is registered from {binding['source']}, {nat}{alg}; {binding['user_agent']}"))
     for ban in found["bans"]:
         print(clean(f"{ban['source']} is banned for another {ban['seconds']} s: {ban['reason']}"))
     for one in found["calls"]:

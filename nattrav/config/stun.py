@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,14 +12,12 @@ from nattrav.net.address import canonical
 
 
 def listen_address(value: str) -> str:
-    """Check `ADDRESS`, `ADDRESS!ADVERTISED` or `auto` and give its canonical spelling."""
-    if value == "auto":
-        return value
+    """Check `ADDRESS` or `auto`, with or without `!ADVERTISED`, and give the canonical spelling."""
     address, mark, advertised = value.partition("!")
     try:
-        return canonical(address) + (mark + canonical(advertised) if mark else "")
+        return (address if address == "auto" else canonical(address)) + (mark + canonical(advertised) if mark else "")
     except ValueError as error:
-        raise ValueError(f'{error}: write "ADDRESS", "ADDRESS!ADVERTISED" or "auto"') from None
+        raise ValueError(f'{error}: write "ADDRESS" or "auto", with or without "!ADVERTISED"') from None
 
 
 def prefix(value: str) -> str:
@@ -38,9 +36,23 @@ Rate = Annotated[float, Field(ge=0)]
 class StunSection(Section):
     """The STUN server: where it listens, what it answers, and how much."""
 
+    restart: ClassVar = frozenset(
+        {
+            "listen",
+            "alternate",
+            "port",
+            "alternate_port",
+            "tcp",
+            "tls_port",
+            "tls_alternate_port",
+            "threads",
+            "nat_records",
+        }
+    )
+
     listen: list[ListenAddress] = Field(default=["auto"], min_length=1)
     """Addresses to serve, each "ADDRESS" or "ADDRESS!ADVERTISED" when a 1:1 NAT is in front; "auto" is this host's
-    advertised address and loopback, "0.0.0.0" and "::" every address of the family."""
+    address towards the world (or "auto!ADVERTISED") and loopback, "0.0.0.0" and "::" every address of the family."""
     alternate: list[ListenAddress] = []
     """Second addresses, at most one a family: the first listen address of that family and this one, on two ports each,
     let clients find out their NAT's behaviour (RFC 5780). Without one CHANGE-REQUEST is refused."""
@@ -124,7 +136,7 @@ class StunSection(Section):
         families = [":" in address for address in self.alternate]
         if len(set(families)) < len(families):
             raise ValueError("alternate names two addresses of one family: keep one IPv4 and one IPv6 address")
-        if "auto" in self.alternate:
+        if any(address.partition("!")[0] == "auto" for address in self.alternate):
             raise ValueError('alternate cannot be "auto": name the second address')
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ValueError("tls_certificate and tls_key belong together: name both files or neither")

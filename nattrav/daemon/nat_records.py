@@ -19,8 +19,8 @@ from stun.nat_records import NatRecords, describe, source_of
 from stun.observation import observations
 
 _INTERVAL = 0.5
-_READ_MAX = 400
-"""Requests looked at per interval: the record keeper never takes more than a few percent of a core."""
+_READ_MAX, _PLAIN_MAX = 400, 100
+"""Requests looked at per interval, telling and plain ones: the record keeper takes a few percent of a core at most."""
 _LIST_MAX = 10_000
 
 
@@ -35,12 +35,17 @@ class RecordKeeper:
         self._primary = primary(endpoints)
         self.records = NatRecords(endpoints, capacity=section.nat_records_max, retention=section.nat_records_retention)
 
+    def follow(self, section: StunSection) -> None:
+        """Keep and show by this section from now on."""
+        self._section = section
+        self.records.capacity, self.records.retention = section.nat_records_max, section.nat_records_retention
+
     async def run(self) -> None:
         """Read the notes until cancelled."""
         while True:
             await trio.sleep(_INTERVAL)
             notes = [note for t in self._udp.data_threads if t.notebook is not None for note in t.notebook.read()]
-            for observation in observations(notes, self._primary, _READ_MAX):
+            for observation in observations(notes, self._primary, _READ_MAX, _PLAIN_MAX):
                 self.records.receive(observation)
             self.records.handle_timeout(monotonic())
 

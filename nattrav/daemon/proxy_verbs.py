@@ -12,6 +12,7 @@ from nattrav.location.bindings import Binding
 from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
 from nattrav.proxy.accounts import Accounts, account_of
+from nattrav.proxy.alg import AlgSign
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.explain import explain, matches
@@ -44,6 +45,7 @@ _FROM_THE_START = (
     ("nattrav_sip_auth_total", ("ok", "failed", "stale", "unknown_user")),
     ("nattrav_sip_rate_limited_total", ("source", "user")),
     ("nattrav_sip_nat_detections_total", [test.value for test in NatTest]),
+    ("nattrav_sip_alg_signs_total", [sign.value for sign in AlgSign]),
     ("nattrav_sip_registration_events_total", ("added", "refreshed", "removed", "expired", "rejected")),
 )
 
@@ -73,6 +75,8 @@ class ProxyVerbs:
             "calls.missed": self._missed,
             "explain": self._explain,
             "upstreams.list": self._upstreams,
+            "upstreams.enable": self._enable_upstream,
+            "upstreams.disable": self._disable_upstream,
             "bans.list": self._bans,
             "bans.add": self._ban,
             "bans.remove": self._unban,
@@ -99,6 +103,8 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        self._shell.meter.hand_over(samples.inc)
+        self._shell.hand_over_observations()
         for (name, labels), by in core.parts.take_counts().items():
             samples.inc(name, *labels, by=by)
         calls = core.rooms.calls
@@ -129,6 +135,8 @@ class ProxyVerbs:
             samples.set("nattrav_sip_flows", flows[transport], transport)
             samples.set("nattrav_sip_connections", connections[transport], transport)
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
+        samples.clear("nattrav_sip_upstream_up")
+        samples.clear("nattrav_sip_upstream_rtt_seconds")
         for state in core.rooms.upstreams.all:
             samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
             if state.round_trip is not None:
@@ -136,7 +144,9 @@ class ProxyVerbs:
         return samples.export()
 
     def _binding(self, binding: Binding) -> dict[str, Any]:
-        wall = self._core.parts.wall(monotonic())
+        now = monotonic()
+        wall = self._core.parts.wall(now)
+        alg = self._core.parts.alg.suspicion(binding.flow.remote.host, now)
         return {
             "aor": binding.aor,
             "contact": binding.uri,
@@ -145,6 +155,8 @@ class ProxyVerbs:
             "expires": binding.remaining(wall),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
+            "alg_score": alg.score,
+            "alg_signs": list(alg.signs),
             "user_agent": binding.user_agent,
             "q": binding.q,
             "instance": binding.instance,
@@ -223,7 +235,7 @@ class ProxyVerbs:
         if not found and not bindings and not bans:
             raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
         return {
-            "calls": [explain(call, core.parts) for call in found[: int(args.get("limit", 1))]],
+            "calls": [explain(call, core.parts, monotonic()) for call in found[: int(args.get("limit", 1))]],
             "more_calls": max(0, len(found) - int(args.get("limit", 1))),
             "registrations": bindings,
             "bans": bans,
@@ -235,12 +247,28 @@ class ProxyVerbs:
                 "name": one.name,
                 "target": one.settings.target,
                 "up": one.up,
-                "usable": one.usable(monotonic()),
+                "usable": one.usable(monotonic()) and not one.disabled,
+                "disabled": one.disabled,
                 "prefixes": one.settings.prefixes,
                 "round_trip": one.round_trip,
             }
             for one in self._core.rooms.upstreams.all
         ]
+
+    async def _enable_upstream(self, args: Args) -> dict[str, Any]:
+        return self._set_upstream(args, disabled=False)
+
+    async def _disable_upstream(self, args: Args) -> dict[str, Any]:
+        return self._set_upstream(args, disabled=True)
+
+    def _set_upstream(self, args: Args, *, disabled: bool) -> dict[str, Any]:
+        name = str(args.get("name", ""))
+        for state in self._core.rooms.upstreams.all:
+            if state.name == name:
+                state.disabled = disabled
+                return {"name": name, "disabled": disabled}
+        known = ", ".join(state.name for state in self._core.rooms.upstreams.all) or "none is configured"
+        raise VerbError("not_found", f"no upstream {name!r}: {known}")
 
     async def _bans(self, args: Args) -> list[dict[str, Any]]:
         now = monotonic()

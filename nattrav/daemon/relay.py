@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
+from functools import partial
 from ipaddress import ip_network
 
 import trio
@@ -13,8 +15,11 @@ from nattrav.config.control import ControlAddress
 from nattrav.config.schema import Configuration
 from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.io.server import CannotListen, NgService
+from nattrav.control.ng.memory import CallMemory
 from nattrav.control.ng.server import Server
+from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.garbage import no_long_pauses
+from nattrav.daemon.relay_follow import RelayFollower
 from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
 from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
@@ -39,8 +44,8 @@ async def serve(
 ) -> None:
     """Relay until cancelled. StartRefused when an address, a port or the system does not allow it."""
     section = config.relay
-    interfaces = build_interfaces(section)
-    policy, budget = claim_sockets(interfaces, build_policy(section))
+    layout = build_interfaces(section)
+    policy, budget = claim_sockets(layout.ports, build_policy(section))
     if not budget.enough:
         runtime.log.warning(
             "fewer open files allowed than media ports",
@@ -51,20 +56,23 @@ async def serve(
     plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget)
     try:
         engine = Engine(
-            interfaces,
+            layout.interfaces,
             plane,
-            UdpOpener(plane),
+            UdpOpener(plane, partial(runtime.inherited.take, socket.SOCK_DGRAM)),
             policy=policy,
             epoch=clock.wall() - clock.monotonic(),
             started=clock.monotonic(),
         )
-        keeper = SessionKeeper(engine, runtime.state_directory / "relay", runtime.log) if section.restore else None
-        service = RelayService(config, engine, plane, runtime, keeper)
+        memory = CallMemory()
+        directory = runtime.state_directory / "relay"
+        keeper = SessionKeeper(engine, memory, directory, runtime.log) if section.restore else None
+        service = RelayService(config, engine, plane, runtime, memory, keeper)
         try:
             await service.run(task_status)
         finally:
             if keeper is not None:
                 keeper.finish()
+                runtime.leave(plane.sockets())
     finally:
         plane.stop()
 
@@ -78,6 +86,7 @@ class RelayService:
         engine: Engine,
         plane: DataPlane,
         runtime: Runtime,
+        memory: CallMemory,
         keeper: SessionKeeper | None = None,
     ) -> None:
         self.config = config
@@ -85,7 +94,7 @@ class RelayService:
         self.plane = plane
         self.runtime = runtime
         self.keeper = keeper
-        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
+        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch, memory=memory)
         self.metrics = RelayMetrics(engine, plane, runtime.samples)
         self.verbs = RelayVerbs(engine, plane, self.metrics)
 
@@ -115,7 +124,9 @@ class RelayService:
                 listeners = await nursery.start(service.serve)
             except CannotListen as refused:
                 raise StartRefused(str(refused)) from None
-            await nursery.start(runtime.serve_control, self.verbs.table())
+            follower = RelayFollower(self.engine, server, self.metrics)
+            verbs = {**self.verbs.table(), "config.apply": apply_verb(runtime, self.config, follower.prepare)}
+            await nursery.start(runtime.serve_control, verbs)
             nursery.start_soon(self._tick)
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)
@@ -153,7 +164,7 @@ class RelayService:
             now = clock.monotonic()
             self.metrics.note_load(now)
             if self.keeper is None:
-                self.engine.changed.clear()
+                self.engine.forget_changes()
             self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
             if self.verbs.leave_when_empty and self.verbs.may_leave(now):
@@ -163,7 +174,10 @@ class RelayService:
 
     async def _keep(self, keeper: SessionKeeper) -> None:
         while True:
-            keeper.tick(clock.monotonic())
+            work = keeper.collect(clock.monotonic())
+            if work is not None:
+                # In a thread: a disk that hangs must not hold up calls.
+                keeper.done(await trio.to_thread.run_sync(keeper.write, work), clock.monotonic())
             await trio.sleep(FLUSH_EVERY)
 
     def _carry_out(self, effects: list[Effect]) -> None:

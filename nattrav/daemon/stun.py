@@ -13,11 +13,15 @@ import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
+from nattrav.daemon.apply import Prepared, apply_verb
+from nattrav.daemon.handover import left_bound
+from nattrav.daemon.key_file import own_key
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
 from nattrav.net.interfaces import expand
+from nattrav.net.options import Take, nothing_waits
 from stun.admission import Limits
 from stun.behavior import Endpoint, ServerAddress, lay_out
 from stun.counters import CHANGES, CODES, FAMILIES, TRANSPORTS, Counters
@@ -35,8 +39,10 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     alternates = {":" in a: a for a in section.alternate}
     served: dict[str, ServerAddress] = {}
     for entry in section.listen:
-        address, _, advertised = entry.partition("!")
+        address, _, shown = entry.partition("!")
         for host in expand(address):
+            # What a 1:1 NAT in front shows is not what loopback shows.
+            advertised = "" if address == "auto" and host.startswith("127.") else shown
             if host == alternates.get(":" in host, "").partition("!")[0]:
                 continue
             partner = alternates.pop(":" in host, "") if not host.startswith("127.") or address != "auto" else ""
@@ -47,7 +53,7 @@ def server_addresses(section: StunSection) -> list[ServerAddress]:
     return list(served.values())
 
 
-def make_responder(section: StunSection, *, tls: bool = False) -> Responder:
+def make_responder(section: StunSection, nonce_key: bytes = b"", *, tls: bool = False) -> Responder:
     """Build the responder a section describes, for UDP and TCP or for TLS. StartRefused when its addresses clash."""
     ports = (section.tls_port, section.tls_alternate_port) if tls else (section.port, section.alternate_port)
     try:
@@ -65,10 +71,17 @@ def make_responder(section: StunSection, *, tls: bool = False) -> Responder:
         alternate_servers=tuple(TransportAddress.parse(text) for text in section.alternate_servers),
         alternate_domain=section.alternate_domain,
     )
-    return Responder(endpoints, policy, make_authenticator(section))
+    return Responder(endpoints, policy, make_authenticator(section, nonce_key))
 
 
-def make_authenticator(section: StunSection) -> Authenticator | None:
+def nonce_key(section: StunSection, state_directory: Path) -> bytes:
+    """Give the key of nonces: kept in the state directory, so that clients need no fresh ones after a restart."""
+    if section.credentials != "long-term":
+        return b""
+    return own_key(state_directory / "stun-nonce.key", "make the state directory writable")
+
+
+def make_authenticator(section: StunSection, nonce_key: bytes = b"") -> Authenticator | None:
     """Build the credential mechanism, if one is demanded."""
     match section.credentials:
         case "none":
@@ -76,8 +89,7 @@ def make_authenticator(section: StunSection) -> Authenticator | None:
         case "short-term":
             return ShortTerm(section.users)
         case "long-term":
-            # A new secret at every start: nonces of the last run are stale, and clients fetch fresh ones.
-            return LongTerm(section.realm, section.users, (secrets.token_bytes(32),))
+            return LongTerm(section.realm, section.users, (nonce_key or secrets.token_bytes(32),))
 
 
 def limits(section: StunSection) -> Limits:
@@ -92,6 +104,11 @@ def limits(section: StunSection) -> Limits:
         total_rate=section.total_rate,
         exempt=tuple(section.exempt),
     )
+
+
+def stream_limits(section: StunSection) -> StreamLimits:
+    """Give what peers on TCP and TLS may hold."""
+    return StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
 
 
 def refused(what: str, error: OSError) -> StartRefused:
@@ -113,38 +130,46 @@ async def serve(
 ) -> None:
     """Serve until cancelled. StartRefused when an address cannot be bound."""
     section = config.stun
-    responder = make_responder(section)
-    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records)
+    key = nonce_key(section, runtime.state_directory)
+    responder = make_responder(section, key)
+    take = runtime.inherited.take if len(runtime.inherited) else nothing_waits
+    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records, take=take)
     certificate = load_certificate(section)
-    streams = make_streams(section, responder, udp, certificate)
-    await open_all(udp, streams)
+    streams = make_streams(section, responder, udp, certificate, key)
+    await open_all(udp, streams, take)
     try:
         udp.start()
-        async with trio.open_nursery() as nursery:
-            keeper = RecordKeeper(section, udp)
-            service = Service(runtime, udp, list(streams.values()), keeper)
-            if section.nat_records:
-                nursery.start_soon(keeper.run)
-            await nursery.start(runtime.serve_control, service.verbs() | keeper.verbs())
-            for server in streams.values():
-                nursery.start_soon(server.run)
-            if certificate is not None:
-                nursery.start_soon(_refresh, certificate, runtime)
-            task_status.started(_listening(runtime, streams, responder))
-            await _watch(udp)
+        descriptors = [*udp.descriptors(), *(number for s in streams.values() for number in s.descriptors())]
+        with left_bound(runtime.leave, descriptors):
+            async with trio.open_nursery() as nursery:
+                keeper = RecordKeeper(section, udp)
+                service = Service(runtime, udp, list(streams.values()), keeper)
+                if section.nat_records:
+                    nursery.start_soon(keeper.run)
+                follower = StunFollower(runtime.state_directory, udp, streams, keeper, certificate)
+                verbs = (
+                    service.verbs() | keeper.verbs() | {"config.apply": apply_verb(runtime, config, follower.prepare)}
+                )
+                await nursery.start(runtime.serve_control, verbs)
+                for server in streams.values():
+                    nursery.start_soon(server.run)
+                if certificate is not None:
+                    nursery.start_soon(_refresh, certificate, runtime)
+                task_status.started(_listening(runtime, streams, responder))
+                await _watch(udp)
     finally:
         udp.close()
 
 
-async def open_all(udp: UdpServer, streams: dict[str, StreamServer]) -> None:
-    """Bind everything or nothing. StartRefused names the address that cannot be had."""
+async def open_all(udp: UdpServer, streams: dict[str, StreamServer], take: Take = nothing_waits) -> None:
+    """Bind everything or nothing; what is bound already is taken. StartRefused names the address that cannot be had."""
     try:
         udp.open()
     except OSError as error:
         raise refused("STUN over UDP", error) from None
     for name, server in streams.items():
         try:
-            await server.open()
+            await server.open(take)
         except OSError as error:
             udp.close()
             for opened in streams.values():
@@ -167,15 +192,19 @@ def load_certificate(section: StunSection) -> Certificate | None:
 
 
 def make_streams(
-    section: StunSection, responder: Responder, udp: UdpServer, certificate: Certificate | None
+    section: StunSection,
+    responder: Responder,
+    udp: UdpServer,
+    certificate: Certificate | None,
+    key: bytes = b"",
 ) -> dict[str, StreamServer]:
     """Build the servers of the stream transports that are switched on, by their names."""
-    bounds = StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
+    bounds = stream_limits(section)
     servers = {}
     if section.tcp:
         servers["TCP"] = StreamServer(responder, udp.admission, udp.lock, bounds)
     if certificate is not None:
-        secured = make_responder(section, tls=True)
+        secured = make_responder(section, key, tls=True)
         servers["TLS"] = StreamServer(secured, udp.admission, udp.lock, bounds, tls=certificate.context)
     return servers
 
@@ -205,6 +234,43 @@ def _listening(runtime: Runtime, streams: dict[str, StreamServer], responder: Re
         for name, endpoints in served.items()
         for e in endpoints
     ]
+
+
+class StunFollower:
+    """Changes one STUN service while it runs: what it answers, to whom, how much, and what it remembers."""
+
+    def __init__(
+        self,
+        state_directory: Path,
+        udp: UdpServer,
+        streams: dict[str, StreamServer],
+        keeper: RecordKeeper,
+        certificate: Certificate | None,
+    ) -> None:
+        self._state_directory = state_directory
+        self._udp = udp
+        self._streams = streams
+        self._keeper = keeper
+        self._certificate = certificate
+
+    def prepare(self, new: Configuration) -> Prepared:
+        """Build responders, read the certificate. StartRefused when addresses clash or a file cannot be used."""
+        section = new.stun
+        wanted = load_certificate(section)
+        key = nonce_key(section, self._state_directory)
+        responder = make_responder(section, key)
+        secured = make_responder(section, key, tls=True) if "TLS" in self._streams else responder
+
+        def carry_out() -> None:
+            self._udp.follow(responder, limits(section))
+            for name, server in self._streams.items():
+                server.follow(secured if name == "TLS" else responder, stream_limits(section))
+            if self._certificate is not None and wanted is not None:
+                self._certificate.replace(Path(section.tls_certificate), Path(section.tls_key))
+            self._keeper.follow(section)
+
+        begins_or_ends = (wanted is None) != (self._certificate is None)
+        return Prepared(carry_out, ("stun.tls_certificate", "stun.tls_key") if begins_or_ends else ())
 
 
 class Service:

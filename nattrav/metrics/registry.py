@@ -120,6 +120,7 @@ SIP = (
         ".01 .025 .05 .1 .25 .5 1 2 4 8 16 32",
     ),
     _counter("nattrav_sip_nat_detections_total", "test", 'Which test said "behind a NAT"'),
+    _counter("nattrav_sip_alg_signs_total", "sign", "Addresses that showed a sign of a SIP ALG for the first time"),
     _counter("nattrav_sip_keepalives_total", "method result", "Keepalives and their answers"),
     _gauge("nattrav_sip_flows", "transport", "Flows held open (RFC 5626)"),
     _gauge("nattrav_sip_connections", "transport", "Open stream connections"),

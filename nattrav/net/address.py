@@ -135,6 +135,8 @@ class AddressClass(enum.Enum):
     MULTICAST = "multicast"
     BROADCAST = "broadcast"
 
+    __hash__ = object.__hash__
+
 
 NON_PUBLIC = frozenset(
     {

@@ -279,9 +279,15 @@ class ResponseContext(Forwarding):
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
         self._adjust_response(edit, response, now)
+        quirks = self.rooms.parts.quirks
+        if quirks.marks_contacts and status < 300 and "contact" in edit.names:
+            self._mark_response(edit, response, now)
         if self.server.flow.reliable:
             edit.framed()
         data = edit.render()
+        if quirks.limits_size and self.sender.access:
+            # A response can be refused by nobody; what stays too large goes out all the same.
+            data = self._fitted(edit, data, self.server.flow) or edit.render()
         if self.call is not None:
             self.call.note(now, False, self.server.flow, data, "S1" if status < 300 else "S2")
             if status < 200 and status >= 180 and self.initial and self.invite:
@@ -296,6 +302,14 @@ class ResponseContext(Forwarding):
         self.server.respond(status, data, now)
         if first_final:
             self._ended(status, now)
+
+    def _mark_response(self, edit: Edit, response: Response, now: float) -> None:
+        branch = next((one for one in self.branches if one.branch == response.via.branch), None)
+        flow = None if branch is None else branch.flow
+        if branch is None or flow is None or not branch.hop_wanted.access:
+            return
+        treatment = self._treatment_of(response.user_agent, flow)
+        self._mark(edit, response, flow, self.server.flow, treatment, now)
 
     def _ended(self, status: int, now: float) -> None:
         """The request has its final answer: what does that mean for the call?"""

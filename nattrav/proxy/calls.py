@@ -44,6 +44,9 @@ class Party(enum.Enum):
     CALLER = "caller"
     CALLEE = "callee"
 
+    # Members are single objects; the hash that enum gives them is a call of Python code on every use of a dict.
+    __hash__ = object.__hash__
+
     @property
     def other(self) -> Party:
         """The opposite side."""
@@ -250,6 +253,11 @@ class Calls:
     def of(self, request: Request) -> Call | None:
         """Find the call a request belongs to."""
         return self.find(request.call_id, request.from_.tag, request.to.tag)
+
+    def is_again(self, request: Request) -> bool:
+        """The INVITE of a live call came with the same CSeq in another transaction."""
+        call = self._live.get((request.call_id, request.from_.tag or ""))
+        return call is not None and call.cseq[Party.CALLER] == request.cseq.number
 
     def begin(self, request: Request, now: float) -> Call:
         """Open the record of a new call, or give the one that an earlier attempt (before a challenge) opened."""

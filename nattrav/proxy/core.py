@@ -13,6 +13,7 @@ from nattrav.location.bindings import Limits
 from nattrav.location.location import Location
 from nattrav.location.memory import MemoryLocation
 from nattrav.proxy.accounts import Accounts, configured
+from nattrav.proxy.alg import ADDRESS_LENGTHS, AlgSign
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, Calls, CallState, Party
 from nattrav.proxy.effects import DropReason, Effect, Send
@@ -28,7 +29,7 @@ from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Routing
 from nattrav.proxy.transactions import ClientTransaction
 from nattrav.proxy.upstreams import Upstreams
-from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.errors import BodyTooShort, MalformedMessage
 from nattrav.sip.grammar import KNOWN_METHODS
 from nattrav.sip.message import Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
@@ -76,6 +77,14 @@ class Proxy:
             self.keepalive.watch(binding, now)
         self._prober.start(now)
 
+    def follow(self, settings: Settings, now: float) -> None:
+        """Go by other settings from the next message on; calls, bindings and what is known of upstreams stay."""
+        self.parts.follow(settings)
+        self.rooms.location.limits = location_limits(settings.sip)
+        self.rooms.upstreams.follow(settings.upstreams)
+        self.requests.follow()
+        self._prober.start(now)
+
     # ---- what arrives
 
     def receive(self, flow: Flow, data: bytes, now: float) -> list[Effect]:
@@ -96,9 +105,9 @@ class Proxy:
                     self.parts.count("nattrav_sip_rate_limited_total", "source")
         return self.take_effects()
 
-    def malformed(self, flow: Flow, fault: MalformedMessage) -> list[Effect]:
+    def malformed(self, flow: Flow, fault: MalformedMessage, now: float) -> list[Effect]:
         """What arrived on a stream is no message; the transport closes the connection."""
-        self._malformed(flow, fault)
+        self._malformed(flow, fault, now)
         return self.take_effects()
 
     def relay_reply(self, request: int, reply: object, now: float) -> list[Effect]:
@@ -207,7 +216,7 @@ class Proxy:
         try:
             message = parse_datagram_untrusted(data)
         except MalformedMessage as fault:
-            self._malformed(flow, fault)
+            self._malformed(flow, fault, now)
             return
         try:
             if isinstance(message, Response):
@@ -217,12 +226,14 @@ class Proxy:
         except MalformedMessage as fault:
             # A header field that only this request's way needed turned out to be broken.
             fault.message = message
-            self._malformed(flow, fault)
+            self._malformed(flow, fault, now)
 
-    def _malformed(self, flow: Flow, fault: MalformedMessage) -> None:
+    def _malformed(self, flow: Flow, fault: MalformedMessage, now: float) -> None:
         """Answer a broken request when its Via can be read; never a response, never an ACK (P5)."""
         parts = self.parts
         message = fault.message
+        if isinstance(fault, BodyTooShort) and fault.missing <= ADDRESS_LENGTHS and isinstance(message, Request):
+            parts.suspect_alg(flow, AlgSign.BODY_LENGTH, now)
         if not isinstance(message, Request) or message.method == "ACK":
             parts.drop(DropReason.MALFORMED, flow)
             return
@@ -245,7 +256,7 @@ class Proxy:
         branch = response.via.branch or ""
         client = parts.transactions.clients.get((branch, response.cseq.method))
         if client is None:
-            if self.keepalive.receive(branch, flow, now):
+            if self.keepalive.receive(branch, flow, now, response):
                 return
             parts.drop(DropReason.STRAY_RESPONSE, flow)
             return

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from nattrav.location.bindings import ContactUpdate, Refused, Registration
 from nattrav.location.registration import read_registration
 from nattrav.proxy.backward import ResponseContext
-from nattrav.proxy.flow_token import TokenKind
+from nattrav.proxy.flow_token import ForgedToken, TokenKind, looks_like_token
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
@@ -143,13 +143,20 @@ class Edge:
             return granted
         return min(granted, int(settings.phone_expires))
 
-    def by_contact_token(self, uri: SipUri, now: float) -> Hop | None:
-        """Find the phone behind a Contact that we had put in the place of its own."""
-        if uri.user is None:
+    def by_contact_token(self, uri: SipUri) -> Hop | None:
+        """Find the phone behind a Contact that we had put in the place of its own; after a restart by its binding."""
+        if uri.user is None or not looks_like_token(uri.user):
             return None
         key = self._by_token.get(uri.user)
         known = None if key is None else self.confirmed.get(key)
-        return None if key is None or known is None else Hop(key[1], known.flow, access=True)
+        if key is not None and known is not None:
+            return Hop(key[1], known.flow, access=True)
+        try:
+            flow = self.rooms.routing.token_flow(self.rooms.parts.signer.read(uri.user))
+        except ForgedToken:
+            return None
+        bound = [] if flow is None else self.rooms.location.by_flow(flow)
+        return Hop(bound[0].uri, flow, access=True) if len(bound) == 1 else None
 
 
 class RegisterContext(ResponseContext):
@@ -176,7 +183,8 @@ class RegisterContext(ResponseContext):
         listener = parts.listeners[self.sender.flow.listener]
         token = self.rooms.routing.token_for(self.sender.flow, now, kind=TokenKind.EDGE)
         transport = f";transport={listener.transport}" if listener.transport != "udp" else ""
-        if self.upstream_name in edge.ignores_path and contacts != "*":
+        rewrites = self.sender.treatment.contact == "rewrite" or self.upstream_name in edge.ignores_path
+        if rewrites and contacts != "*":
             for index, name in enumerate(edit.names):
                 if name != "contact":
                     continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nattrav.proxy.alg import NONE, SUSPECTED
 from nattrav.proxy.calls import Call, CallState, Message, Party
 from nattrav.proxy.parts import Parts
 
@@ -25,7 +26,7 @@ SDP_RULES = {"c": ("D2", "media goes to the relay"), "m": ("D2", "the relay's po
 SDP_ATTRIBUTES = ("D5", "RTCP address or attribute written by the relay")
 
 
-def explain(call: Call, parts: Parts) -> dict[str, Any]:
+def explain(call: Call, parts: Parts, now: float) -> dict[str, Any]:
     """Give everything known of a call as JSON-able data."""
     messages = call.messages or []
     steps: list[dict[str, Any]] = []
@@ -43,15 +44,22 @@ def explain(call: Call, parts: Parts) -> dict[str, Any]:
             if before is not None:
                 step["changes"] = changes(before.data, message.data)
         steps.append(step)
+    nat: dict[str, dict[str, Any]] = {}
+    for party in Party:
+        flow = call.flows[party]
+        alg = NONE if flow is None else parts.alg.suspicion(flow.remote.host, now)
+        nat[party.value] = {
+            "tests": call.nat[party].names,
+            "nat": call.nat[party].nat,
+            "alg_score": alg.score,
+            "alg_signs": list(alg.signs),
+        }
     return {
         "call": call.calls.record(call),
-        "nat": {
-            party.value: {"tests": call.nat[party].names, "nat": call.nat[party].nat}
-            for party in (Party.CALLER, Party.CALLEE)
-        },
+        "nat": nat,
         "messages": steps,
         "messages_kept": call.messages is not None,
-        "verdict": verdict(call),
+        "verdict": verdict(call) + alg_sentence(nat),
     }
 
 
@@ -99,6 +107,11 @@ def _difference(old: list[str], new: list[str]) -> list[tuple[str, str]]:
     return [("-", line) for line in gone] + [("+", line) for line in come]
 
 
+_SILENT = {
+    "caller_deaf": ("The caller heard nothing: no media came from the callee.", (Party.CALLEE,)),
+    "callee_deaf": ("The callee heard nothing: no media came from the caller.", (Party.CALLER,)),
+    "none": ("Nobody heard anything: no media came from either side.", (Party.CALLER, Party.CALLEE)),
+}
 _CAUSES = {
     "bye": "ended by a BYE",
     "cancel": "was cancelled before anybody answered",
@@ -123,7 +136,37 @@ def verdict(call: Call) -> str:
     length = (
         f" after {call.ended - call.answered:.1f} s" if call.answered is not None and call.ended is not None else ""
     )
-    return f"The call {_CAUSES.get(call.cause, call.cause)}{length}; {behind}, {relayed}."
+    return f"The call {_CAUSES.get(call.cause, call.cause)}{length}; {behind}, {relayed}.{media_sentence(call)}"
+
+
+def media_sentence(call: Call) -> str:
+    """Say who did not hear the other, by what the relay received, and where to look first."""
+    heard = (call.quality or {}).get("verdict")
+    if heard not in _SILENT:
+        return ""
+    sentence = f" {_SILENT[heard][0]}"
+    for party in _SILENT[heard][1]:
+        flow = call.flows[party]
+        if call.access[party] and flow is not None and flow.reliable:
+            sentence += (
+                f" The {party.value} signals over {flow.transport.upper()}, its media needs UDP: a firewall on its "
+                "side that blocks UDP leaves the call silent."
+            )
+        elif call.access[party]:
+            sentence += f" Look for a firewall or ALG on the side of the {party.value}, or a device that only receives."
+    return sentence
+
+
+def alg_sentence(nat: dict[str, dict[str, Any]]) -> str:
+    """Name an ALG where enough speaks for one, and what to do about it."""
+    named = [side for side, facts in nat.items() if facts["alg_score"] >= SUSPECTED]
+    if not named:
+        return ""
+    signs = ", ".join(sorted({sign for side in named for sign in nat[side]["alg_signs"]}))
+    return (
+        f" The router of the {' and the '.join(named)} seems to rewrite SIP ({signs}): "
+        "switch its SIP ALG off, or let the phone use TLS."
+    )
 
 
 def matches(call: Call, wanted: str) -> bool:

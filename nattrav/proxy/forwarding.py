@@ -8,16 +8,18 @@ from nattrav.location.bindings import Binding
 from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
 from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.contact_mark import mark_contact
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups, share_breadth
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
+from nattrav.proxy.quirks import Treatment
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import MAX_BREADTH, Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ClientTransaction, ServerTransaction
 from nattrav.sip.edit import Edit
-from nattrav.sip.message import Request, Response
+from nattrav.sip.message import Message, Request, Response
 from nattrav.sip.transport.flow import Flow, Target
 
 LARGEST_UDP = 1300
@@ -160,6 +162,8 @@ class Forwarding:
             strip_authorization=self.sender.user is not None,
             max_breadth=hop.breadth,
         )
+        if parts.quirks.marks_contacts and self.sender.access:
+            self._mark(edit, request, self.sender.flow, next_hop, self._sender_treatment(request), now)
         self._adjust_request(edit, hop, now)
         key = (parts.branches.new(self.loop_part), self.method)
         branch = Branch(parts.transactions, key, self, hop, edit, request_uri)
@@ -179,6 +183,34 @@ class Forwarding:
             self._ask_for_request(branch, call, request, sdp)
         else:
             self._send(branch, now)
+
+    def _mark(
+        self, edit: Edit, message: Message, flow: Flow, towards: Flow | Target, treatment: Treatment, now: float
+    ) -> None:
+        """Let the Contact of a device name the way back, where its quirk says so."""
+        if self.method == "REGISTER" or treatment.contact not in ("alias", "rewrite"):
+            return
+        rooms = self.rooms
+        token = rooms.routing.token_for(flow, now, base32=treatment.needs_base32)
+        ours = rooms.parts.listeners.of(towards) if treatment.contact == "rewrite" else None
+        mark_contact(edit, message, token, ours)
+
+    def _sender_treatment(self, request: Request) -> Treatment:
+        """How the sender is treated, also inside a dialog."""
+        return self.sender.treatment if self.initial else self._treatment_of(request.user_agent, self.sender.flow)
+
+    def _treatment_of(self, user_agent: str | None, flow: Flow) -> Treatment:
+        """How the device behind a flow is treated; a message that does not name its product is that of its call."""
+        call = self.call
+        if user_agent is None and call is not None:
+            party = next((party for party in call.flows if call.flows[party] == flow), None)
+            user_agent = None if party is None else call.user_agents.get(party)
+        parts = self.rooms.parts
+        bound = self.rooms.location.by_flow(flow)
+        aor = bound[0].aor if len(bound) == 1 else None
+        if user_agent is None and bound:
+            user_agent = bound[0].user_agent
+        return parts.quirks.treatment(user_agent, flow.remote, aor)
 
     def _adjust_request(self, edit: Edit, hop: Hop, now: float) -> None:
         """For contexts of special requests: change what goes out."""
@@ -251,13 +283,20 @@ class Forwarding:
         parts = self.rooms.parts
         listener = parts.listeners.of(hop)
         assert listener is not None
-        rport = ";rport" if listener.transport == "udp" else ""
-        forward.add_via(
-            edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch.branch}{rport}"
-        )
+        forward.add_via(edit, listener.via(branch.branch))
         if hop.transport != "udp":
             edit.framed()
         data = edit.render()
+        if parts.quirks.limits_size and isinstance(hop, Flow) and branch.hop_wanted.access:
+            fitted = self._fitted(edit, data, hop)
+            if fitted is None:
+                self._end(branch)
+                if len(self.branches) == 1 and not self.groups:
+                    self.answer_myself(513, now)
+                else:
+                    self._settle(now)
+                return
+            data = fitted
         if (
             len(data) > LARGEST_UDP
             and isinstance(hop, Flow)
@@ -271,17 +310,33 @@ class Forwarding:
         if not self.invite:
             branch.edit = None
 
+    def _fitted(self, edit: Edit, data: bytes, flow: Flow) -> bytes | None:
+        """Make a message small enough for a device that cannot put fragments together; None when that is impossible."""
+        if flow.reliable:
+            return data
+        limit = self._treatment_of(None, flow).max_udp
+        if limit is None or len(data) <= limit:
+            return data
+        small = edit.compact().render()
+        fits = len(small) <= limit
+        self.rooms.parts.log(
+            "info" if fits else "warning",
+            "over_device_limit",
+            octets=len(data),
+            compact=len(small),
+            limit=limit,
+            next_hop=str(flow.remote),
+        )
+        return small if fits else None
+
     def _goes_by_tcp(self, branch: Branch, flow: Flow, data: bytes, now: float) -> bool:
         """Move a large request to TCP where the next hop may offer it; else say why it goes in fragments (R8)."""
         if flow.reliable:
             return False
         wanted = branch.hop_wanted
-        limit = self.sender.treatment.max_udp if wanted.access else None
         instead = self.rooms.routing.instead_of_udp(wanted, flow, now)
         why = "tcp" if instead is not None else "phone behind a flow" if wanted.access else "no TCP there"
-        self.rooms.parts.log(
-            "info", "over_mtu", octets=len(data), next_hop=str(flow.remote), sent_by=why, device_limit=limit
-        )
+        self.rooms.parts.log("info", "over_mtu", octets=len(data), next_hop=str(flow.remote), sent_by=why)
         if instead is None or instead.next_hop is None:
             return False
         self._end(branch)
@@ -307,11 +362,21 @@ class Forwarding:
             )
         double = came is not goes
         if out_token is not None or double or in_token is None:
-            values.append(forward.record_route(goes, out_token, explicit=double))
+            explicit = double or (out_token is not None and self._wants_transport(hop))
+            values.append(forward.record_route(goes, out_token, explicit=explicit))
         if in_token is not None or (double and came is not goes):
             explicit = double or sender.treatment.rr_transport == "explicit"
             values.append(forward.record_route(came, in_token, explicit=explicit))
         return values
+
+    def _wants_transport(self, hop: Hop) -> bool:
+        """The device that is called takes a Record-Route without a transport for UDP."""
+        binding = hop.binding
+        if binding is None:
+            return False
+        return self.rooms.parts.quirks.treatment(binding.user_agent, binding.flow.remote, binding.aor).rr_transport == (
+            "explicit"
+        )
 
     # ---- the other half
 

@@ -9,12 +9,15 @@ import zlib
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
 from nattrav.net.address import TransportAddress
+from nattrav.proxy.alg import AlgSign, is_altered
 from nattrav.proxy.effects import Send
 from nattrav.proxy.lifetimes import Lifetimes
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.registrar import Registrar, behind_nat
 from nattrav.proxy.timers import Timed
+from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.message import Response
 from nattrav.sip.transport.flow import Flow
 
 CRLF = b"\r\n\r\n"
@@ -72,6 +75,8 @@ class Keepalive:
         self.lifetimes = Lifetimes(settings.interval, settings.longest)
         self.probing: set[Flow] = set()
         """Flows whose silence is being measured."""
+        self._unproven: set[FlowKeepalive] = set()
+        """Those whose first answer is still to be compared with what was asked."""
         self.sent = 0
         self.dead = 0
 
@@ -88,6 +93,11 @@ class Keepalive:
 
     def _of(self, flow: Flow) -> FlowKeepalive | None:
         return self._flows[flow.listener].get(flow.remote)
+
+    def follow(self) -> None:
+        """Go by the intervals as they are now, each flow from its next keepalive on; what was learned of NATs stays."""
+        settings = self._parts.sip.keepalive
+        self.lifetimes.start, self.lifetimes.longest = settings.interval, settings.longest
 
     def watch(self, binding: Binding, now: float) -> None:
         """A binding was made or refreshed: keep its flow alive when a NAT is in the way."""
@@ -108,6 +118,8 @@ class Keepalive:
             return
         device = sys.intern(binding.user_agent.partition("/")[0].partition(" ")[0])
         one = self._flows[flow.listener][flow.remote] = FlowKeepalive(self, flow, device, wanted)
+        if wanted == "options" and not flow.secure:
+            self._unproven.add(one)
         spread = zlib.crc32(str(flow.remote).encode()) % 1000 / 1000
         self._parts.timers.set(one, now + settings.interval * (0.5 + 0.5 * spread))
 
@@ -182,20 +194,33 @@ class Keepalive:
         if found is None:
             return False
         one = self._waiting.get(int(found[1], 16))
-        if one is None or one.flow.remote != flow.remote:
+        if one is None or one.flow.remote != flow.remote or one in self._unproven:
             return False
         self._answered(one, now)
         return True
 
-    def receive(self, branch: str, flow: Flow, now: float) -> bool:
+    def receive(self, branch: str, flow: Flow, now: float, response: Response) -> bool:
         """A response with one of our keepalive branches came; True when it was one."""
         number = branch[len(_BRANCH) :]
         if not branch.startswith(_BRANCH) or _NUMBER.fullmatch(number) is None:
             return False
         one = self._waiting.get(int(number, 16))
         if one is not None and one.flow.remote == flow.remote:
+            if one in self._unproven:
+                self._compare(one, number, response, now)
             self._answered(one, now)
         return True
+
+    def _compare(self, one: FlowKeepalive, number: str, response: Response, now: float) -> None:
+        """Look whether the first answer of a flow repeats what was asked: an ALG may have changed it."""
+        self._unproven.discard(one)
+        call_id = f"ka{number}@{self._key}"
+        try:
+            altered = is_altered(response, call_id=call_id, from_tag=self._key, to_host=one.flow.remote.host)
+        except MalformedMessage:
+            altered = True
+        if altered:
+            self._parts.suspect_alg(one.flow, AlgSign.CANARY_ALTERED, now)
 
     def _answered(self, one: FlowKeepalive, now: float) -> None:
         del self._waiting[one.sequence]
@@ -218,5 +243,6 @@ class Keepalive:
     def _forget(self, one: FlowKeepalive) -> None:
         self._flows[one.flow.listener].pop(one.flow.remote, None)
         self.probing.discard(one.flow)
+        self._unproven.discard(one)
         self._waiting.pop(one.sequence, None)
         one.deadline = None

@@ -51,7 +51,11 @@ class Lifetimes:
 
         `may_probe`: the phone will come back soon by itself, so that a lost mapping costs little.
         """
-        known = self.of(key)
+        known = self._known.get(key)
+        if known is None:
+            if not may_probe:
+                return self.start, False
+            known = self.of(key)
         usual = self.start if known.settled is None and known.bad is None else max(self.start, MARGIN * known.good)
         if known.settled is not None:
             if now - known.settled < RETEST:

@@ -182,7 +182,7 @@ class Media:
         resume(None, now)
 
     def _deleted(self, call: Call, reply: object, now: float) -> None:
-        call.quality = media_facts(reply)
+        call.quality = media_facts(reply, call.caller_tag)
         if call.resumed and not (isinstance(reply, dict) and reply.get("result") == "ok"):
             call.media.used = False
         call.media.closing = False

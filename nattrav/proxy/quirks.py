@@ -71,6 +71,12 @@ class Quirks:
             )
             for rule in (*own, *shipped)
         ]
+        self.marks_contacts = any(rule.treatment.contact in ("alias", "rewrite") for rule, _, _ in self._rules)
+        """Some device's Contact is to be changed."""
+        self.limits_size = any(rule.treatment.max_udp is not None for rule, _, _ in self._rules)
+        """Some device cannot take every datagram."""
+        self.names_users = any(rule.aor is not None for rule, _, _ in self._rules)
+        """Some entry is for one address-of-record."""
         self._by_agent_only = all(rule.source is None and rule.aor is None for rule, _, _ in self._rules)
         self._remembered: dict[tuple[str, ...], Treatment] = {}
 

@@ -8,6 +8,7 @@ from nattrav.net.address import AddressClass, classify
 from nattrav.proxy.accounts import Accounts
 from nattrav.proxy.acks import Acks
 from nattrav.proxy.admission import Admission
+from nattrav.proxy.alg import AlgSign, signs_of
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
@@ -20,6 +21,7 @@ from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.media import media_hosts, sdp_of
 from nattrav.proxy.nat import NO_NAT, FirstHop, NatTest, NatVerdict
 from nattrav.proxy.parties import contact_of, other_party, party_facts, reply_flow
+from nattrav.proxy.quirks import Treatment
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
@@ -52,6 +54,12 @@ class Requests:
         listeners = parts.listeners.all
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
 
+    def follow(self) -> None:
+        """Go by the settings as they are now."""
+        self.admission.follow(self._parts.sip.limits)
+        self.authorisation.follow()
+        self.keepalive.follow()
+
     def receive(self, flow: Flow, request: Request, data: bytes, now: float) -> None:
         parts = self._parts
         via = request.via
@@ -60,7 +68,7 @@ class Requests:
         symmetric = via.wants_rport
         verdict: NatVerdict | None = None
         if not symmetric and upstream is None and (via.host, via.port) != flow.remote:
-            verdict = self._examine(flow, request)
+            verdict = self._examine(flow, request, data, now)
             symmetric = self._forces_rport(verdict, flow, request)
         request.stamp(flow.remote, force_rport=symmetric)
         key = server_key(request)
@@ -93,7 +101,7 @@ class Requests:
             self._refuse_stateless(request, answer_flow, refused)
             return
         if upstream is None and request.to.tag is None:
-            sender.treatment = parts.quirks.treatment(request.user_agent, flow.remote, None)
+            sender.treatment = self._treatment(request, flow)
         registers_here = method == "REGISTER" and upstream is None and parts.sip.mode != "edge"
         if registers_here:
             challenge = self.authorisation.first_challenge(request, sender, now)
@@ -103,13 +111,33 @@ class Requests:
                 return
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
-            sender.verdict = self._examine(flow, request)
-        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=answer_flow):
-            sender.flow, sender.asymmetric = answer_flow, True
+            sender.verdict = self._examine(flow, request, data, now)
+        try:
+            self._take_up(server, request, sender, data, now, symmetric=symmetric, registers_here=registers_here)
+        except MalformedMessage:
+            server.end()
+            raise
+        if not server.invite and not server.final and server.deadline is None:
+            server.expect_an_answer(now)
+
+    def _take_up(
+        self,
+        server: ServerTransaction,
+        request: Request,
+        sender: Sender,
+        data: bytes,
+        now: float,
+        *,
+        symmetric: bool,
+        registers_here: bool,
+    ) -> None:
+        parts, upstream = self._parts, sender.upstream
+        if upstream is None and self._listens_elsewhere(sender, symmetric=symmetric, answer=server.flow):
+            sender.flow, sender.asymmetric = server.flow, True
         routes = self._rooms.routing.route_set(request)
         if isinstance(routes, Refused):
             if routes.status == 403:
-                self._fault(flow, "forged_token", now)
+                self._fault(sender.flow, "forged_token", now)
             self._refuse(server, routes, now)
             return
         if registers_here:
@@ -119,14 +147,12 @@ class Requests:
         if is_loop(request, parts.listeners, loop_part):
             self._refuse(server, Refused(482, "R7"), now)
             return
-        if method == "REGISTER" and upstream is None:
+        if request.method == "REGISTER" and upstream is None:
             self._register_at_core(server, request, routes, sender, loop_part, now)
         elif request.to.tag is not None:
             self._within_dialog(server, request, routes, sender, data, loop_part, now)
         else:
             self._initial(server, request, routes, sender, data, loop_part, now)
-        if not server.invite and not server.final:
-            server.expect_an_answer(now)
 
     def _listens_elsewhere(self, sender: Sender, *, symmetric: bool, answer: Flow) -> bool:
         """The phone sends from one port and listens on that of its Via, by its signs or by its quirk (T3)."""
@@ -152,7 +178,7 @@ class Requests:
             return False
         return self._parts.is_ours(uri.host, uri.port, uri.transport)
 
-    def _examine(self, flow: Flow, request: Request) -> NatVerdict:
+    def _examine(self, flow: Flow, request: Request, data: bytes, now: float) -> NatVerdict:
         via = request.via
         names = request.names
         if names.count("via") != 1 or "," in request.lines[names.index("via")]:
@@ -180,14 +206,22 @@ class Requests:
             )
         )
 
-        for name in verdict.names:
-            self._parts.count("nattrav_sip_nat_detections_total", name)
+        if sdp is not None or NatTest.VIA_HOST_DIFFERS not in verdict.fired:
+            for sign in signs_of(flow, request, verdict, sdp, data):
+                self._parts.suspect_alg(flow, sign, now)
         return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
-        treatment = self._parts.quirks.treatment(request.user_agent, flow.remote, None)
-        policy = treatment.rport or self._parts.sip.force_rport
+        policy = self._treatment(request, flow).rport or self._parts.sip.force_rport
         return policy == "always" or (policy == "auto" and verdict.nat)
+
+    def _treatment(self, request: Request, flow: Flow) -> Treatment:
+        quirks = self._parts.quirks
+        aor = None
+        if quirks.names_users and request.from_.uri.startswith(("sip:", "sips:")):
+            uri = request.from_.sip_uri
+            aor = f"{uri.user}@{uri.host.lower()}"
+        return quirks.treatment(request.user_agent, flow.remote, aor)
 
     def _refuse_stateless(self, request: Request, flow: Flow, refused: Refused) -> None:
         tag = self._parts.to_tag(request.via.branch or request.call_id)
@@ -282,6 +316,8 @@ class Requests:
                 return
             trying = respond(request, 100, to_tag=None)
             server.respond(100, trying, now)
+            if sender.access and rooms.calls.is_again(request):
+                parts.suspect_alg(sender.flow, AlgSign.BRANCH_ALTERED, now)
             call = rooms.calls.begin(request, now)
             call.access[Party.CALLER] = sender.access
             call.flows[Party.CALLER] = sender.flow
@@ -325,10 +361,10 @@ class Requests:
 
     def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
         """In edge mode: the phone behind a Contact of ours, for cores that ignore Path."""
-        if sender.upstream is None or not self.edge.ignores_path:
-            return None
         uri = request.uri
-        return self.edge.by_contact_token(uri, now) if isinstance(uri, SipUri) else None
+        if sender.upstream is None or self._parts.sip.mode != "edge" or not isinstance(uri, SipUri):
+            return None
+        return self.edge.by_contact_token(uri)
 
     def _within_dialog(
         self,
@@ -395,7 +431,7 @@ class Requests:
                 call.nat[Party.CALLEE] = nat_of(bound[0])
         if call.access[Party.CALLER]:
             sender.upstream = None
-            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request)
+            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request, data, now)
         upstream = sender.upstream
         if upstream is None and not hop.access and hop.next_hop is not None:
             upstream = rooms.upstreams.by_source(hop.next_hop.remote)

@@ -10,6 +10,7 @@ from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
 from nattrav.net.address import TransportAddress, canonical, is_literal
 from nattrav.proxy.accounts import Accounts
+from nattrav.proxy.contact_mark import unmarked
 from nattrav.proxy.flow_token import FlowToken, ForgedToken, TokenKind
 from nattrav.proxy.hooks import Route
 from nattrav.proxy.listener import Listener
@@ -88,13 +89,14 @@ class Routing:
         self._location = location
         self._accounts = accounts
         self._no_tcp: dict[TransportAddress, float] = {}
+        self._ways: dict[tuple[str, int], Flow | Target] = {}
         self._upstreams = upstreams
 
     def route_set(self, request: Request) -> RouteSet | Refused:
         """Take our own entries off the Route set and read their tokens (R3)."""
         found = RouteSet(request_uri=request.request_uri)
         if "route" not in request.names:
-            return found
+            return found if ";alias=" not in request.request_uri else self._unmarked(found)
         parts = self._parts
         try:
             routes = [value.sip_uri for value in request.routes]
@@ -117,6 +119,19 @@ class Routing:
                 except ForgedToken:
                     return Refused(403, "R4", reason="Forbidden")
                 found.tokens.append(token)
+        return found if ";alias=" not in found.request_uri else self._unmarked(found)
+
+    def _unmarked(self, found: RouteSet) -> RouteSet | Refused:
+        """Take a mark of ours off the Request-URI; its token names the way out as those of our Routes do."""
+        try:
+            mark = unmarked(found.request_uri)
+            if mark is not None:
+                found.tokens.append(self._parts.signer.read(mark[0]))
+                found.request_uri = mark[1]
+        except MalformedMessage:
+            return Refused(400, "R3", reason="Bad Request-URI")
+        except ForgedToken:
+            return Refused(403, "R4", reason="Forbidden")
         return found
 
     def token_flow(self, token: FlowToken) -> Flow | None:
@@ -157,6 +172,18 @@ class Routing:
 
     def to_uri(self, uri: SipUri, near: Listener | None) -> Flow | Target | None:
         """Give the next hop of a URI with a literal address; None when its name must be looked up."""
+        key = (uri.text, 0 if near is None else near.id)
+        way = self._ways.get(key)
+        if way is None:
+            way = self._to_uri(uri, near)
+            # Which flow a datagram takes depends on nothing that changes.
+            if isinstance(way, Flow) and not way.reliable:
+                if len(self._ways) >= 10_000:
+                    self._ways.clear()
+                self._ways[key] = way
+        return way
+
+    def _to_uri(self, uri: SipUri, near: Listener | None) -> Flow | Target | None:
         host = uri.params.get("maddr") or uri.host
         host = host.strip("[]")
         if not is_literal(host):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -139,17 +140,17 @@ def direction(section: Section, session: Part) -> str:
     return "sendrecv"
 
 
-def payloads(section: Section) -> dict[int, str]:
+def payloads(formats: Iterable[str], rtpmaps: Iterable[str]) -> dict[int, str]:
     """Payload type → encoding (`PCMU/8000`), in the order of the `m=` line; "" where nothing says what it is.
 
     Malformed `a=rtpmap` values and formats that are no payload type are left out.
     """
     maps: dict[str, str] = {}
-    for value in section.attributes.get("rtpmap", ()):
+    for value in rtpmaps:
         number, _, encoding = value.partition(" ")
         maps.setdefault(number, encoding.strip())
     found: dict[int, str] = {}
-    for text in section.formats:
+    for text in formats:
         if text.isascii() and text.isdigit() and len(text) <= 3 and (number_of := int(text)) <= 127:
             found[number_of] = maps.get(text) or STATIC_PAYLOADS.get(number_of, "")
     return found

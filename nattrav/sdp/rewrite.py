@@ -7,10 +7,10 @@ and `a=label`, payload types, header extensions, other attributes, direction, `a
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.immutable import immutable
 from nattrav.sdp.description import Connection, Description, Part, Section
 from nattrav.sdp.media import STATIC_PAYLOADS, Transport, direction, is_null_hold, transport
 
@@ -43,7 +43,7 @@ class Place(Protocol):
         """4 or 6."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Wording:
     """How a description is to be written, apart from the places.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nattrav.sip.grammar import canonical_name, displayed_name, split_first
+from nattrav.sip.grammar import COMPACT_OF, canonical_name, displayed_name, split_first
 from nattrav.sip.message import Message, Request
 
 
@@ -120,6 +120,14 @@ class Edit:
         """Make sure that Content-Length is there, as streams need it (RFC 3261 §18.3)."""
         if "content-length" not in self.names:
             self.append("Content-Length", str(len(self._body)))
+        return self
+
+    def compact(self) -> Edit:
+        """Use the short names of header fields and no white space behind them (RFC 3261 §7.3.3)."""
+        for index, name in enumerate(self.names):
+            short = COMPACT_OF.get(name)
+            spelled, _, value = self.lines[index].partition(":")
+            self.lines[index] = f"{short or spelled}:{value.strip(' ')}"
         return self
 
     def render(self) -> bytes:

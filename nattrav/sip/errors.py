@@ -22,6 +22,14 @@ class MalformedMessage(Exception):
         self.status = status
 
 
+class BodyTooShort(MalformedMessage):
+    """A datagram with fewer octets of body than Content-Length says; `missing` so many."""
+
+    def __init__(self, length: int, there: int) -> None:
+        super().__init__(f"Content-Length {length}, but {there} octets follow")
+        self.missing = length - there
+
+
 class UnsupportedScheme(MalformedMessage):
     """A URI that is well-formed as far as we can tell, but neither `sip`, `sips` nor `tel` (RFC 3261 §16.3, 416)."""
 

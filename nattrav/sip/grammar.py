@@ -79,6 +79,9 @@ def _spellings() -> dict[str, str]:
 SPELLINGS: Mapping[str, str] = _spellings()
 """The usual spellings of the usual header field names, to their canonical form."""
 
+COMPACT_OF: Mapping[str, str] = MappingProxyType({name: letter for letter, name in COMPACT.items()})
+"""The one-letter names by the canonical ones."""
+
 _DISPLAYED = {name.lower(): name for name in _NAMES}
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from relay.io.backend import Backend
 from relay.io.portable import PortableBackend
 from relay.io.shard import Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
+from relay.offload.xdp import KernelFlows, Sums, add_sums
 from relay.plane import DropReason, FlowEvent, FlowFigures, FlowSettings, Learned
 
 COALESCE = 0.001
@@ -53,6 +53,26 @@ class _Bound:
     lost: int = 0
 
 
+class Gathering:
+    """While it is entered, instructions wait; when it is left, every thread takes up its own."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self._waiting: dict[Shard, None] = {}
+
+    def add(self, shard: Shard) -> None:
+        """Note that instructions of a thread wait."""
+        self._waiting[shard] = None
+
+    def __enter__(self) -> None:
+        self.active = True
+
+    def __exit__(self, *_: object) -> None:
+        self.active = False
+        while self._waiting:
+            self._waiting.popitem()[0].hurry()
+
+
 class DataPlane:
     """`relay.plane.Plane` over data threads. Make it with `open_plane`; use it from one control thread.
 
@@ -71,6 +91,7 @@ class DataPlane:
         fall_back: bool = False,
         resting: int = 0,
         twins: int = 0,
+        kernel: KernelFlows | None = None,
     ) -> None:
         self.backend = backend
         """`io_uring` or `portable`."""
@@ -81,6 +102,7 @@ class DataPlane:
         self._pin = pin
         self._fall_back = fall_back
         self._twins = twins
+        self._kernel = kernel
         self._shards = self._make_shards()
         self._open: dict[int, _Bound] = {}
         self._resting: dict[TransportAddress, tuple[int, _Bound]] = {}
@@ -88,7 +110,7 @@ class DataPlane:
         self._claimed: dict[TransportAddress, tuple[int, _Bound]] = {}
         """Resting ones that are about to be a flow again."""
         self._resting_limit = resting
-        self._gathering = False
+        self._gather = Gathering()
         self._overflows = 0
 
     def start(self) -> None:
@@ -130,6 +152,7 @@ class DataPlane:
                 capacity,
                 cpu=cpus[number % len(cpus)] if self._pin else None,
                 twins=twins,
+                kernel=self._kernel,
             )
             for number in range(self._threads)
         ]
@@ -141,6 +164,10 @@ class DataPlane:
         self._open.clear()
         self._resting.clear()
         self._claimed.clear()
+
+    def sockets(self) -> list[Socket]:
+        """Sockets of the open flows."""
+        return [bound.sock for bound in self._open.values()]
 
     @property
     def shards(self) -> int:
@@ -185,7 +212,7 @@ class DataPlane:
 
     def close(self, flow: int) -> FlowFigures:
         """See `Plane`."""
-        figures = self.figures(flow)
+        figures = self._figures(flow, last=True)
         shard, slot = self._place(flow)
         bound = self._open.pop(flow)
         if figures.packets_in or figures.drops:
@@ -220,20 +247,15 @@ class DataPlane:
         """Take a resting socket from its thread, and close it unless it is `kept` for another flow."""
         self._instruct(self._alive(flow % len(self._shards)), Close(flow // len(self._shards), kept))
 
-    @contextlib.contextmanager
-    def gather(self) -> Iterator[None]:
-        """Let the instructions given inside take effect together, at the end."""
-        self._gathering = True
-        try:
-            yield
-        finally:
-            self._gathering = False
-            for shard in self._shards:
-                shard.hurry()
+    def gather(self) -> Gathering:
+        """Let the instructions given inside (`with plane.gather():`) take effect together, at the end."""
+        return self._gather
 
     def _instruct(self, shard: Shard, instruction: Instruction) -> None:
         shard.instruct(instruction)
-        if not self._gathering:
+        if self._gather.active:
+            self._gather.add(shard)
+        else:
             shard.hurry()
 
     def overflows(self) -> int:
@@ -243,10 +265,13 @@ class DataPlane:
 
     def figures(self, flow: int) -> FlowFigures:
         """See `Plane`."""
+        return self._figures(flow)
+
+    def _figures(self, flow: int, *, last: bool = False) -> FlowFigures:
         shard, slot = self._place(flow)
         with shard.lock:
             shard.catch_up()
-            shard.settled(slot)
+            shard.settled(slot, last=last)
             return shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
 
     def last_accepted(self, flows: Sequence[int]) -> float:
@@ -284,6 +309,11 @@ class DataPlane:
             events = shard.crossbar.events
             found += [events.popleft() for _ in range(len(events))]
         return found
+
+    def offloaded(self) -> tuple[int, Sums]:
+        """Flows that the kernel forwards now, and what it did since the start; may lag by `SETTLE_EVERY`."""
+        offloaders = [shard.offloader for shard in self._shards if shard.offloader is not None]
+        return sum(map(len, offloaders)), add_sums(one.sums for one in offloaders)
 
     def totals(self) -> tuple[int, int, dict[DropReason, int]]:
         """Batches and packets received since the start, and drops by reason over all open flows."""
@@ -331,17 +361,27 @@ def open_plane(
     pin: bool = False,
     resting: int = 0,
     twins: int = 0,
+    kernel: KernelFlows | None = None,
 ) -> DataPlane:
     """Choose a backend and make a data plane with `threads` data threads; call `start` on it.
 
     `coalesce` is the longest time (seconds) a datagram may wait for company at low load; `pin` binds each
     thread to a processor; up to `resting` sockets of closed flows stay bound; up to `twins` latched flows get a
-    second descriptor, connected to their party. Raises BackendRefused when the backend asked for cannot run here.
+    second descriptor, connected to their party; `kernel` takes over latched flows. Raises BackendRefused when the
+    backend asked for cannot run here.
     """
     chosen, reason = choose_backend(backend)
     fall_back = backend == "auto"
     return DataPlane(
-        threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=fall_back, resting=resting, twins=twins
+        threads,
+        chosen,
+        reason,
+        coalesce=coalesce,
+        pin=pin,
+        fall_back=fall_back,
+        resting=resting,
+        twins=twins,
+        kernel=kernel,
     )
 
 

@@ -13,21 +13,26 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
+from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
-from relay.crossbar import Crossbar, Pierce
+from relay.crossbar import Crossbar
+from relay.crossing import Pierce
 from relay.flows import FlowTable
 from relay.io.backend import Backend
 from relay.io.twins import Twins
+from relay.offload.xdp import KernelFlows, Offloader
 from relay.plane import DropReason, FlowSettings, Learned
 from relay.rtp import PIERCE
 from relay.steer import Departures, Steer
 
 SETTLE_EVERY = 0.2
 """Seconds by which counters may lag behind the packets."""
+
+MERGE_LAG = 0.02
+"""Seconds by which one flow's counters may lag behind the kernel's path when somebody asks."""
 
 SETTLE_AT = 8192
 """Packets noted after which counting does not wait."""
@@ -36,7 +41,7 @@ TIMER_STEP = 0.05
 """Least seconds between two looks at timers: windows of many calls end together."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Open:
     """Begin a flow on a new socket, or (`rested`) on the one that rests in this slot."""
 
@@ -48,7 +53,7 @@ class Open:
     rested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Set:
     """Change rules."""
 
@@ -57,14 +62,14 @@ class Set:
     relearn: bool
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Rest:
     """End a flow; its socket stays bound, and what still comes to it is late."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Close:
     """Let go of a socket, open or resting, and close it unless another thread has it now (`kept`)."""
 
@@ -72,7 +77,7 @@ class Close:
     kept: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Stop:
     """End the thread."""
 
@@ -98,10 +103,12 @@ class Shard:
         *,
         cpu: int | None = None,
         twins: int = 0,
+        kernel: KernelFlows | None = None,
     ) -> None:
         self.number = number
         self.table = FlowTable(capacity)
         self.crossbar = Crossbar(self.table, shard=number, shards=shards, locals_=locals_)
+        self.offloader = None if kernel is None else Offloader(self.table, self.crossbar, kernel)
         self.lock = threading.Lock()
         self.failure: BaseException | None = None
         self.batches = 0
@@ -156,6 +163,8 @@ class Shard:
                 self.catch_up()
                 due = self.crossbar.next_timeout()
                 content = not (self._errands or self._stopping) and (due is None or due >= self._wakes_at)
+                if self._offloading and self._wakes_at == math.inf:
+                    content = False
             finally:
                 self.lock.release()
             if content:
@@ -178,10 +187,19 @@ class Shard:
         with self.lock:
             return 0 if self.twins is None else self.twins.overflows()
 
-    def settled(self, slot: int) -> None:
-        """With the lock held: make one flow's counters exact."""
+    def settled(self, slot: int, *, last: bool = False) -> None:
+        """With the lock held: make a flow's counters exact; the kernel's may lag by `MERGE_LAG` but the `last` time."""
         if self.steer is not None and self.steer.tally.holds(slot):
             self.steer.tally.settle()
+        if self.offloader is not None and self.offloader.busy:
+            if last:
+                self.offloader.merge_flow(slot)
+            elif (now := monotonic()) - self.offloader.merged_at > MERGE_LAG:
+                self.offloader.merge(now)
+
+    @property
+    def _offloading(self) -> bool:
+        return self.offloader is not None and self.offloader.busy
 
     def _run(self) -> None:
         try:
@@ -202,6 +220,9 @@ class Shard:
             self.failure = error
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
+            if self.offloader is not None:
+                with self.lock:
+                    self.offloader.withdraw_all()
             backend.close()
             self.twins.close()
 
@@ -231,6 +252,8 @@ class Shard:
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
                     self.packets += len(slots)
+                if self.offloader is not None:
+                    self._follow_kernel(self.offloader, now)
                 if backend.failures:
                     self._refused(backend, twins)
                 if backend.released:
@@ -238,7 +261,7 @@ class Shard:
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
-                timeout = SETTLE_EVERY if tally.noted or tally.limited else None
+                timeout = SETTLE_EVERY if tally.noted or tally.limited or self._offloading else None
                 due = crossbar.next_timeout()
                 if due is not None:
                     wait = max(TIMER_STEP, due - now)
@@ -274,6 +297,17 @@ class Shard:
                     self._errands.append((slot, False))
                 case Stop():
                     self._stopping = True
+            if self.offloader is not None:
+                # At once: the row may be begun anew by the next instruction.
+                self.offloader.review()
+
+    def _follow_kernel(self, offloader: Offloader, now: float) -> None:
+        if self.crossbar.touched:
+            assert self.steer is not None
+            self.steer.tally.settle()
+            offloader.review()
+        if offloader.busy and now - offloader.merged_at >= SETTLE_EVERY:
+            offloader.merge(now)
 
     def _run_errands(self, backend: Backend) -> None:
         while self._errands:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nattrav.net.options import Socket, dropped_by_kernel, get_tos, open_connected_twin, set_tos
-from relay.crossbar import Crossbar, Twin
+from relay.crossbar import Crossbar
+from relay.crossing import Twin
 from relay.io.backend import Backend
 from relay.tally import Tally
 

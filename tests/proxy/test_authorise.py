@@ -8,7 +8,7 @@ from typing import Any
 from nattrav.config.sip import SipSection, User
 from nattrav.net.address import TransportAddress
 from nattrav.sip.digest import Algorithm, ha1
-from tests.proxy.playbook import GATEWAY, PHONE, US, Arrival, Stage, register, request, sdp
+from tests.proxy.playbook import GATEWAY, PHONE, US, Arrival, Stage, readable, register, request, sdp
 
 STRANGER = TransportAddress("192.0.2.66", 5060)
 
@@ -107,6 +107,40 @@ def test_an_old_nonce_is_stale_and_not_a_wrong_password() -> None:
     challenge = only(stage.send(PHONE, register()))
     stage.wait(400)
     assert "stale=true" in only(stage.send(PHONE, answer(challenge, register()))).text
+
+
+def test_a_first_challenge_costs_no_memory() -> None:
+    stage = with_users()
+    for number in range(100):
+        stage.send(PHONE, register(branch=f"z9hG4bK{number}", call_id=f"c{number}"))
+    assert len(stage.proxy.parts.transactions) == 0
+    assert len(stage.proxy.parts.timers) == 0
+
+
+def test_a_first_challenge_repeats_its_to_tag_when_the_request_is_repeated() -> None:
+    stage = with_users()
+    tags = {only(stage.send(PHONE, register())).message.to.tag for _ in range(3)}
+    assert len(tags) == 1
+
+
+def test_a_registration_is_forgotten_after_timer_j() -> None:
+    stage = with_users()
+    stage.send(PHONE, answer(only(stage.send(PHONE, register())), register()))
+    assert (len(stage.proxy.parts.transactions), len(stage.proxy.parts.timers)) == (1, 3)
+    stage.wait(33)
+    assert (len(stage.proxy.parts.transactions), len(stage.proxy.parts.timers)) == (0, 2)
+
+
+def test_the_right_password_on_a_nonce_of_before_a_restart_is_stale_and_no_fault() -> None:
+    stage = with_users()
+    challenge = only(stage.send(PHONE, register()))
+    for number in range(2, 40):
+        old = challenge.text.replace('nonce="', f'nonce="{number:02}')
+        arrival = Arrival(challenge.flow, readable(old.encode()), old.encode())
+        again = only(stage.send(PHONE, answer(arrival, register(branch=f"z9hG4bKb{number}"), nc=number)))
+        assert "stale=true" in again.text
+    assert stage.proxy.admission.bans(stage.now) == []
+    assert len(stage.proxy.rooms.location) == 0
 
 
 def test_calls_need_credentials_too_and_ours_do_not_reach_the_gateway() -> None:

@@ -18,7 +18,7 @@ def test_every_changed_line_names_its_rule() -> None:
     stage = Stage()
     one_call(stage)
     (call,) = stage.proxy.rooms.calls
-    told = explain(call, stage.proxy.parts)
+    told = explain(call, stage.proxy.parts, stage.now)
     invite = next(step for step in told["messages"] if step["direction"] == "out" and step["line"].startswith("INVITE"))
     rules = {change["line"].partition(":")[0].partition("=")[0]: change["rule"] for change in invite["changes"]}
     assert rules["Record-Route"] == "R5"
@@ -33,7 +33,7 @@ def test_the_ladder_is_readable() -> None:
     stage = Stage()
     one_call(stage)
     (call,) = stage.proxy.rooms.calls
-    lines = ladder(explain(call, stage.proxy.parts))
+    lines = ladder(explain(call, stage.proxy.parts, stage.now))
     assert any("INVITE sip:+431234" in line for line in lines)
     assert any("+ Record-Route" in line and "[R5" in line for line in lines)
     assert lines[-1].startswith("The call is in progress")

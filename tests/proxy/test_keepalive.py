@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from nattrav.config.sip import Quirk, SipSection
 from nattrav.net.address import TransportAddress
 from nattrav.proxy.lifetimes import Lifetimes
@@ -63,6 +65,36 @@ def test_a_device_may_be_left_in_peace() -> None:
     stage = Stage(sip=stage.sip, upstreams=[], extra={"quirks": [quiet]})
     stage.send(PHONE, register(headers="User-Agent: Sleepy/2\r\n"))
     assert stage.wait(100) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("", ""),
+        ("Via: SIP/2.0/UDP", "v:SIP/2.0/UDP"),
+        ("Via: SIP/2.0/UDP", "VIA :  SIP / 2.0 / UDP"),
+        (";branch=", ";received=198.51.100.7;branch="),
+        ("SIP/2.0 200 Whatever", "SIP/2.0 405 Method Not Allowed"),
+        ("SIP/2.0 200 Whatever\r\n", "SIP/2.0 200 OK\r\nServer: phone\r\n"),
+    ],
+)
+def test_an_answer_proves_life_however_it_is_written(change: tuple[str, str]) -> None:
+    stage = staged(adaptive=False)
+    stage.send(PHONE, register(expires=3600))
+    for _ in range(10):
+        for ping in pings(stage.wait(25)):
+            assert stage.send(PHONE, response(ping, 200).replace(*change)) == []
+    assert len(stage.proxy.rooms.location) == 1
+    assert stage.drops == []
+
+
+def test_an_answer_from_elsewhere_proves_nothing() -> None:
+    stage = staged(adaptive=False)
+    stage.send(PHONE, register(expires=3600))
+    for _ in range(3):
+        for ping in pings(stage.wait(25)):
+            stage.send(OTHER, response(ping, 200))
+    assert len(stage.proxy.rooms.location) == 0
 
 
 def test_a_phone_that_answers_no_more_is_unregistered_after_three_losses() -> None:

@@ -16,6 +16,7 @@ from nattrav.control.ng.server import Server
 from nattrav.daemon.runtime import StartRefused
 from nattrav.daemon.shared_key import shared_key
 from nattrav.net.address import TransportAddress
+from nattrav.net.rounds import Rounds
 from nattrav.proxy.io.relays import RelayAddress, Relays
 from tests.relay.planes import engine
 from tests.sdp.samples import PHONE, sdp
@@ -29,14 +30,17 @@ async def test_a_sealed_offer_is_answered_by_a_relay_that_lists_nobody(tmp_path:
     send, receive = trio.open_memory_channel[tuple[int, dict[str, Any] | None]](10)
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(service.serve)
+        rounds = Rounds()
         relays = Relays(
             [RelayAddress("r", 1, TransportAddress.parse(listener.address))],
             lambda number, reply: send.send_nowait((number, reply)),
             lambda relay, up: None,
+            rounds=rounds,
             cookie_prefix="p",
             key=KEY,
         )
         await nursery.start(relays.run)
+        nursery.start_soon(rounds.run)
         relays.ask(7, "offer", {"sdp": sdp(*PHONE), "from-tag": "a"}, "c1")
         number, reply = await receive.receive()
         nursery.cancel_scope.cancel()

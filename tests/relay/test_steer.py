@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nattrav.net.address import TransportAddress
-from relay.crossbar import Twin
+from relay.crossing import Twin
 from relay.plane import Content, DropReason, FlowEventKind, FlowSettings
 from relay.rtcp import Report, ReportBlock, encode, middle
 from relay.rtp import encode_header

@@ -140,7 +140,8 @@ def test_payloads_follow_the_media_line_with_static_types_known() -> None:
     _, section = one(
         "a=rtpmap:101 telephone-event/8000", "a=rtpmap:garbage", media="m=audio 1 RTP/AVP 8 101 0 99 x 300"
     )
-    assert payloads(section) == {8: "PCMA/8000", 101: "telephone-event/8000", 0: "PCMU/8000", 99: ""}
+    found = payloads(section.formats, section.attributes["rtpmap"])
+    assert found == {8: "PCMA/8000", 101: "telephone-event/8000", 0: "PCMU/8000", 99: ""}
 
 
 @pytest.mark.parametrize(

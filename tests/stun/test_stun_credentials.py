@@ -188,6 +188,16 @@ def test_U7_the_nonce_says_its_features_least_significant_bit_first(long_term: L
     assert without.nonce(CLIENT, NOW).startswith(b"obMatJos2AAAB")
 
 
+def test_U8_what_signs_a_nonce_changes_by_the_hour_and_a_fresh_nonce_outlives_the_change(long: Responder) -> None:
+    hour = 3600.0 * 500_000
+    first, second = (LongTerm(REALM, {}, (b"new",)).nonce(CLIENT, at) for at in (hour - 1, hour))
+    assert first[-16:] != second[-16:]
+    data = request((T.USERNAME, b"alice"), (T.REALM, REALM.encode()), (T.NONCE, first))
+    answer = long.respond(add_integrity(data, MD5_KEY), 0, CLIENT, Transport.UDP, wall=hour + 5)
+    assert isinstance(answer, Answer)
+    assert answer.code == 0
+
+
 def test_U8_nonces_survive_the_rotation_of_the_secret(full_set: tuple[Endpoint, ...], long: Responder) -> None:
     nonce = LongTerm(REALM, {}, (b"old",)).nonce(CLIENT, NOW)
     data = request((T.USERNAME, b"alice"), (T.REALM, REALM.encode()), (T.NONCE, nonce))

@@ -199,6 +199,19 @@ def test_shapes_that_were_seen_are_answered_alike_and_wrong_fingerprints_among_t
         assert (len(replies), outcome.drops) == (22, [(DropReason.BAD_FINGERPRINT, 3)])
 
 
+@pytest.mark.parametrize("fingerprint", [False, True])
+def test_a_batch_of_one_shape_is_answered_as_the_responder_does(fingerprint: bool) -> None:
+    server = SERVERS["pair", "default"]
+    fast = FastPath(server, 320)
+    for attributes in (((T.SOFTWARE, b"agent"),), ((T.CHANGE_REQUEST, bytes([0, 0, 0, 2])),)):
+        sent = plain(30, *attributes, fingerprint=fingerprint)
+        for _ in range(2):
+            compare(server, 0, sent, *answered(fast, 0, batch_of(sent)))
+        broken = [(data[:-1] + bytes([data[-1] ^ 1]), source) for data, source in sent[10:12]]
+        mixed = sent[:10] + broken + sent[12:]
+        compare(server, 0, mixed, *answered(fast, 0, batch_of(mixed)))
+
+
 def test_shapes_are_forgotten_before_they_grow_without_bound() -> None:
     fast = FastPath(SERVERS["pair", "default"], 320)
     for number in range(700):

@@ -33,7 +33,7 @@ def write(book: Notebook, made: Batch, kind: int = 0, at: int = 0, time: float =
 def test_a_note_reads_back_as_it_was_seen() -> None:
     book = Notebook()
     write(book, batch(2, (T.RUN_ID, write_run(b"run-0001", LOCAL)), (T.CHANGE_REQUEST, bytes([0, 0, 0, 6]))), kind=3)
-    found = list(observations(book.read(), frozenset({0}), 10))
+    found = list(observations(book.read(), frozenset({0}), 10, 10))
     assert [o.source for o in found] == [TransportAddress("192.0.2.0", 4000), TransportAddress("192.0.2.1", 4001)]
     assert {(o.flags, o.run, o.reported, o.classic, o.at, o.time) for o in found} == {
         (6, b"run-0001", LOCAL, False, 0, 1.0)
@@ -46,7 +46,7 @@ def test_classic_requests_are_told_apart() -> None:
     made.put(0, encode(BINDING, MessageClass.REQUEST, bytes(range(16))), TransportAddress("192.0.2.1", 4000))
     made.count = 1
     write(book, made, kind=8)
-    (found,) = observations(book.read(), frozenset({0}), 10)
+    (found,) = observations(book.read(), frozenset({0}), 10, 10)
     assert found.classic
     assert found.run is None
 
@@ -56,7 +56,7 @@ def test_of_a_large_batch_a_few_dozen_plain_requests_are_kept_and_every_change_r
     kinds = np.zeros(250, np.uint8)
     kinds[[17, 133]] = 1
     book.write(1.0, 0, made, np.arange(250), kinds)
-    found = list(observations(book.read(), frozenset({0}), 1000))
+    found = list(observations(book.read(), frozenset({0}), 1000, 1000))
     assert len(found) <= 66
     assert [o.flags for o in found[:2]] == [2, 2]
 
@@ -66,7 +66,7 @@ def test_what_tells_something_is_read_before_plain_requests() -> None:
     write(book, batch(5), time=1.0)
     write(book, batch(2), at=2, time=2.0)
     write(book, batch(1, (T.RUN_ID, write_run(b"run-0001", None))), time=3.0)
-    found = list(observations(book.read(), frozenset({0}), 4))
+    found = list(observations(book.read(), frozenset({0}), 4, 1))
     assert [o.time for o in found] == [2.0, 2.0, 3.0, 1.0]
     assert book.read() == []
 

@@ -5,12 +5,11 @@ Nothing a client writes here is an error: unknown keys and flags are left out an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from nattrav.control.ng.codec_bencode import Value
 from nattrav.control.ng.flags import key_name, parse_rtpp_flags, spelling, to_value
 from nattrav.control.ng.policy import Policy, integer_of, read_policy, text_of
 from nattrav.net.address import canonical
+from nattrav.net.immutable import immutable
 from relay.session import CallKey, SideOptions
 
 CARRIED_OUT = frozenset(
@@ -35,7 +34,7 @@ UNSUPPORTED = frozenset(
 """Commands that rtpengine knows and we do not carry out."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Request:
     """One request. Strings are octets as latin-1 text; `arguments` has the keys under their one spelling."""
 

@@ -39,7 +39,10 @@ class BpfObject:
         check(self._library.bpf_map__set_max_entries(self._map(name), max_entries), f"map {name}: size {max_entries}")
 
     def set_constants(self, octets: bytes) -> None:
-        """Give, before loading, the program's `const volatile` variables their values, as `.rodata` lays them out."""
+        """Give, before loading, the program's `const volatile` variables their values, as `.rodata` lays them out.
+
+        Plain global variables are the map `.bss`, with one entry that can be written at any time.
+        """
         size = ctypes.c_size_t()
         place = self._library.bpf_map__initial_value(self._map(".rodata"), ctypes.byref(size))
         if not place or size.value != len(octets):

@@ -6,6 +6,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -15,7 +16,7 @@ from nattrav.control.ng.client import Effect as PoolEffect
 from nattrav.control.ng.seal import Way, seal, unseal
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic, wall
-from nattrav.net.pace import GRID, Pace
+from nattrav.net.rounds import GRID, Rounds
 
 _DATAGRAM = 65536
 _BATCH = 64
@@ -44,16 +45,15 @@ class Relays:
         on_answer: OnAnswer,
         on_change: Callable[[str, bool], None],
         *,
+        rounds: Rounds,
         cookie_prefix: str,
         first_retry: float = 0.25,
         key: bytes | None = None,
     ) -> None:
         self._key = key
-        self.pool = RelayPool(
-            [RelayChoice(one.name, one.weight) for one in addresses],
-            prefix=cookie_prefix,
-            intervals=(first_retry, 2 * first_retry, 4 * first_retry),
-        )
+        self._rounds = rounds
+        rounds.at_end(self._flush)
+        self.pool = RelayPool(_choices(addresses), prefix=cookie_prefix, intervals=_intervals(first_retry))
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
         self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
@@ -61,6 +61,22 @@ class Relays:
         self._on_answer = on_answer
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
+        self._serving = False
+
+    def follow(self, addresses: Sequence[RelayAddress], first_retry: float, key: bytes | None) -> None:
+        """Ask these relays from now on; those no longer named keep the calls they have."""
+        self._key = key
+        for one in addresses:
+            if one.name not in self._addresses:
+                self._addresses[one.name] = one
+                self._unsent[one.name] = deque(maxlen=_BACKLOG)
+                if self._serving:
+                    self._listen(one)
+        self.pool.follow(_choices(addresses), _intervals(first_retry))
+
+    def _listen(self, one: RelayAddress) -> None:
+        sock = self._sockets[one.name] = _open(one)
+        self._rounds.add(sock, partial(self._receive, one.name, sock))
 
     def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
         """Ask on behalf of the core's question `number`."""
@@ -88,9 +104,17 @@ class Relays:
                 self._on_change(effect.relay, effect.up)
 
     def _send(self, name: str, payload: bytes) -> None:
-        if self._unsent[name] or not self._sent(name, payload):
-            self._unsent[name].append(payload)
-            self._waiting.set()
+        self._unsent[name].append(payload)
+        if not self._rounds.reading:
+            self._flush()
+
+    def _flush(self) -> None:
+        for name, unsent in self._unsent.items():
+            while unsent:
+                if not self._sent(name, unsent[0]):
+                    self._waiting.set()
+                    break
+                unsent.popleft()
 
     def _sent(self, name: str, payload: bytes) -> bool:
         """Send a datagram; False when the relay's queue is full. Any other failure is a loss: the pool asks again."""
@@ -114,52 +138,48 @@ class Relays:
         while True:
             await self._waiting.wait()
             await trio.sleep(GRID)
-            for name, unsent in self._unsent.items():
-                while unsent and self._sent(name, unsent[0]):
-                    unsent.popleft()
-            if not any(self._unsent.values()):
-                self._waiting = trio.Event()
+            self._waiting = trio.Event()
+            self._flush()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Receive until cancelled."""
+        """Receive until cancelled, in the rounds that somebody else runs."""
         try:
-            async with trio.open_nursery() as nursery:
-                for one in self._addresses.values():
-                    sock = _open(one)
-                    self._sockets[one.name] = sock
-                    nursery.start_soon(self._receive, one.name, sock)
-                nursery.start_soon(self._send_late)
-                task_status.started()
+            self._serving = True
+            for one in self._addresses.values():
+                self._listen(one)
+            task_status.started()
+            await self._send_late()
         finally:
             for sock in self._sockets.values():
+                self._rounds.remove(sock)
                 sock.close()
             self._sockets.clear()
 
-    async def _receive(self, name: str, sock: socket.socket) -> None:
-        pace = Pace()
-        while True:
-            datagrams: list[bytes] = []
-            while len(datagrams) < _BATCH:
-                try:
-                    datagrams.append(sock.recv(_DATAGRAM))
-                except BlockingIOError:
-                    break
-                except OSError:
-                    continue
-            if not datagrams:
-                await trio.lowlevel.wait_readable(sock)
-                continue
-            now = monotonic()
-            for datagram in datagrams:
-                opened = self._opened(name, datagram)
-                if opened is not None:
-                    self._carry_out(self.pool.receive(name, opened, now))
-            await pace.after_work(sock)
+    def _receive(self, name: str, sock: socket.socket) -> None:
+        now = monotonic()
+        # Once every question is answered nothing more is expected; what comes nevertheless is read in the next round.
+        for _ in range(min(_BATCH, max(1, self.pool.pending))):
+            try:
+                datagram = sock.recv(_DATAGRAM)
+            except OSError:
+                # Nothing waits any more, or ICMP's answer to what was sent to a relay that is down.
+                return
+            opened = self._opened(name, datagram)
+            if opened is not None:
+                self._carry_out(self.pool.receive(name, opened, now))
 
     def _opened(self, name: str, datagram: bytes) -> bytes | None:
         if self._key is None or self._addresses[name].path is not None:
             return datagram
         return unseal(self._key, Way.REPLY, datagram, wall())
+
+
+def _choices(addresses: Sequence[RelayAddress]) -> list[RelayChoice]:
+    return [RelayChoice(one.name, one.weight) for one in addresses]
+
+
+def _intervals(first: float) -> tuple[float, ...]:
+    return first, 2 * first, 4 * first
 
 
 def _open(one: RelayAddress) -> socket.socket:

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import trio
 
 from nattrav.config.control import ControlAddress
@@ -20,10 +20,8 @@ from nattrav.control.ng.io.unix import PathTaken, auto_path, close_listener, ope
 from nattrav.control.ng.server import Outcome, Server, Stream
 from nattrav.metrics.samples import Samples
 from nattrav.net.address import TransportAddress, canonical
-from nattrav.net.batch import Batch
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.interfaces import expand
-from nattrav.net.mmsg import open_datagrams
 from nattrav.net.options import open_udp
 
 SLOTS = 32
@@ -33,6 +31,8 @@ DATAGRAM = 65536
 BUFFER = 4 << 20
 TCP_CONNECTIONS = 128
 TCP_IDLE = 600.0
+PASSING = (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""What a receive may report that is no fault of the socket: nothing there, or an ICMP error to an earlier reply."""
 
 After = Callable[[], None]
 Around = Callable[[], AbstractContextManager[None]]
@@ -55,10 +55,10 @@ def _nothing() -> None:
 
 
 class NgService:
-    """A server on its sockets. A batch of requests is carried out inside `around`, before any of them is answered.
+    """A server on its sockets.
 
-    `after` is called once they are answered, before the next wait. Opens nothing before `serve`; a listener that
-    cannot be opened raises CannotListen there.
+    A batch of requests is carried out inside `around`, then answered; after that comes `after`, before the next wait.
+    Opens nothing before `serve`; a listener that cannot be opened raises CannotListen there.
     """
 
     def __init__(
@@ -119,44 +119,20 @@ class NgService:
         return found
 
     async def _udp(self, sock: socket.socket) -> None:
-        datagrams = open_datagrams(sock)
-        incoming = Batch(SLOTS, DATAGRAM)
-        outgoing = Batch(SLOTS, DATAGRAM, peers_of=incoming)
+        # Plain calls: for the few requests that wait at a time they cost less than setting up batched ones.
         while True:
             await trio.lowlevel.wait_readable(sock)
-            count = datagrams.receive(incoming)
-            rows: list[int] = []
-            with self._around():
-                for slot in range(count):
-                    started = monotonic()
-                    source = incoming.peer_address(slot).host
-                    outcome = self._server.receive(incoming.payload(slot), source, started, wall())
-                    self._count("udp", source, outcome, started)
-                    if outcome.reply is not None and len(outcome.reply) <= DATAGRAM:
-                        size = len(outcome.reply)
-                        outgoing.data[slot, :size] = np.frombuffer(outcome.reply, np.uint8)
-                        outgoing.length[slot] = size
-                        rows.append(slot)
-            if rows:
-                datagrams.send(outgoing, np.array(rows, np.intp))
-            if count:
-                self._after()
+            for reply, peer in self._carry_out(sock, "udp"):
+                try:
+                    sock.sendto(reply, peer)
+                except OSError as error:
+                    self.send_errors[error.errno or 0] += 1
+            self._after()
 
     async def _unix(self, sock: socket.socket) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
-            replies: list[tuple[bytes, str | bytes]] = []
-            with self._around():
-                for _ in range(SLOTS):
-                    try:
-                        data, peer = sock.recvfrom(DATAGRAM)
-                    except (BlockingIOError, InterruptedError):
-                        break
-                    started = monotonic()
-                    outcome = self._server.receive(data, None, started, wall())
-                    self._count("unix", None, outcome, started)
-                    if outcome.reply is not None and peer:
-                        replies.append((outcome.reply, peer))
+            replies = self._carry_out(sock, "unix")
             sent = 0
             while sent < len(replies) and self._replied(sock, *replies[sent]):
                 sent += 1
@@ -167,6 +143,25 @@ class NgService:
                     if self._replied(sock, reply, peer):
                         break
                     await trio.sleep(LATE_WAIT)
+
+    def _carry_out(self, sock: socket.socket, transport: str) -> list[tuple[bytes, Any]]:
+        """Take what waits at a datagram socket, a bounded number, and give the replies with whom they are for."""
+        replies: list[tuple[bytes, Any]] = []
+        with self._around():
+            for _ in range(SLOTS):
+                try:
+                    data, peer = sock.recvfrom(DATAGRAM)
+                except OSError as error:
+                    if error.errno in PASSING:
+                        break
+                    raise
+                started = monotonic()
+                source = None if transport == "unix" else canonical(peer[0])
+                outcome = self._server.receive(data, source, started, wall())
+                self._count(transport, source, outcome, started)
+                if outcome.reply is not None and peer:
+                    replies.append((outcome.reply, peer))
+        return replies
 
     def _replied(self, sock: socket.socket, reply: bytes, peer: str | bytes) -> bool:
         """Send a reply; False when the peer's queue is full. A peer that is gone asks again, if it comes back."""

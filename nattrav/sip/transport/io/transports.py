@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import trio
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
-from nattrav.net.pace import Pace
+from nattrav.net.rounds import Rounds
 from nattrav.sip.transport.codec import Codec, StreamCodec
 from nattrav.sip.transport.flow import (
     SECURE,
@@ -52,8 +53,8 @@ class StreamListener(NamedTuple):
 class Transports:
     """Delivers batches of `(flow, message octets or event)` to one callable.
 
-    The callable runs synchronously and may call `send`; what it sends leaves when it returns, the datagrams of one
-    socket in one system call. `send` from elsewhere sends at once.
+    The callable runs synchronously and may call `send`; what it sends leaves when it returns, or at the end of the
+    round of sockets it was called in, the datagrams of one socket together. `send` from elsewhere sends at once.
     """
 
     def __init__(
@@ -64,11 +65,14 @@ class Transports:
         stun: StunAnswerer | None = None,
         tls: TlsContexts | None = None,
         clock: Callable[[], float] = monotonic,
+        rounds: Rounds | None = None,
     ) -> None:
         self.limits = limits if limits is not None else StreamLimits()
         self.udp: dict[int, UdpListener] = {}
         self.streams: dict[int, StreamListener] = {}
         self.refused_connections = 0
+        self._rounds = rounds if rounds is not None else Rounds()
+        self._rounds.at_end(self._flush)
         self._deliver = deliver
         self._stun = stun
         self._tls = tls
@@ -112,7 +116,8 @@ class Transports:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 for udp in self.udp.values():
-                    nursery.start_soon(self._serve_udp, udp)
+                    self._rounds.add(udp.sock, partial(self._read_udp, udp))
+                nursery.start_soon(self._rounds.run)
                 for stream in self.streams.values():
                     nursery.start_soon(self._accept, stream)
                 nursery.start_soon(self._sweep)
@@ -122,6 +127,7 @@ class Transports:
             for connection in list(self._connections.values()):
                 connection.close(CloseReason.STOPPED)
             for udp in self.udp.values():
+                self._rounds.remove(udp.sock)
                 udp.sock.close()
             for stream in self.streams.values():
                 stream.sock.close()
@@ -129,7 +135,7 @@ class Transports:
     def send(self, messages: Iterable[Outgoing]) -> None:
         """Send; never blocks. What cannot be sent and has a ticket comes back as `SendFailed`."""
         self._outbox.extend(messages)
-        if not self._delivering:
+        if not (self._delivering or self._rounds.reading):
             self._flush()
 
     def close(self, flow: Flow) -> None:
@@ -144,7 +150,8 @@ class Transports:
             self._deliver(batch)
         finally:
             self._delivering = False
-        self._flush()
+        if not self._rounds.reading:
+            self._flush()
 
     def _flush(self) -> None:
         while self._outbox:
@@ -189,15 +196,10 @@ class Transports:
         self._nursery.start_soon(self._dial, to)
         return True
 
-    async def _serve_udp(self, listener: UdpListener) -> None:
-        pace = Pace()
-        while True:
-            batch = self._sift(listener.receive())
-            if batch:
-                self._hand_over(batch)
-                await pace.after_work(listener.sock)
-            else:
-                await trio.lowlevel.wait_readable(listener.sock)
+    def _read_udp(self, listener: UdpListener) -> None:
+        batch = self._sift(listener.receive())
+        if batch:
+            self._hand_over(batch)
 
     def _sift(self, received: list[tuple[Flow, bytes]]) -> list[Incoming]:
         batch: list[Incoming] = []

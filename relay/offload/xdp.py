@@ -1,0 +1,292 @@
+"""Decides which flows the kernel forwards, and keeps their counters one with the plane's.
+
+A flow is offloaded when both its ends are latched and nothing about its next RTP packet is left to decide; what
+changes that withdraws it in the same breath. The flow table stays what everybody reads: what the kernel counted is
+added to it now and then, so a flow that moves between the paths is counted by both, and by each for its own packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relay.crossbar import Crossbar
+from relay.crossing import Flow
+from relay.flows import CODE, Flag, FlowTable
+from relay.offload.layout import ROW, Way, flow, key
+from relay.plane import Content, DropReason
+from relay.rtp import Kind
+
+NANO = 1_000_000_000
+_TICK_UNIT = 1024
+_JITTER_UNIT = 16
+
+_SETTLED = int(Flag.OPEN | Flag.PUBLIC | Flag.SELECTED | Flag.GUARDED)
+_LIMITED = CODE[DropReason.RATE_LIMITED] - 1
+_CARRIED = (Content.RTP, Content.MUX)
+
+Rows = NDArray[np.intp]
+
+
+class KernelFlows(Protocol):
+    """The kernel's side. One for all data threads; every call but reading `rows` is safe from any of them."""
+
+    rows: NDArray[Any]
+    """Array of `layout.ROW`, shared with the kernel."""
+    hosts: Container[str]
+    """Local addresses whose packets pass the program."""
+
+    def take(self) -> int | None:
+        """Reserve a row; None when all are taken."""
+
+    def give_back(self, row: int) -> None:
+        """Make a row free again."""
+
+    def put(self, entry: bytes, value: bytes) -> bool:
+        """Make the kernel forward; False when it does not want to."""
+
+    def remove(self, entry: bytes) -> None:
+        """Make the kernel leave it to us again."""
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the offloaded path did since the start. `full` counts flows that found no room in the kernel."""
+
+    packets: int = 0
+    bytes: int = 0
+    offloaded: int = 0
+    withdrawn: int = 0
+    full: int = 0
+
+
+def add_sums(many: Iterable[Sums]) -> Sums:
+    """Add up what several data threads offloaded."""
+    total = Sums()
+    for one in many:
+        total.packets += one.packets
+        total.bytes += one.bytes
+        total.offloaded += one.offloaded
+        total.withdrawn += one.withdrawn
+        total.full += one.full
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    way: Way
+    row: int
+    egress: int
+
+
+class Offloader:
+    """Offloads the flows of one data thread."""
+
+    def __init__(self, table: FlowTable, crossbar: Crossbar, kernel: KernelFlows) -> None:
+        self._table = table
+        self._crossbar = crossbar
+        self._kernel = kernel
+        self._entries: dict[int, _Entry] = {}
+        self._leaving: list[int] = []
+        """Rows of withdrawn flows: a packet may still be on its way through the program."""
+        self._left: list[int] = []
+        """The same, a merge ago."""
+        self._live: Rows | None = None
+        count = len(kernel.rows)
+        self._slot: Rows = np.full(count, -1, np.intp)
+        self._egress: Rows = np.full(count, -1, np.intp)
+        self._seen: NDArray[Any] = np.zeros(count, ROW)
+        self.sums = Sums()
+        self.merged_at = float("-inf")
+        crossbar.touched = set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._entries
+
+    @property
+    def busy(self) -> bool:
+        """There is something to merge now and then."""
+        return bool(self._entries or self._leaving or self._left)
+
+    def review(self) -> None:
+        """Look at flows whose rules or latches changed; the tally must be settled."""
+        touched, self._crossbar.touched = self._crossbar.touched, set()
+        for slot in touched or ():
+            entry = self._entries.get(slot)
+            found = self._way(self._crossbar.flows.get(slot))
+            if entry is not None:
+                if found == (entry.way, entry.egress):
+                    continue
+                self._withdraw(slot, entry)
+            if found is not None:
+                self._offload(slot, *found)
+
+    def withdraw_all(self) -> None:
+        """Take every flow out of the kernel."""
+        for slot, entry in list(self._entries.items()):
+            self._withdraw(slot, entry)
+
+    def merge(self, now: float) -> None:
+        """Add what the kernel counted to the flow table."""
+        self.merged_at = now
+        if self._left or self._leaving:
+            self._count(np.array(self._left + self._leaving, np.intp))
+            for row in self._left:
+                self._slot[row] = self._egress[row] = -1
+                self._kernel.give_back(row)
+            self._left, self._leaving = self._leaving, []
+        if self._live is None:
+            self._live = np.array(sorted(entry.row for entry in self._entries.values()), np.intp)
+        self._merge(self._live)
+
+    def merge_flow(self, slot: int) -> None:
+        """The same for one flow and those that leave by it."""
+        slots = [slot]
+        if (found := self._crossbar.flows.get(slot)) is not None:
+            slots += found.feeders
+        self._merge(np.array([self._entries[one].row for one in slots if one in self._entries], np.intp))
+
+    def _way(self, found: Flow | None) -> tuple[Way, int] | None:
+        """Say how the kernel may forward a flow's RTP; None when user space must see it."""
+        if found is None or found.settings.content not in _CARRIED or not found.settings.validate:
+            return None
+        table, slot, local = self._table, found.slot, found.local
+        remote, egress = found.expected, found.connected.get(2 * slot)
+        if remote is None or egress is None or not found.latch.latched or local.host not in self._kernel.hosts:
+            return None
+        if int(table.flags[slot]) & _SETTLED != _SETTLED or not int(table.accept[slot]) & Kind.RTP:
+            return None
+        out = self._crossbar.flows.get(egress)
+        target = None if out is None else out.aimed
+        if out is None or target is None or not out.latch.latched or target in self._crossbar.locals:
+            return None
+        if (":" in remote.host) != (":" in target.host):
+            # Bridging between the families needs another header.
+            return None
+        rules = found.settings
+        way = Way(local, remote, out.local, target, rules.size_limit, rules.packet_rate_limit, out.settings.tos or 0)
+        return way, egress
+
+    def _offload(self, slot: int, way: Way, egress: int) -> None:
+        row = self._kernel.take()
+        if row is None:
+            self.sums.full += 1
+            return
+        self._begin(slot, row)
+        if not self._kernel.put(key(way.local), flow(way, row)):
+            self._kernel.give_back(row)
+            self.sums.full += 1
+            return
+        self._slot[row], self._egress[row] = slot, egress
+        self._entries[slot] = _Entry(way, row, egress)
+        self._live = None
+        self.sums.offloaded += 1
+
+    def _withdraw(self, slot: int, entry: _Entry) -> None:
+        self._kernel.remove(key(entry.way.local))
+        del self._entries[slot]
+        self._live = None
+        self._merge(np.array([entry.row], np.intp))
+        if slot not in self._crossbar.flows:
+            # Nobody is left to count for; the row of the table may soon be another flow's.
+            self._slot[entry.row] = -1
+        if entry.egress not in self._crossbar.flows:
+            self._egress[entry.row] = -1
+        self._leaving.append(entry.row)
+        self.sums.withdrawn += 1
+
+    def _begin(self, slot: int, row: int) -> None:
+        """Let the kernel carry on where the table is."""
+        table, rows = self._table, self._kernel.rows
+        fresh = np.zeros((), ROW)
+        for name in ("base_sequence", "max_sequence", "last_sequence", "ssrc", "timestamp", "payload_type", "started"):
+            fresh[name] = getattr(table, name)[slot]
+        fresh["arrival"] = int(table.arrival[slot] * NANO)
+        fresh["jitter"] = int(table.jitter[slot] * NANO * _JITTER_UNIT)
+        fresh["tick"] = _tick(float(table.clock_rate[slot]))
+        rows[row] = fresh
+        self._seen[row] = fresh
+
+    def _merge(self, rows: Rows) -> None:
+        current = self._count(rows)
+        if current is None:
+            return
+        rows, now, before = current
+        heard = np.flatnonzero(now["arrival"] != before["arrival"])
+        if not len(heard):
+            return
+        rows, now, before = rows[heard], now[heard], before[heard]
+        table, slots = self._table, self._slot[rows]
+        known = slots >= 0
+        if not known.all():
+            rows, now, before, slots = rows[known], now[known], before[known], slots[known]
+        table.expected_before[slots] += (now["expected_before"] - before["expected_before"]).astype(np.int64)
+        table.duplicates[slots] += now["duplicates"] - before["duplicates"]
+        table.reordered[slots] += now["reordered"] - before["reordered"]
+        same = (table.ssrc[slots] == now["ssrc"]) & (table.base_sequence[slots] == now["base_sequence"])
+        # Packets that took the other path meanwhile may have been ahead.
+        highest = np.where(same, np.maximum(table.max_sequence[slots], now["max_sequence"]), now["max_sequence"])
+        table.max_sequence[slots] = highest
+        table.base_sequence[slots] = now["base_sequence"]
+        table.last_sequence[slots] = now["last_sequence"]
+        table.ssrc[slots] = now["ssrc"]
+        table.timestamp[slots] = now["timestamp"]
+        table.arrival[slots] = now["arrival"] / NANO
+        table.jitter[slots] = now["jitter"] / (_JITTER_UNIT * NANO)
+        table.started[slots] = True
+        changed = np.flatnonzero((table.payload_type[slots] != now["payload_type"]) | (before["started"] == 0))
+        for index in changed.tolist():
+            self._retune(int(slots[index]), int(rows[index]), int(now["payload_type"][index]))
+
+    def _count(self, rows: Rows) -> tuple[Rows, NDArray[Any], NDArray[Any]] | None:
+        """Add packets and octets of rows that moved; give those rows, as they are and as they were."""
+        if not len(rows):
+            return None
+        now, before = self._kernel.rows[rows], self._seen[rows]
+        moved = np.flatnonzero(
+            (now["packets"] != before["packets"])
+            | (now["arrival"] != before["arrival"])
+            | (now["limited"] != before["limited"])
+        )
+        if not len(moved):
+            return None
+        rows, now, before = rows[moved], now[moved], before[moved]
+        self._seen[rows] = now
+        packets, octets = now["packets"] - before["packets"], now["bytes"] - before["bytes"]
+        self.sums.packets += int(packets.sum())
+        self.sums.bytes += int(octets.sum())
+        table, slots, egress = self._table, self._slot[rows], self._egress[rows]
+        open_ = np.flatnonzero(slots >= 0)
+        slots = slots[open_]
+        # A flow may have a row that is leaving beside its new one, and several flows may leave by the same.
+        np.add.at(table.packets_in, slots, packets[open_])
+        np.add.at(table.bytes_in, slots, octets[open_])
+        np.add.at(table.received, slots, packets[open_])
+        np.add.at(table.drops[:, _LIMITED], slots, (now["limited"] - before["limited"])[open_])
+        heard = now["last"][open_] / NANO
+        np.maximum.at(table.last_in, slots, heard)
+        np.maximum.at(table.last_accepted, slots, heard)
+        unheard = slots[table.first_in[slots] == 0]
+        table.first_in[unheard] = table.last_in[unheard]
+        out = np.flatnonzero(egress >= 0)
+        np.add.at(table.packets_out, egress[out], packets[out])
+        np.add.at(table.bytes_out, egress[out], octets[out])
+        return rows, now, before
+
+    def _retune(self, slot: int, row: int, payload_type: int) -> None:
+        """The payload type changed, and with it perhaps the clock that jitter is reckoned by."""
+        rate = self._crossbar.clock_rate(slot, payload_type)
+        self._table.payload_type[slot] = payload_type
+        self._table.clock_rate[slot] = rate
+        self._kernel.rows["tick"][row] = _tick(rate)
+
+
+def _tick(clock_rate: float) -> int:
+    return round(NANO * _TICK_UNIT / clock_rate)

@@ -1,0 +1,82 @@
+"""Rounds over sockets: what comes on any of them is read, and what the readers leave is sent at the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import trio
+import trio.lowlevel
+
+from nattrav.net.rounds import Rounds
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[Pair]]:
+    made = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+    yield made
+    for one, other in made:
+        one.close()
+        other.close()
+
+
+def test_one_round_reads_every_socket_and_then_sends_once(pairs: list[Pair]) -> None:
+    rounds = Rounds()
+    done: list[object] = []
+    for far, near in pairs:
+        far.send(b"x")
+        rounds.add(near, partial(lambda sock: done.append((sock.recv(9), rounds.reading)), near))
+    rounds.at_end(lambda: done.append(rounds.reading))
+    assert rounds.look()
+    assert done == [(b"x", True), (b"x", True), False]
+
+
+def test_a_round_without_datagrams_sends_nothing(pairs: list[Pair]) -> None:
+    rounds = Rounds()
+    rounds.add(pairs[0][1], lambda: pytest.fail("nothing has come"))
+    rounds.at_end(lambda: pytest.fail("nothing was read"))
+    assert not rounds.look()
+
+
+def test_what_a_reader_leaves_is_read_in_the_next_round(pairs: list[Pair]) -> None:
+    rounds = Rounds()
+    (far, near), _ = pairs
+    found: list[bytes] = []
+    rounds.add(near, lambda: found.append(near.recv(9)))
+    far.send(b"1")
+    far.send(b"2")
+    assert rounds.look()
+    assert rounds.look()
+    assert not rounds.look()
+    assert found == [b"1", b"2"]
+
+
+def test_a_removed_socket_is_not_read(pairs: list[Pair]) -> None:
+    rounds = Rounds()
+    (far, near), _ = pairs
+    rounds.add(near, lambda: pytest.fail("it was removed"))
+    rounds.remove(near)
+    far.send(b"x")
+    assert not rounds.look()
+
+
+async def test_all_that_comes_under_load_is_read_and_others_get_their_turn(pairs: list[Pair]) -> None:
+    rounds = Rounds()
+    (far, near), _ = pairs
+    near.setblocking(False)
+    found: list[bytes] = []
+    rounds.add(near, lambda: found.append(near.recv(9)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rounds.run)
+        for number in range(30):
+            far.send(b"%d" % number)
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(10):
+            while len(found) < 30:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert found == [b"%d" % number for number in range(30)]
