@@ -223,8 +223,10 @@ def come_and_go(caller: Caller, prefix: str, calls: int) -> None:
 
 
 def settle(relay: Relay) -> None:
-    """Let every flow learn its source before anything is weighed."""
+    """Let every flow learn its source and come to its steady state before anything is weighed."""
     measure(relay, 10_000, 0.2, warm=max(1.0, 2 * len(relay.ports) / 9_000))
+    if relay.steady_after:
+        measure(relay, 80_000, 0.2, warm=2 * len(relay.ports) * relay.steady_after / 80_000)
 
 
 def middle(rows: list[Row], key: str) -> float:

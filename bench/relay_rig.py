@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relay.tally import RIPE_EVERY
+
 ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 BUILD = ROOT / ".build"
@@ -107,6 +109,8 @@ class Relay:
     full_memory: int = 0
     """Resident bytes before the first and after the last session was set up, before any packet."""
     stop: Callable[[], None] = field(default=lambda: None)
+    steady_after: int = 0
+    """Packets of a leg after which nothing about it changes any more."""
     programs: list[Path] = field(default_factory=list)
     """What /proc says of the BPF programs it has loaded, while statistics of them are kept."""
 
@@ -343,14 +347,17 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
     return over_ng("rtpengine", command, CONTROL, sessions, threads)
 
 
-def ours(backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] = (10000, 65534)) -> Relay:
-    """`nattrav relay serve`."""
+def ours(backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] | None = None) -> Relay:
+    """`nattrav relay serve`; unless `ports` says which, with as many ports as the sessions need and some more."""
+    first, last = ports or (10000, min(65534, 10000 + max(8000, 4 * sessions + 1500)))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
-        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(ports[0]), "--port-max", str(ports[1])),
+        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(first), "--port-max", str(last)),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
     ]
-    return over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay = over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay.steady_after = 2 * RIPE_EVERY
+    return relay
 
 
 def direct(backend: str, sessions: int, *, threads: int = 1, coalesce: str = "") -> Relay:

@@ -189,6 +189,7 @@ def build_plane(
             pin=section.pin_threads,
             resting=resting,
             kernel=kernel,
+            twins=min(budget.spare, budget.needed),
         )
         plane.start()
     except BackendRefused as refused:

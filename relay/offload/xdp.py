@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relay.crossbar import Crossbar, Flow
+from relay.crossbar import Crossbar
+from relay.crossing import Flow
 from relay.flows import CODE, Flag, FlowTable
 from relay.offload.layout import ROW, Way, flow, key
 from relay.plane import Content, DropReason
