@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -89,6 +89,8 @@ NetworkText = Annotated[str, AfterValidator(_private_network)]
 
 class RelaySection(Section):
     """The RTP relay: its addresses and ports, whom it believes, when a session ends, how much it takes on."""
+
+    restart: ClassVar = frozenset({"threads", "pin_threads", "backend", "coalesce", "restore"})
 
     interfaces: list[InterfaceText] = Field(default=["default/auto"], min_length=1)
     """Media addresses: `NAME/ADDRESS` or `NAME/ADDRESS!ADVERTISED`; `auto` = this host's. The first is the default."""

@@ -44,11 +44,15 @@ class RelayMetrics:
         for reason in CloseReason:
             samples.set("nattrav_relay_sessions_closed_total", 0, reason.value)
         samples.set("nattrav_control_cookie_hits_total", 0)
-        for pool in engine.interfaces.pools:
-            for figure in ("expected", "lost", "reordered", "duplicate"):
-                samples.set(f"nattrav_relay_rtp_{figure}_packets_total", 0, pool.name)
         for drop in DropReason:
             samples.set("nattrav_relay_dropped_packets_total", 0, drop.value)
+        self.follow()
+
+    def follow(self) -> None:
+        """The engine has other pools: begin to count for those that are new."""
+        for pool in self._engine.interfaces.pools:
+            for figure in ("expected", "lost", "reordered", "duplicate"):
+                self._samples.inc(f"nattrav_relay_rtp_{figure}_packets_total", pool.name, by=0)
 
     def note_load(self, now: float) -> None:
         """Tell the limits how many packets and bytes per second come in."""

@@ -161,6 +161,10 @@ class DataPlane:
         self._resting.clear()
         self._claimed.clear()
 
+    def sockets(self) -> list[Socket]:
+        """Sockets of the open flows."""
+        return [bound.sock for bound in self._open.values()]
+
     @property
     def shards(self) -> int:
         """Number of data threads."""
