@@ -74,8 +74,6 @@ def network() -> Iterator[None]:
         for namespace, device, address in ((FAR, FAR_DEVICE, FAR_IP), (NEAR, NEAR_DEVICE, RELAY_IP)):
             run_command("ip", "-n", namespace, "addr", "add", f"{address}/16", "dev", device)
             run_command("ip", "-n", namespace, "link", "set", device, "up", "txqueuelen", "10000")
-        # A veth end takes frames from a program at the other one only while it has a queue of its own (NAPI).
-        run_command(*in_namespace(FAR, "ethtool", "-K", FAR_DEVICE, "gro", "on"))
         for party in PARTY_IPS:
             run_command(*("ip", "-n", NEAR, "neigh", "add", party, "lladdr", NOBODY, "dev", NEAR_DEVICE))
         yield
@@ -343,14 +341,22 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
     return over_ng("rtpengine", command, CONTROL, sessions, threads)
 
 
-def ours(backend: str, sessions: int, *, threads: int = 1) -> Relay:
-    """`nattrav relay serve`."""
+def programs_of(pid: int) -> list[Path]:
+    """What /proc says of the BPF programs that a process has loaded."""
+    return [one for one in Path(f"/proc/{pid}/fdinfo").iterdir() if "run_time_ns" in one.read_text()]
+
+
+def ours(backend: str, sessions: int, *, threads: int = 1, offload: str = "off") -> Relay:
+    """`nattrav relay serve`, with its XDP program where `offload` is `xdp`."""
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
         *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "10000", "--port-max", "65534"),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
+        *("--offload", offload),
     ]
-    return over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay = over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay.programs = programs_of(relay.process.pid)
+    return relay
 
 
 def direct(backend: str, sessions: int, *, threads: int = 1, coalesce: str = "") -> Relay:
