@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
@@ -102,6 +102,8 @@ Seconds = Annotated[Duration, WithJsonSchema({"type": "string"})]
 class SipTimers(Section):
     """The [sip.timers] table (RFC 3261 table 4)."""
 
+    restart: ClassVar = frozenset()
+
     t1: Duration = 0.5
     """Round-trip estimate; retransmissions start at it."""
     t2: Duration = 4.0
@@ -125,6 +127,8 @@ class SipTimers(Section):
 class SipKeepalive(Section):
     """The [sip.keepalive] table."""
 
+    restart: ClassVar = frozenset()
+
     method: Ping = "auto"
     """What keeps a NAT's mapping open: auto (OPTIONS over UDP, CRLF on streams), options, crlf, zero4 or none."""
     interval: Duration = 25.0
@@ -141,6 +145,8 @@ class SipKeepalive(Section):
 
 class SipLimits(Section):
     """The [sip.limits] table: what one source, one user and this process may use."""
+
+    restart: ClassVar = frozenset()
 
     requests_per_source: float = Field(default=50.0, gt=0)
     """Requests per second of one source address (refilled continuously; unknown sources are dropped above it)."""
@@ -177,6 +183,8 @@ class SipLimits(Section):
 class SipRegistrar(Section):
     """The [sip.registrar] table."""
 
+    restart: ClassVar = frozenset()
+
     authentication: Literal["auto", "digest", "none"] = "auto"
     """auto: digest as soon as one user is configured, without users only `open_nets` may register.
     digest: always. none: anyone may register any name (only for tests)."""
@@ -203,6 +211,8 @@ class SipRegistrar(Section):
 class SipEdge(Section):
     """The [sip.edge] table: how registrations go on to a core."""
 
+    restart: ClassVar = frozenset()
+
     absorb: bool = True
     """Answer a refresh ourselves while the core's binding lasts (short interval to the phone, long to the core)."""
     core_expires: Duration = 3600.0
@@ -227,6 +237,8 @@ class SipCertificate(Section):
 class SipTls(Section):
     """The [sip.tls] table: what TLS and WSS listeners and connections use."""
 
+    restart: ClassVar = frozenset()
+
     certificate: str | None = None
     """PEM file with the certificate chain; read again on reload."""
     key: str | None = None
@@ -241,6 +253,8 @@ class SipTls(Section):
 
 class SipSection(Section):
     """The [sip] table."""
+
+    restart: ClassVar = frozenset({"listen", "mode", "advertised", "realm", "token_key_file"})
 
     listen: list[ListenAddress] = Field(default=["auto"], min_length=1)
     """Where to listen: [TRANSPORT:]ADDRESS[:PORT][!ADVERTISED]; transports udp, tcp, tls, ws, wss; default udp and tcp.
@@ -295,6 +309,8 @@ class SipSection(Section):
 class Upstream(Section):
     """One [[upstream]]: a gateway or core on a public address."""
 
+    restart: ClassVar = frozenset()
+
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
     """Name in logs, metrics and `nattrav upstreams`."""
     target: SipTarget
@@ -324,6 +340,8 @@ class Upstream(Section):
 class User(Section):
     """One [[user]] of the registrar."""
 
+    restart: ClassVar = frozenset()
+
     name: str = Field(min_length=1)
     """User part of the address-of-record."""
     domain: HostName | None = None
@@ -346,6 +364,8 @@ class User(Section):
 
 class Quirk(Section):
     """One [[quirk]]: how to treat devices that need it; the first that matches wins."""
+
+    restart: ClassVar = frozenset()
 
     user_agent: str | None = None
     """Regular expression searched in User-Agent or Server, without case."""

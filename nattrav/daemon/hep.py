@@ -57,7 +57,11 @@ class HepExporter:
                 await trio.sleep(INTERVAL)
         finally:
             self._send()
-            self._socket.close()
+            self.close()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._socket.close()
 
     def _send(self) -> None:
         for _ in range(min(BATCH, len(self._waiting))):

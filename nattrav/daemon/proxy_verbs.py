@@ -75,6 +75,8 @@ class ProxyVerbs:
             "calls.missed": self._missed,
             "explain": self._explain,
             "upstreams.list": self._upstreams,
+            "upstreams.enable": self._enable_upstream,
+            "upstreams.disable": self._disable_upstream,
             "bans.list": self._bans,
             "bans.add": self._ban,
             "bans.remove": self._unban,
@@ -101,6 +103,8 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        self._shell.meter.hand_over(samples.inc)
+        self._shell.hand_over_observations()
         for (name, labels), by in core.parts.take_counts().items():
             samples.inc(name, *labels, by=by)
         calls = core.rooms.calls
@@ -131,6 +135,8 @@ class ProxyVerbs:
             samples.set("nattrav_sip_flows", flows[transport], transport)
             samples.set("nattrav_sip_connections", connections[transport], transport)
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
+        samples.clear("nattrav_sip_upstream_up")
+        samples.clear("nattrav_sip_upstream_rtt_seconds")
         for state in core.rooms.upstreams.all:
             samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
             if state.round_trip is not None:
@@ -243,12 +249,28 @@ class ProxyVerbs:
                 "name": one.name,
                 "target": one.settings.target,
                 "up": one.up,
-                "usable": one.usable(monotonic()),
+                "usable": one.usable(monotonic()) and not one.disabled,
+                "disabled": one.disabled,
                 "prefixes": one.settings.prefixes,
                 "round_trip": one.round_trip,
             }
             for one in self._core.rooms.upstreams.all
         ]
+
+    async def _enable_upstream(self, args: Args) -> dict[str, Any]:
+        return self._set_upstream(args, disabled=False)
+
+    async def _disable_upstream(self, args: Args) -> dict[str, Any]:
+        return self._set_upstream(args, disabled=True)
+
+    def _set_upstream(self, args: Args, *, disabled: bool) -> dict[str, Any]:
+        name = str(args.get("name", ""))
+        for state in self._core.rooms.upstreams.all:
+            if state.name == name:
+                state.disabled = disabled
+                return {"name": name, "disabled": disabled}
+        known = ", ".join(state.name for state in self._core.rooms.upstreams.all) or "none is configured"
+        raise VerbError("not_found", f"no upstream {name!r}: {known}")
 
     async def _bans(self, args: Args) -> list[dict[str, Any]]:
         now = monotonic()

@@ -5,11 +5,21 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+from collections.abc import Callable
 
 from nattrav.net.address import TransportAddress
 
 Socket = socket.socket
 """For rooms that hand sockets on without touching them."""
+
+Take = Callable[[int, TransportAddress], socket.socket | None]
+"""Gives a socket of a type that is bound to an address since before this process, if there is one."""
+
+
+def nothing_waits(kind: int, local: TransportAddress) -> socket.socket | None:
+    """There is none."""
+    return None
+
 
 _SO_MEMINFO = 55
 _MEMINFO_DROPS = 8
@@ -51,6 +61,14 @@ def open_udp(
         sock.close()
         raise
     return sock
+
+
+def enlarge(sock: socket.socket, *, receive_buffer: int, send_buffer: int) -> None:
+    """Give a socket that another process opened the buffers that `open_udp` gives."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
 
 
 def set_tos(sock: socket.socket, tos: int) -> None:

@@ -114,8 +114,7 @@ class Acks:
         branch = parts.branches.stateless(request)
         listener = parts.listeners.of(next_hop)
         assert listener is not None
-        rport = ";rport" if listener.transport == "udp" else ""
-        forward.add_via(edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}")
+        forward.add_via(edit, listener.via(branch))
         if body is not None:
             edit.body(with_sdp(request, body))
         if next_hop.transport != "udp":

@@ -44,6 +44,9 @@ class Party(enum.Enum):
     CALLER = "caller"
     CALLEE = "callee"
 
+    # Members are single objects; the hash that enum gives them is a call of Python code on every use of a dict.
+    __hash__ = object.__hash__
+
     @property
     def other(self) -> Party:
         """The opposite side."""

@@ -78,6 +78,14 @@ class Proxy:
             self.keepalive.watch(binding, now)
         self._prober.start(now)
 
+    def follow(self, settings: Settings, now: float) -> None:
+        """Go by other settings from the next message on; calls, bindings and what is known of upstreams stay."""
+        self.parts.follow(settings)
+        self.rooms.location.limits = location_limits(settings.sip)
+        self.rooms.upstreams.follow(settings.upstreams)
+        self.requests.follow()
+        self._prober.start(now)
+
     # ---- what arrives
 
     def receive(self, flow: Flow, data: bytes, now: float) -> list[Effect]:

@@ -299,10 +299,7 @@ class Forwarding:
         parts = self.rooms.parts
         listener = parts.listeners.of(hop)
         assert listener is not None
-        rport = ";rport" if listener.transport == "udp" else ""
-        forward.add_via(
-            edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch.branch}{rport}"
-        )
+        forward.add_via(edit, listener.via(branch.branch))
         if hop.transport != "udp":
             edit.framed()
         data = edit.render()

@@ -95,6 +95,11 @@ class Keepalive:
     def _of(self, flow: Flow) -> FlowKeepalive | None:
         return self._flows[flow.listener].get(flow.remote)
 
+    def follow(self) -> None:
+        """Go by the intervals as they are now, each flow from its next keepalive on; what was learned of NATs stays."""
+        settings = self._parts.sip.keepalive
+        self.lifetimes.start, self.lifetimes.longest = settings.interval, settings.longest
+
     def watch(self, binding: Binding, now: float) -> None:
         """A binding was made or refreshed: keep its flow alive when a NAT is in the way."""
         settings = self._parts.sip.keepalive

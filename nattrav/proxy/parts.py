@@ -37,11 +37,13 @@ class Settings:
     upstreams: Sequence[Upstream] = ()
     users: Sequence[User] = ()
     quirks: Sequence[Quirk] = ()
+    kept_realm: str | None = None
+    """Realm of before a change of domains."""
 
     @property
     def realm(self) -> str:
         """Realm of challenges and of flow tokens."""
-        return self.sip.realm or (self.sip.domains[0] if self.sip.domains else "nattrav")
+        return self.kept_realm or self.sip.realm or (self.sip.domains[0] if self.sip.domains else "nattrav")
 
 
 class Parts:
@@ -55,8 +57,6 @@ class Parts:
         randomness: Randomness,
         wall_offset: float = 0.0,
     ) -> None:
-        self.settings = settings
-        self.sip = settings.sip
         self.listeners = Listeners(listeners)
         shown = {(one.advertised, one.port) for one in listeners}
         self.sent_by = frozenset(shown | {(host, None) for host, _ in shown})
@@ -69,16 +69,9 @@ class Parts:
         self.hooks = NO_HOOKS
         self.out: list[Effect] = []
         self.timers = Timers()
-        values = settings.sip.timers
-        self.transactions = Transactions(
-            self.timers,
-            TimerValues(values.t1, values.t2, values.t4, values.ringing, values.next_hop),
-            self.out,
-        )
-        self.nat = NatTests(settings.sip.local_nets)
+        self.transactions = Transactions(self.timers, TimerValues(), self.out)
+        self.follow(settings)
         self.alg = AlgWatch()
-        self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
-        self.domains = frozenset(settings.sip.domains)
         self.connections: dict[tuple[int, str, int], Flow] = {}
         self.dead = DeadDestinations()
         self.waiting: dict[int, Callable[[object, float], None]] = {}
@@ -88,6 +81,16 @@ class Parts:
         self._salt = randomness(9)
         self.branches = BranchMaker(randomness(32))
         self._tag_secret = randomness(16)
+
+    def follow(self, settings: Settings) -> None:
+        """Go by these settings from the next message on."""
+        self.settings = settings
+        self.sip = settings.sip
+        values = settings.sip.timers
+        self.transactions.follow(TimerValues(values.t1, values.t2, values.t4, values.ringing, values.next_hop))
+        self.nat = NatTests(settings.sip.local_nets)
+        self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
+        self.domains = frozenset(settings.sip.domains)
 
     def wall(self, now: float) -> float:
         """Seconds since the epoch, for records."""
@@ -124,6 +127,8 @@ class Parts:
 
     def take_counts(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """Give what was counted since the last call: (metric, labels) to sum."""
+        for name, times in self.nat.take_detections().items():
+            self.count("nattrav_sip_nat_detections_total", name, by=times)
         counts, self._counts = self._counts, {}
         return counts
 

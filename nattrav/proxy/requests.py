@@ -52,6 +52,12 @@ class Requests:
         listeners = parts.listeners.all
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
 
+    def follow(self) -> None:
+        """Go by the settings as they are now."""
+        self.admission.follow(self._parts.sip.limits)
+        self.authorisation.follow()
+        self.keepalive.follow()
+
     def receive(self, flow: Flow, request: Request, data: bytes, now: float) -> None:
         parts = self._parts
         via = request.via
@@ -197,8 +203,6 @@ class Requests:
             )
         )
 
-        for name in verdict.names:
-            self._parts.count("nattrav_sip_nat_detections_total", name)
         if sdp is not None or NatTest.VIA_HOST_DIFFERS not in verdict.fired:
             for sign in signs_of(flow, request, verdict, sdp, data):
                 self._parts.suspect_alg(flow, sign, now)

@@ -98,6 +98,7 @@ class Routing:
         self._location = location
         self._accounts = accounts
         self._no_tcp: dict[TransportAddress, float] = {}
+        self._ways: dict[tuple[str, int], Flow | Target] = {}
         self._upstreams = upstreams
 
     def route_set(self, request: Request) -> RouteSet | Refused:
@@ -196,6 +197,18 @@ class Routing:
 
     def to_uri(self, uri: SipUri, near: Listener | None) -> Flow | Target | None:
         """Give the next hop of a URI with a literal address; None when its name must be looked up."""
+        key = (uri.text, 0 if near is None else near.id)
+        way = self._ways.get(key)
+        if way is None:
+            way = self._to_uri(uri, near)
+            # Which flow a datagram takes depends on nothing that changes.
+            if isinstance(way, Flow) and not way.reliable:
+                if len(self._ways) >= 10_000:
+                    self._ways.clear()
+                self._ways[key] = way
+        return way
+
+    def _to_uri(self, uri: SipUri, near: Listener | None) -> Flow | Target | None:
         host = uri.params.get("maddr") or uri.host
         host = host.strip("[]")
         if not is_literal(host):

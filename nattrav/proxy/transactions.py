@@ -62,16 +62,20 @@ class Transactions:
 
     def __init__(self, timers: Timers, values: TimerValues, out: list[Effect]) -> None:
         self.timers = timers
-        self.values = values
-        self.durations = Durations(values.t1, values.t2, values.t4)
-        self.patience = values.patience
         self.out = out
+        self.follow(values)
         self.servers: dict[Key, ServerTransaction] = {}
         self.clients: dict[Key, ClientTransaction] = {}
         self.retransmissions = {"request_rx": 0, "request_tx": 0, "response_tx": 0}
 
     def __len__(self) -> int:
         return len(self.servers) + len(self.clients)
+
+    def follow(self, values: TimerValues) -> None:
+        """Use these times in transactions that begin from now on."""
+        self.values = values
+        self.durations = Durations(values.t1, values.t2, values.t4)
+        self.patience = values.patience
 
     def watch(self, transaction: ServerTransaction | ClientTransaction, at: float) -> None:
         """Wake the transaction when its machine wants it."""

@@ -53,11 +53,7 @@ class Relays:
         self._key = key
         self._rounds = rounds
         rounds.at_end(self._flush)
-        self.pool = RelayPool(
-            [RelayChoice(one.name, one.weight) for one in addresses],
-            prefix=cookie_prefix,
-            intervals=(first_retry, 2 * first_retry, 4 * first_retry),
-        )
+        self.pool = RelayPool(_choices(addresses), prefix=cookie_prefix, intervals=_intervals(first_retry))
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
         self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
@@ -65,6 +61,22 @@ class Relays:
         self._on_answer = on_answer
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
+        self._serving = False
+
+    def follow(self, addresses: Sequence[RelayAddress], first_retry: float, key: bytes | None) -> None:
+        """Ask these relays from now on; those no longer named keep the calls they have."""
+        self._key = key
+        for one in addresses:
+            if one.name not in self._addresses:
+                self._addresses[one.name] = one
+                self._unsent[one.name] = deque(maxlen=_BACKLOG)
+                if self._serving:
+                    self._listen(one)
+        self.pool.follow(_choices(addresses), _intervals(first_retry))
+
+    def _listen(self, one: RelayAddress) -> None:
+        sock = self._sockets[one.name] = _open(one)
+        self._rounds.add(sock, partial(self._receive, one.name, sock))
 
     def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
         """Ask on behalf of the core's question `number`."""
@@ -132,9 +144,9 @@ class Relays:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive until cancelled, in the rounds that somebody else runs."""
         try:
+            self._serving = True
             for one in self._addresses.values():
-                sock = self._sockets[one.name] = _open(one)
-                self._rounds.add(sock, partial(self._receive, one.name, sock))
+                self._listen(one)
             task_status.started()
             await self._send_late()
         finally:
@@ -145,7 +157,8 @@ class Relays:
 
     def _receive(self, name: str, sock: socket.socket) -> None:
         now = monotonic()
-        for _ in range(_BATCH):
+        # Once every question is answered nothing more is expected; what comes nevertheless is read in the next round.
+        for _ in range(min(_BATCH, max(1, self.pool.pending))):
             try:
                 datagram = sock.recv(_DATAGRAM)
             except OSError:
@@ -159,6 +172,14 @@ class Relays:
         if self._key is None or self._addresses[name].path is not None:
             return datagram
         return unseal(self._key, Way.REPLY, datagram, wall())
+
+
+def _choices(addresses: Sequence[RelayAddress]) -> list[RelayChoice]:
+    return [RelayChoice(one.name, one.weight) for one in addresses]
+
+
+def _intervals(first: float) -> tuple[float, ...]:
+    return first, 2 * first, 4 * first
 
 
 def _open(one: RelayAddress) -> socket.socket:
