@@ -116,19 +116,24 @@ class Media:
         arguments = self._arguments("answer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("answer", call, arguments, resume)
 
-    def delete(self, call: Call, *, branch: str | None = None, delay: int | None = None) -> None:
-        """End the relay session of a call, or one branch of it."""
+    def delete(
+        self, call: Call, *, branch: str | None = None, to_tag: str | None = None, delay: int | None = None
+    ) -> None:
+        """End the relay session of a call, or one branch of it, or one dialog that its branches led to."""
         if not call.media.session:
             return
-        if branch is None:
+        part = branch is not None or to_tag is not None
+        if not part:
             call.media.session = False
             call.media.closing = True
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": call.caller_tag}
         if branch is not None:
             arguments["via-branch"] = branch
+        if to_tag is not None:
+            arguments |= {"to-tag": to_tag, "flags": ["to-tag"]}
         if delay is not None:
             arguments["delete-delay"] = delay
-        request = self._parts.await_reply(_ignore if branch is not None else partial(self._deleted, call))
+        request = self._parts.await_reply(_ignore if part else partial(self._deleted, call))
         self._parts.out.append(AskRelay(request, "delete", call.call_id, arguments))
 
     def delete_unknown(self, call_id: str, tag: str) -> None:
