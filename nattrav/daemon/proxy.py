@@ -166,7 +166,6 @@ async def serve(
     shell = Shell(
         core,
         resolve=names.next_hops,
-        count=runtime.samples.inc,
         observe=runtime.samples.observe,
         log=log,
         record=records.add,

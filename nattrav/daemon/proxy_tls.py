@@ -26,10 +26,14 @@ def tls_contexts(settings: SipTls, transports: Iterable[str]) -> TlsContexts:
     if settings.certificate is not None:
         chain = Path(settings.certificate)
         certificates = (Certificate(chain, Path(settings.key) if settings.key is not None else chain),)
-    elif secure:
+    elif secure and not settings.certificates:
         raise StartRefused(
             f"[sip] listen has {', '.join(secure)} but there is no certificate: set [sip.tls] certificate and key"
         )
+    certificates += tuple(
+        Certificate(Path(one.certificate), Path(one.key or one.certificate), tuple(one.names))
+        for one in settings.certificates
+    )
     try:
         return TlsContexts(
             certificates, trusted=Path(settings.ca) if settings.ca is not None else None, verify=settings.verify

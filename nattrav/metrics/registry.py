@@ -193,7 +193,15 @@ RELAY = (
         "Datagrams the kernel dropped for want of buffer",
     ),
     _gauge("nattrav_relay_datapath_available", "datapath", "1 if this kernel accepted the datapath at start"),
-    _counter("nattrav_relay_offload_events_total", "datapath event", "Legs moved into and out of the kernel"),
+    _counter(
+        "nattrav_relay_offload_events_total", "datapath event", "Flows moved into and out of the kernel, or too many"
+    ),
+    _gauge("nattrav_relay_offloaded_flows", "", "Flows whose RTP the kernel forwards now"),
+    _counter(
+        "nattrav_relay_offload_left_packets_total",
+        "reason",
+        "Datagrams of offloaded flows that the kernel left to their sockets",
+    ),
 )
 
 CONTROL = (

@@ -47,11 +47,24 @@ class ResponseContext(Forwarding):
             if branch.cancelled and branch.edit is not None:
                 self._send_cancel(branch, now)
             if self.invite and not self.server.final:
-                self._with_media(branch, response, now)
+                if self.call is None or not response.body or self.rooms.parts.sip.early_media == "last":
+                    self._with_media(branch, response, now)
+                else:
+                    self._early_media(branch, self.call, response, now)
         elif status < 300:
             self._success(branch, response, now)
         else:
             self._failure(branch, response, now)
+
+    def _early_media(self, branch: Branch, call: Call, response: Response, now: float) -> None:
+        """Let one phone's early media through and keep the others' back; what must be PRACKed always passes."""
+        tag = response.to.tag or ""
+        if call.early is None:
+            call.early = tag
+        if tag == call.early or "rseq" in response.names:
+            self._with_media(branch, response, now)
+        elif self.rooms.parts.sip.early_media == "first":
+            self._pass_on(response, b"", now)
 
     def on_trying(self, branch: ClientTransaction, now: float) -> None:
         """A 100 lets a held CANCEL go."""
@@ -231,7 +244,7 @@ class ResponseContext(Forwarding):
                 self._pass_on(response, known, now)
             return
         branch.answers[key] = None
-        side = self._answerer_side(branch, call)
+        side = self._answerer_side(branch, call, response.status)
         resume = partial(self._answered, branch, response, key)
         offerer = call.caller_tag if self.initial else self._from_tag()
         via_branch = branch.branch if self.forking and self.initial else None
@@ -248,15 +261,14 @@ class ResponseContext(Forwarding):
     def _from_tag(self) -> str:
         return (self.request.from_.tag or "") if self.request is not None else ""
 
-    def _answerer_side(self, branch: Branch, call: Call) -> Side:
-        hop = branch.hop_wanted
+    def _answerer_side(self, branch: Branch, call: Call, status: int) -> Side:
+        hop, towards = branch.hop_wanted, self.sender.flow.remote.host
         if self.initial:
             latch = hop.upstream is None or hop.upstream.settings.latch
-            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch, self.sender.flow.remote.host)
+            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch, towards, status)
         party = Party.CALLER if self._from_tag() != call.caller_tag else Party.CALLEE
-        return Side(
-            branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party], self.sender.flow.remote.host
-        )
+        access = call.access[party]
+        return Side(branch.flow, access, call.nat[party], PLAIN, access, towards, status)
 
     def _answered(
         self, branch: Branch, response: Response, key: tuple[str, bytes], body: bytes | None, now: float
@@ -270,12 +282,14 @@ class ResponseContext(Forwarding):
     def _pass_on(
         self, response: Response, body: bytes | None, now: float, others: list[Response] | None = None
     ) -> None:
-        """Send a response to where the request came from (§16.7 steps 3, 8 and 9)."""
+        """Send a response to where the request came from (§16.7 steps 3, 8, 9); an empty `body` takes its own off."""
         status = response.status
         edit = Edit(response)
         edit.remove_top("via")
-        if body is not None:
+        if body:
             edit.body(with_sdp(response, body))
+        elif body is not None:
+            edit.body(b"").remove("content-type").remove("content-disposition")
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
         self._adjust_response(edit, response, now)

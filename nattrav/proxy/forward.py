@@ -26,10 +26,12 @@ def outgoing(
     routes: Sequence[str] = (),
     strip_authorization: bool = False,
     max_breadth: int | None = None,
+    last_used: bool = False,
 ) -> tuple[Edit, str]:
     """Write the request as it goes on, all but its Via; give it with its Request-URI.
 
     popped         leading Route values that named us
+    last_used      the last Route value became the Request-URI, where a strict router had put ours
     record_routes  values to put on top, first one topmost
     routes         Route values of the destination (a binding's Path), put before what is left
     max_breadth    this branch's share of Max-Breadth (RFC 5393 §5.3.3); None for an ACK, which has none
@@ -52,6 +54,8 @@ def outgoing(
             at = names.index("max-forwards") + 1
             names.insert(at, "max-breadth")
             lines.insert(at, f"Max-Breadth: {max_breadth}")
+    if last_used:
+        edit.remove_last("route")
     for _ in range(popped):
         edit.remove_top("route")
     if routes:
@@ -79,11 +83,12 @@ def outgoing(
     return edit, request_uri
 
 
-def record_route(listener: Listener, token: str | None, *, explicit: bool = False) -> str:
-    """Write a Record-Route value of ours: loose routing, the token of an access-side peer, the transport if not UDP."""
-    user = "" if token is None else f"{token}@"
-    transport = f";transport={listener.transport}" if explicit or listener.transport != "udp" else ""
-    return f"<sip:{user}{listener.sent_by}{transport};lr>"
+def record_route(listener: Listener, token: str | None, *, explicit: bool = False, secure: bool = False) -> str:
+    """Write a Record-Route value of ours: loose routing, the token of an access-side peer, the transport if not UDP.
+
+    `secure`: the request is for a `sips:` URI, and so must be our entry (§16.6 step 4), on a listener that can.
+    """
+    return f"<{listener.uri(token, explicit=explicit, secure=secure)};lr>"
 
 
 def add_via(edit: Edit, via: str) -> None:

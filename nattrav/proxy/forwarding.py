@@ -157,6 +157,7 @@ class Forwarding:
             request,
             request_uri=hop.request_uri,
             popped=self.routes.popped,
+            last_used=self.routes.last_used,
             record_routes=self._record_routes(hop, next_hop, now),
             routes=hop.routes,
             strip_authorization=self.sender.user is not None,
@@ -283,10 +284,7 @@ class Forwarding:
         parts = self.rooms.parts
         listener = parts.listeners.of(hop)
         assert listener is not None
-        rport = ";rport" if listener.transport == "udp" else ""
-        forward.add_via(
-            edit, f"Via: SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch.branch}{rport}"
-        )
+        forward.add_via(edit, listener.via(branch.branch))
         if hop.transport != "udp":
             edit.framed()
         data = edit.render()
@@ -364,12 +362,15 @@ class Forwarding:
                 sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric
             )
         double = came is not goes
+        secure = hop.request_uri.startswith("sips:") or (
+            self.routes.next_route is not None and self.routes.next_route.secure
+        )
         if out_token is not None or double or in_token is None:
             explicit = double or (out_token is not None and self._wants_transport(hop))
-            values.append(forward.record_route(goes, out_token, explicit=explicit))
+            values.append(forward.record_route(goes, out_token, explicit=explicit, secure=secure))
         if in_token is not None or (double and came is not goes):
             explicit = double or sender.treatment.rr_transport == "explicit"
-            values.append(forward.record_route(came, in_token, explicit=explicit))
+            values.append(forward.record_route(came, in_token, explicit=explicit, secure=secure))
         return values
 
     def _wants_transport(self, hop: Hop) -> bool:

@@ -42,6 +42,8 @@ class Side:
     treatment: Treatment
     latch: bool
     towards: str | None = None
+    status: int | None = None
+    """Of the response that carried the SDP; None for a request."""
 
 
 def sdp_of(message: Message) -> bytes | None:
@@ -140,8 +142,14 @@ class Media:
         if stable is None:
             return
         offerer, offer, answerer, answer = stable
-        for command, sdp, sender in (("offer", offer, offerer), ("answer", answer, answerer)):
+        request_like: dict[str, Any] = {"sip-message-type": "sip_request"}
+        reply_like: dict[str, Any] = {"sip-message-type": "sip_reply", "sip-code": 200}
+        for command, sdp, sender, kind in (
+            ("offer", offer, offerer, request_like),
+            ("answer", answer, answerer, reply_like),
+        ):
             arguments = {
+                **kind,
                 "call-id": call.call_id,
                 "from-tag": offerer,
                 "to-tag": answerer,
@@ -155,6 +163,11 @@ class Media:
         self, command: str, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
     ) -> dict[str, Any]:
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
+        if side.status is None:
+            arguments["sip-message-type"] = "sip_request"
+        else:
+            arguments["sip-message-type"] = "sip_reply"
+            arguments["sip-code"] = side.status
         if to_tag is not None:
             arguments["to-tag"] = to_tag
         if branch is not None:

@@ -26,7 +26,7 @@ from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
-from nattrav.proxy.validate import Refused, is_loop, refusal
+from nattrav.proxy.validate import Refused, refusal
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
@@ -94,7 +94,7 @@ class Requests:
         if len(parts.transactions) >= parts.sip.limits.transactions:
             self._refuse_stateless(request, answer_flow, Refused(503, "limits", (("Retry-After", "10"),)))
             return
-        refused = refusal(request)
+        refused = refusal(request, parts.listeners, parts.branches)
         if refused is not None and method == "OPTIONS" and refused.status == 483:
             refused = None if self._is_for_me(request) else refused
         if refused is not None:
@@ -144,9 +144,6 @@ class Requests:
             self._register(server, request, sender, now)
             return
         loop_part = parts.branches.loop_part(request)
-        if is_loop(request, parts.listeners, loop_part):
-            self._refuse(server, Refused(482, "R7"), now)
-            return
         if request.method == "REGISTER" and upstream is None:
             self._register_at_core(server, request, routes, sender, loop_part, now)
         elif request.to.tag is not None:
@@ -176,7 +173,7 @@ class Requests:
         uri = request.uri
         if not isinstance(uri, SipUri) or uri.user is not None:
             return False
-        return self._parts.is_ours(uri.host, uri.port, uri.transport)
+        return self._parts.names_us(uri)
 
     def _examine(self, flow: Flow, request: Request, data: bytes, now: float) -> NatVerdict:
         via = request.via
@@ -206,8 +203,6 @@ class Requests:
             )
         )
 
-        for name in verdict.names:
-            self._parts.count("nattrav_sip_nat_detections_total", name)
         if sdp is not None or NatTest.VIA_HOST_DIFFERS not in verdict.fired:
             for sign in signs_of(flow, request, verdict, sdp, data):
                 self._parts.suspect_alg(flow, sign, now)
@@ -251,7 +246,7 @@ class Requests:
         except MalformedMessage:
             self._refuse(server, Refused(400, "8.1", reason="No SIP address-of-record"), now)
             return
-        if not self._parts.is_ours(uri.host, uri.port, uri.transport) or uri.user is None:
+        if not self._parts.names_us(uri) or uri.user is None:
             self._refuse(server, Refused(404, "8.1"), now)
             return
         if self._parts.hooks.has("on_register"):
@@ -313,6 +308,9 @@ class Requests:
             return
         call = None
         if server.invite:
+            if self.draining and parts.sip.sibling is not None:
+                self._refuse(server, Refused(302, "drain", self._at_sibling(request)), now)
+                return
             if self.draining or len(rooms.calls) >= parts.sip.limits.calls:
                 self._refuse(server, Refused(503, "limits", (("Retry-After", "30"),)), now)
                 return
@@ -351,7 +349,28 @@ class Requests:
             if isinstance(decision, Route):
                 return self._rooms.routing.chosen(request, routes, sender, decision, now)
         found = self._behind_contact_token(request, sender, now)
-        return [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
+        hops = [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
+        if request.request_uri.startswith("sips:") and not isinstance(hops, Refused):
+            return self._secure(hops, sender)
+        return hops
+
+    def _secure(self, hops: list[Hop], sender: Sender) -> list[Hop] | Refused:
+        """Leave only what is reached over TLS: a `sips:` target is never sent on in the clear (RFC 5630 §5.4)."""
+        for hop in hops:
+            hop.alternatives = [one for one in hop.alternatives if one.secure]
+        left = [hop if hop.secure else hop.alternatives.pop(0) for hop in hops if hop.secure or hop.alternatives]
+        if left:
+            return left
+        host = self._parts.listeners[sender.flow.listener].sent_by
+        return Refused(480, "R9", (("Warning", f'380 {host} "SIPS Not Allowed"'),))
+
+    def _at_sibling(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """The same destination at the node that takes our calls."""
+        sibling = SipUri.parse(self._parts.sip.sibling or "")
+        uri = request.uri
+        user = uri.user if isinstance(uri, SipUri) else uri.number
+        there = SipUri.build(sibling.host, user=user, port=sibling.port, scheme=sibling.scheme, params=sibling.params)
+        return (("Contact", f"<{there.text}>"),)
 
     def _redirect(self, server: ServerTransaction, hops: Sequence[Hop], call: Call | None, now: float) -> None:
         """Answer with the destinations instead of going there (§8.3)."""

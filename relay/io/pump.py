@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -267,7 +267,10 @@ class DataPlane:
         with shard.lock:
             shard.catch_up()
             shard.settled(slot, last=last)
-            return shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
+            figures = shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
+            if shard.offloader is not None and slot in shard.offloader:
+                return replace(figures, offloaded=True)
+            return figures
 
     def last_accepted(self, flows: Sequence[int]) -> float:
         """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""

@@ -36,8 +36,10 @@ class KernelFlows(Protocol):
 
     rows: NDArray[Any]
     """Array of `layout.ROW`, shared with the kernel."""
-    hosts: Container[str]
-    """Local addresses whose packets pass the program."""
+
+    @property
+    def hosts(self) -> Container[str]:
+        """Local addresses whose packets pass the program."""
 
     def take(self) -> int | None:
         """Reserve a row; None when all are taken."""

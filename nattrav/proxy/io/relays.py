@@ -166,7 +166,8 @@ class Relays:
 
     def _receive(self, name: str, sock: socket.socket) -> None:
         now = monotonic()
-        for _ in range(_BATCH):
+        # Once every question is answered nothing more is expected; what comes nevertheless is read in the next round.
+        for _ in range(min(_BATCH, max(1, self.pool.pending))):
             try:
                 datagram = sock.recv(_DATAGRAM)
             except OSError:
