@@ -213,7 +213,7 @@ async def serve(
             nursery.start_soon(follower.watch_users)
             if journal is not None:
                 nursery.start_soon(watch_journal, journal, runtime)
-            nursery.start_soon(watch_certificates, tls, runtime)
+            nursery.start_soon(watch_certificates, tls, [one.listener for one in bound], runtime)
             task_status.started(
                 [
                     runtime.listening(

@@ -134,6 +134,9 @@ class ProxyVerbs:
         for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
             samples.set("nattrav_sip_flows", flows[transport], transport)
             samples.set("nattrav_sip_connections", connections[transport], transport)
+        if self._shell.relays is not None:
+            samples.set("nattrav_queue_depth", self._shell.relays.waiting, "ng_requests")
+            samples.set("nattrav_queue_dropped_total", self._shell.relays.lost, "ng_requests")
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
         samples.clear("nattrav_sip_upstream_up")
         samples.clear("nattrav_sip_upstream_rtt_seconds")

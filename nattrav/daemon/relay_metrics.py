@@ -97,6 +97,11 @@ class RelayMetrics:
         self._traffic()
         self._streams()
 
+    def note_events(self, waiting: int, lost: int) -> None:
+        """Tell how many events wait for those who listen to them, and how many were lost to slow ones."""
+        self._samples.set("nattrav_queue_depth", waiting, "relay_events")
+        self._samples.set("nattrav_queue_dropped_total", lost, "relay_events")
+
     def export(self) -> Export:
         """Everything this process counts, as the `metrics` verb gives it."""
         return self._samples.export()

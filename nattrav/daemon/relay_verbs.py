@@ -84,6 +84,8 @@ class RelayVerbs:
     async def metrics(self, args: Args) -> Any:
         """Every metric, brought up to date."""
         self._metrics.collect(clock.monotonic())
+        waiting = sum(channel.statistics().current_buffer_used for channel in self._listeners)
+        self._metrics.note_events(waiting, self.events_lost)
         return self._metrics.export()
 
     async def sessions_list(self, args: Args) -> list[Args]:
