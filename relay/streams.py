@@ -80,6 +80,9 @@ class Streams:
         Refusal when a port is not to be had, NoSocket when the system gives no more sockets.
         """
         bound: list[tuple[LocalAddress, Port]] = []
+        wanted = sum(len(ports.ports()) for leg in session.legs() for ports in leg.sets())
+        if self.plane.room(session.shard) < wanted:
+            raise Refusal("the data plane has no room for its flows")
         try:
             for leg in session.legs():
                 for ports in leg.sets():
@@ -166,17 +169,18 @@ class Streams:
             now = port.last or FlowFigures()
         return now if port.before is None else add_figures(port.before, now)
 
-    def note_events(self, events: Iterable[FlowEvent]) -> set[str]:
-        """File learning events with their legs; give the Call-IDs concerned."""
-        concerned = set()
+    def note_events(self, events: Iterable[FlowEvent]) -> list[int]:
+        """File learning events with their legs; give the flows that learned something."""
+        learned: list[int] = []
         for event in events:
             self.events_seen[event.kind] += 1
             owner = self.owners.get(event.flow)
             if owner is None:
                 continue
-            session, leg, _ = owner
+            _, leg, _ = owner
             if len(leg.history) >= HISTORY:
                 del leg.history[0]
             leg.history.append(event)
-            concerned.add(session.call_id)
-        return concerned
+            if event.kind is not FlowEventKind.REJECTED:
+                learned.append(event.flow)
+        return learned

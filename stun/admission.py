@@ -50,12 +50,16 @@ class Buckets:
 
     def __init__(self, levels: Sequence[tuple[float, float]], multiplier: int) -> None:
         """`levels`: (rate, burst) each; `multiplier` keys the hash: a random odd 64-bit number."""
-        self.rates: NDArray[np.float64] = np.array([[rate] for rate, _ in levels], np.float64)
-        self.bursts: NDArray[np.float64] = np.array([[burst] for _, burst in levels], np.float64)
+        self.set(levels)
         self._multiplier = np.uint64(multiplier | 1)
         self._starts = (np.arange(len(levels)) << _TABLE_BITS)[:, None]
         self.tokens: NDArray[np.float64] = np.repeat(self.bursts.ravel(), 1 << _TABLE_BITS)
         self.stamp: NDArray[np.float64] = np.zeros(len(levels) << _TABLE_BITS)
+
+    def set(self, levels: Sequence[tuple[float, float]]) -> None:
+        """Fill by these rates up to these bursts from now on."""
+        self.rates: NDArray[np.float64] = np.array([[rate] for rate, _ in levels], np.float64)
+        self.bursts: NDArray[np.float64] = np.array([[burst] for _, burst in levels], np.float64)
 
     def slots(self, keys: Keys) -> NDArray[np.intp]:
         """Hash prefixes (level, n) to slots of the level's table."""
@@ -99,24 +103,31 @@ def _grant_in_order(slots: NDArray[np.intp], available: NDArray[np.float64], gra
     granted[order] = rank + 1 <= available[order]
 
 
+def _levels(limits: Limits) -> list[tuple[float, float]]:
+    unlimited = (1e12, 1e12)
+    return [
+        (limits.source_rate, limits.source_burst) if limits.source_rate else unlimited,
+        (limits.network_rate, limits.network_burst) if limits.network_rate else unlimited,
+    ]
+
+
 class Admission:
     """All limits of one server; data threads share it under the server's lock."""
 
     def __init__(self, limits: Limits, multipliers: Sequence[int]) -> None:
         """`multipliers`: two random odd 64-bit numbers."""
-        self.limits = limits
-        unlimited = (1e12, 1e12)
-        self._buckets = Buckets(
-            [
-                (limits.source_rate, limits.source_burst) if limits.source_rate else unlimited,
-                (limits.network_rate, limits.network_burst) if limits.network_rate else unlimited,
-            ],
-            multipliers[0],
-        )
+        self._buckets = Buckets(_levels(limits), multipliers[0])
         self._guarded = Buckets([(limits.guarded_rate, limits.guarded_burst)], multipliers[1])
         self._closed_until: NDArray[np.float64] = np.zeros(1 << _TABLE_BITS)
-        self._total = limits.total_rate
         self._total_stamp = 0.0
+        self.follow(limits)
+
+    def follow(self, limits: Limits) -> None:
+        """Go by these limits; what sources have used up stays used up."""
+        self.limits = limits
+        self._buckets.set(_levels(limits))
+        self._guarded.set([(limits.guarded_rate, limits.guarded_burst)])
+        self._total = limits.total_rate
         self._exempt = {4: _masks(limits.exempt, 4), 6: _masks(limits.exempt, 6)}
 
     @property
@@ -128,10 +139,7 @@ class Admission:
         """Decide on the senders of one batch: socket address rows (n, 32). None when all are admitted."""
         if not self.limits_sources or not len(peers):
             return None
-        if ipv6:
-            keys = peers.view(np.uint64)[:, 1]
-        else:
-            keys = peers.view(np.uint32)[:, 1].astype(np.uint64)
+        keys = _keys(peers, ipv6)
         prefixes = np.empty((2, len(keys)), np.uint64)
         prefixes[0] = keys
         np.bitwise_and(keys, _NETWORK_IPV6 if ipv6 else _NETWORK_IPV4, out=prefixes[1])
@@ -140,6 +148,10 @@ class Admission:
             granted = np.ones(len(peers), np.bool_) if granted is None else granted
             self._under_ceiling(granted, now)
         return granted
+
+    def exempted(self, peers: NDArray[np.uint8], ipv6: bool) -> Mask | None:
+        """Which senders of a batch the limits leave alone; None when there are none."""
+        return self._exempted(_keys(peers, ipv6), ipv6)
 
     def _take(self, keys: Keys, exempted: Mask | None, now: float) -> Mask | None:
         if exempted is None:
@@ -196,6 +208,13 @@ class Admission:
     def in_use(self, now: float) -> int:
         """Source buckets that are not full."""
         return self._buckets.in_use(now) if self.limits.source_rate else 0
+
+
+def _keys(peers: NDArray[np.uint8], ipv6: bool) -> Keys:
+    """The IPv4 address or the upper half of the IPv6 address, as loaded, of socket address rows (n, 32)."""
+    if ipv6:
+        return peers.view(np.uint64)[:, 1]
+    return peers.view(np.uint32)[:, 1].astype(np.uint64)
 
 
 def _masks(prefixes: Sequence[str], version: int) -> list[tuple[np.uint64, np.uint64]]:

@@ -35,6 +35,11 @@ class RecordKeeper:
         self._primary = primary(endpoints)
         self.records = NatRecords(endpoints, capacity=section.nat_records_max, retention=section.nat_records_retention)
 
+    def follow(self, section: StunSection) -> None:
+        """Keep and show by this section from now on."""
+        self._section = section
+        self.records.capacity, self.records.retention = section.nat_records_max, section.nat_records_retention
+
     async def run(self) -> None:
         """Read the notes until cancelled."""
         while True:

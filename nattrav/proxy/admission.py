@@ -32,12 +32,16 @@ class Admission:
     """Decides by source address. `trusted` hosts (upstreams) are never limited."""
 
     def __init__(self, limits: SipLimits) -> None:
-        self.limits = limits
-        self._rate = limits.requests_per_source
-        self._burst = float(limits.burst)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._bans: dict[str, Ban] = {}
         self._faults: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self.follow(limits)
+
+    def follow(self, limits: SipLimits) -> None:
+        """Decide by these limits from now on; bans in force keep their end."""
+        self.limits = limits
+        self._rate = limits.requests_per_source
+        self._burst = float(limits.burst)
         self._scanners = tuple(word.lower() for word in limits.scanners)
         self._scanner_bytes = tuple(word.encode("latin-1", "replace") for word in self._scanners)
         self._names_scanner = lru_cache(maxsize=4096)(self._is_scanner)

@@ -22,14 +22,25 @@ import numpy as np
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.batch import Batch
+from nattrav.net.bpf.programs import Mode
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.mmsg import Datagrams, open_datagrams
-from nattrav.net.options import IP_MTU_DISCOVER, IP_PMTUDISC_DONT, dropped_by_kernel, force_receive_buffer, open_udp
+from nattrav.net.options import (
+    IP_MTU_DISCOVER,
+    IP_PMTUDISC_DONT,
+    Take,
+    dropped_by_kernel,
+    force_receive_buffer,
+    nothing_waits,
+    open_udp,
+)
 from stun.admission import Admission, Limits
 from stun.behavior import Endpoint, primary
 from stun.counters import Counters
 from stun.fastpath import FastPath, Outcome
 from stun.observation import Notebook
+from stun.offload.io.loader import XdpAnswers, open_xdp
+from stun.offload.teaching import Teacher
 from stun.responder import Answer, DropReason, Responder, Transport
 
 # An odd number of cache lines per slot keeps the first lines of all slots from sharing a few sets of the cache.
@@ -64,8 +75,13 @@ class UdpServer:
         portable: bool = False,
         vectorised: bool = True,
         observe: bool = False,
+        take: Take = nothing_waits,
     ) -> None:
-        """`observe`: threads keep notes of the requests they answer; somebody must read them."""
+        """`observe`: threads keep notes of the requests they answer; somebody must read them.
+
+        `take` gives sockets that are bound already.
+        """
+        self._take = take
         self._observe = observe
         self.responder = responder
         self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(2)])
@@ -75,12 +91,13 @@ class UdpServer:
         self._vectorised = vectorised
         self._count = threads
         self._threads: list[DataThread] = []
+        self.kernel: XdpAnswers | None = None
         self.endpoints: tuple[Endpoint, ...] = responder.endpoints
 
     def open(self) -> None:
         """Bind every endpoint once per thread. Raises OSError with `filename` naming the address that is taken."""
         try:
-            if self._count > 1:
+            if self._count > 1 and self._take is nothing_waits:
                 # SO_REUSEPORT would let a second server of the same user share our ports unnoticed.
                 self._refuse_company()
             for number in range(self._count):
@@ -103,8 +120,9 @@ class UdpServer:
             raise
 
     def _open_one(self, local: TransportAddress) -> socket.socket:
+        waiting = self._take(socket.SOCK_DGRAM, local)
         try:
-            sock = open_udp(local, send_buffer=4 << 20, reuse_port=self._count > 1)
+            sock = waiting or open_udp(local, send_buffer=4 << 20, reuse_port=self._count > 1)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(local)) from error
         force_receive_buffer(sock, _RECEIVE_BUFFER)
@@ -118,6 +136,21 @@ class UdpServer:
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(endpoint.local)) from error
 
+    def follow(self, responder: Responder, limits: Limits) -> None:
+        """Answer by another responder of the same endpoints, and other limits, from the next batch on."""
+        self.responder = responder
+        with self.lock:
+            self.admission.follow(limits)
+        for thread in self._threads:
+            thread.follow(responder)
+
+    def offload(self, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> None:
+        """Have the kernel answer clients that come back, before `start`. OffloadRefused when it cannot."""
+        fast = FastPath(self.responder, _REPLY_SIZE)
+        self.kernel = open_xdp(fast, self.admission.limits, interfaces=interfaces, mode=mode)
+        for thread in self._threads:
+            thread.teacher = Teacher(self.kernel, self.admission)
+
     def start(self) -> None:
         """Start the data threads."""
         for thread in self._threads:
@@ -128,6 +161,13 @@ class UdpServer:
         for thread in self._threads:
             thread.stop()
         self._threads.clear()
+        if self.kernel is not None:
+            self.kernel.close()
+            self.kernel = None
+
+    def descriptors(self) -> list[int]:
+        """The descriptors of every thread's sockets."""
+        return [number for thread in self._threads for number in thread.descriptors()]
 
     @property
     def data_threads(self) -> Sequence[DataThread]:
@@ -139,8 +179,9 @@ class UdpServer:
         return next((thread.failure for thread in self._threads if thread.failure is not None), None)
 
     def counters(self) -> Counters:
-        """Sum of all threads."""
-        return Counters.total(thread.counters for thread in self._threads)
+        """Sum of all threads and of the kernel."""
+        kernel = [] if self.kernel is None else [self.kernel.counters()]
+        return Counters.total([*(thread.counters for thread in self._threads), *kernel])
 
     def send_errors(self) -> Counter[int]:
         """Datagrams the kernel refused, by errno."""
@@ -175,13 +216,13 @@ class DataThread:
         notebook: Notebook | None = None,
     ) -> None:
         self.notebook = notebook
+        self.teacher: Teacher | None = None
         self.number = number
         self.counters = Counters()
-        self._responder = responder
         self._admission = admission
         self._lock = lock
-        self._fast = FastPath(responder, _REPLY_SIZE)
-        self._fast.enabled &= vectorised
+        self._vectorised = vectorised
+        self.follow(responder)
         self._datagrams: list[Datagrams] = [open_datagrams(s, portable=portable) for s in sockets]
         self._ipv6 = [s.family == socket.AF_INET6 for s in sockets]
         self._batch = Batch(_SLOTS, _REQUEST_SIZE)
@@ -198,6 +239,12 @@ class DataThread:
         self._window_start = 0.0
         self._last_size = 0
 
+    def follow(self, responder: Responder) -> None:
+        """Answer by this responder; any thread may call it, for each name is replaced at once."""
+        fast = FastPath(responder, _REPLY_SIZE)
+        fast.enabled &= self._vectorised
+        self._responder, self._fast = responder, fast
+
     def start(self) -> None:
         """Begin to serve."""
         self._thread.start()
@@ -213,6 +260,10 @@ class DataThread:
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
+
+    def descriptors(self) -> list[int]:
+        """The descriptors of this thread's sockets, one an endpoint."""
+        return [datagrams.sock.fileno() for datagrams in self._datagrams]
 
     def cpu_seconds(self) -> float:
         """CPU time this thread has used; 0 before it runs."""
@@ -286,6 +337,8 @@ class DataThread:
         if self.notebook is not None and outcome.answered:
             rows = np.arange(count) if isinstance(outcome.rows, slice) else outcome.rows
             self.notebook.write(now, at, batch, rows, outcome.kinds, plain=outcome.plain)
+        if self.teacher is not None:
+            self.teacher.take(at, batch, outcome, ipv6, now)
         if len(outcome.slow):
             self._answer_slowly(at, outcome, ipv6, now)
         return count

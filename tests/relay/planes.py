@@ -62,7 +62,11 @@ class MemoryPlane:
         self.shard: dict[int, int] = {}
         self.relearned: list[int] = []
         self.waiting: list[FlowEvent] = []
+        self.rows = 1_000_000
         self._last = 0
+
+    def room(self, shard: int) -> int:
+        return self.rows - len(self.settings)
 
     def open(
         self,

@@ -113,7 +113,6 @@ class RelayPool:
         if not relays:
             raise ValueError("a pool needs at least one relay")
         self._relays = {choice.name: _Health(choice) for choice in relays}
-        self._only = relays[0].name if len(relays) == 1 else None
         self._prefix = prefix
         self._intervals = tuple(intervals)
         self._ping_up = ping_up
@@ -123,6 +122,14 @@ class RelayPool:
         self._pending: dict[bytes, _Pending] = {}
         self._calls: OrderedDict[str, str] = OrderedDict()
         self._timers: list[tuple[float, bytes]] = []
+
+    def follow(self, relays: Sequence[RelayChoice], intervals: Sequence[float]) -> None:
+        """Use these relays. One that is no longer named takes no new calls, and keeps those it has."""
+        wanted = {choice.name: choice for choice in relays}
+        for name, health in self._relays.items():
+            health.choice = wanted.pop(name, RelayChoice(name, 0))
+        self._relays |= {name: _Health(choice) for name, choice in wanted.items()}
+        self._intervals = tuple(intervals)
 
     def ask(
         self,
@@ -139,7 +146,7 @@ class RelayPool:
         chosen = relay or bound
         first = command == "offer" and chosen is None
         if chosen is None or chosen not in self._relays:
-            chosen = self._only or self._candidates(call_id or "", ())[0]
+            chosen = self._first_choice(call_id or "")
         if call_id is not None:
             if command == "offer":
                 self._bind(call_id, chosen)
@@ -286,6 +293,9 @@ class RelayPool:
 
     def _last_cookie(self) -> bytes:
         return f"{self._prefix}_{self._cookies}".encode()
+
+    def _first_choice(self, call_id: str) -> str:
+        return next(iter(self._relays)) if len(self._relays) == 1 else self._candidates(call_id, ())[0]
 
     def _candidates(self, call_id: str, refused_by: Sequence[str]) -> list[str]:
         """Relays in the order a call should try them: rendezvous hashing by weight, those that answer first.

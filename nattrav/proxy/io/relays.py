@@ -56,11 +56,7 @@ class Relays:
         self._key = key
         self._rounds = rounds
         rounds.at_end(self._flush)
-        self.pool = RelayPool(
-            [RelayChoice(one.name, one.weight) for one in addresses],
-            prefix=cookie_prefix,
-            intervals=(first_retry, 2 * first_retry, 4 * first_retry),
-        )
+        self.pool = RelayPool(_choices(addresses), prefix=cookie_prefix, intervals=_intervals(first_retry))
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
         self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
@@ -70,6 +66,29 @@ class Relays:
         self._numbers: dict[int, int] = {}
         self._held: dict[int, tuple[dict[str, Any], str]] = {}
         self._held_until = 0.0
+        self._serving = False
+        self.lost = 0
+        """Requests that gave way to later ones, because their relay took none for long."""
+
+    def follow(self, addresses: Sequence[RelayAddress], first_retry: float, key: bytes | None) -> None:
+        """Ask these relays from now on; those no longer named keep the calls they have."""
+        self._key = key
+        for one in addresses:
+            if one.name not in self._addresses:
+                self._addresses[one.name] = one
+                self._unsent[one.name] = deque(maxlen=_BACKLOG)
+                if self._serving:
+                    self._listen(one)
+        self.pool.follow(_choices(addresses), _intervals(first_retry))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no relay has taken yet."""
+        return sum(map(len, self._unsent.values()))
+
+    def _listen(self, one: RelayAddress) -> None:
+        sock = self._sockets[one.name] = _open(one)
+        self._rounds.add(sock, partial(self._receive, one.name, sock))
 
     def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
         """Ask on behalf of the core's question `number`.
@@ -121,6 +140,8 @@ class Relays:
                 self._on_change(effect.relay, effect.up)
 
     def _send(self, name: str, payload: bytes) -> None:
+        if len(self._unsent[name]) == _BACKLOG:
+            self.lost += 1
         self._unsent[name].append(payload)
         if not self._rounds.reading:
             self._flush()
@@ -161,9 +182,9 @@ class Relays:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive until cancelled, in the rounds that somebody else runs."""
         try:
+            self._serving = True
             for one in self._addresses.values():
-                sock = self._sockets[one.name] = _open(one)
-                self._rounds.add(sock, partial(self._receive, one.name, sock))
+                self._listen(one)
             task_status.started()
             await self._send_late()
         finally:
@@ -190,6 +211,14 @@ class Relays:
         if self._key is None or self._addresses[name].path is not None:
             return datagram
         return unseal(self._key, Way.REPLY, datagram, wall())
+
+
+def _choices(addresses: Sequence[RelayAddress]) -> list[RelayChoice]:
+    return [RelayChoice(one.name, one.weight) for one in addresses]
+
+
+def _intervals(first: float) -> tuple[float, ...]:
+    return first, 2 * first, 4 * first
 
 
 def _open(one: RelayAddress) -> socket.socket:

@@ -61,7 +61,7 @@ class Shell:
         self.meter = MessageMeter()
         self._log = log
         self._record = record
-        self._tap = tap
+        self.tap = tap
         self._nursery: trio.Nursery | None = None
         self._lookups = 0
 
@@ -75,11 +75,12 @@ class Shell:
                 if flow is not None:
                     self.received += 1
                     self.meter.message("rx", flow.transport, item)
-                    if self._tap is not None:
-                        self._tap("rx", flow, item)
+                    if self.tap is not None:
+                        self.tap("rx", flow, item)
                     effects += self._decide(flow, item, now)
             elif isinstance(item, Kept):
-                continue
+                if flow is not None:
+                    core.kept(flow, now)
             elif isinstance(item, FlowOpened):
                 if flow is not None:
                     core.flow_opened(flow)
@@ -154,9 +155,9 @@ class Shell:
             else:
                 assert_never(effect)
         if outgoing:
-            if self._tap is not None:
+            if self.tap is not None:
                 for one in outgoing:
-                    self._tap("tx", one.to, one.data)
+                    self.tap("tx", one.to, one.data)
             self.sent += len(outgoing)
             self.transports.send(outgoing)
 
