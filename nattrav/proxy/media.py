@@ -27,9 +27,8 @@ Resume = Callable[[bytes | None, float], None]
 
 SDP = "application/sdp"
 DELETE_DELAY = 30
-_CONNECTION = re.compile(rb"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
-_FAMILY = re.compile(rb"^c=IN (IP[46]) ", re.MULTILINE)
-_RTCP = re.compile(rb"^a=rtcp:\d+ IN IP[46] (\S+)", re.MULTILINE)
+_CONNECTION = re.compile(rb"\nc=IN IP[46] ([^\s/]+)")
+_RTCP = re.compile(rb"\na=rtcp:\d+ IN IP[46] (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +233,8 @@ def _family_wanted(sdp: bytes, towards: str | None) -> str | None:
     """Name the address family of who gets the SDP, when the SDP speaks another one."""
     if towards is None:
         return None
-    wanted = "IP6" if ":" in towards else "IP4"
-    spoken = _FAMILY.findall(sdp)
-    return wanted if any(family.decode() != wanted for family in spoken) else None
+    wanted, other = ("IP6", b"\nc=IN IP4 ") if ":" in towards else ("IP4", b"\nc=IN IP6 ")
+    return wanted if other in sdp else None
 
 
 def _ignore(reply: object, now: float) -> None:
