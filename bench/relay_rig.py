@@ -343,8 +343,10 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
     return over_ng("rtpengine", command, CONTROL, sessions, threads)
 
 
-def ours(backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] = (10000, 65534)) -> Relay:
-    """`nattrav relay serve`."""
+def ours(backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] | None = None) -> Relay:
+    """`nattrav relay serve`, by default with as many ports as it may open at once."""
+    if ports is None:
+        ports = (10000, min(65534, 10000 + resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 300))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
         *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(ports[0]), "--port-max", str(ports[1])),
