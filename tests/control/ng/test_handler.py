@@ -44,6 +44,15 @@ def test_the_documented_example_comes_out_byte_for_byte_but_for_the_port() -> No
     ]
 
 
+def test_a_port_count_is_not_passed_on_because_the_next_ports_are_other_calls() -> None:
+    relay = Driver()
+    layered = OFFER.replace(b"m=audio 4000 ", b"m=audio 4000/2 ")
+    assert layered != OFFER
+    assert lines(relay.offer(layered))[4].split()[1].isdigit()
+    assert lines(relay.answer(ANSWER.replace(b"m=audio 6000 ", b"m=audio 6000/2 ")))[4].split()[1].isdigit()
+    assert len(plane_of(relay.engine).settings) == 4
+
+
 def test_a_call_gives_each_side_ports_of_its_own_and_ends() -> None:
     relay = Driver()
     (to_callee,) = places(relay.offer(OFFER))
