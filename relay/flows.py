@@ -50,6 +50,8 @@ class Flag(enum.IntFlag):
     REPORTED = 32
     """A refused source has been told about since the last latch."""
     SELECTED = 64
+    TWIN = 128
+    """Has a second socket, connected to the party."""
 
 
 # One row holds all of a flow side by side: the first cache line is what every packet asks, the rest what is counted.
@@ -214,12 +216,15 @@ class FlowTable:
         """Say where packets that leave by this flow go."""
         self.targets[slot] = np.frombuffer(to_row(target), np.uint8)
 
-    def connect(self, route: int, egress: int, address_length: int) -> None:
-        """Make a route leave by flow `egress` to that flow's target."""
+    def connect(self, route: int, egress: int, address_length: int, twin: int | None = None) -> None:
+        """Make a route leave by flow `egress` to that flow's target: by its socket, or by its connected `twin`."""
         self.egress[route] = egress
+        file, address = int(self.file[egress]), self._targets_at + egress * SOCKADDR_ROW
+        if twin is not None:
+            file, address, address_length = twin, 0, 0
         self.route_words[route] = (
-            OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | int(self.file[egress]) << 32,
-            self._targets_at + egress * SOCKADDR_ROW,
+            OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | file << 32,
+            address,
             0,
             MSG_DONTWAIT << 32,
             SENT | route,

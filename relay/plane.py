@@ -146,7 +146,7 @@ class ReportFigures:
 
 @immutable
 class FlowFigures:
-    """Counters of one flow. Times are monotonic seconds; 0 = never."""
+    """Counters of one flow. Times are monotonic seconds; 0 = never. `offloaded` = the kernel forwards its RTP now."""
 
     packets_in: int = 0
     bytes_in: int = 0
@@ -160,6 +160,7 @@ class FlowFigures:
     learned: Learned = Learned()
     rtp: RtpFigures = RtpFigures()
     reported: ReportFigures = ReportFigures()
+    offloaded: bool = False
 
 
 class FlowEventKind(enum.Enum):

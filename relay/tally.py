@@ -17,6 +17,14 @@ from relay.flows import Flag, FlowTable
 from relay.rtp import MAX_DROPOUT, MAX_MISORDER, Kind, kinds_of
 
 ROOM = 16384
+
+RIPE_SHIFT = 6
+RIPE_EVERY = 1 << RIPE_SHIFT
+"""Packets after which a flow without a twin is looked at again: 1.3 seconds of speech."""
+
+RIPE_MAX = 4096
+"""Flows that wait for that look; of more, the others come at their next turn."""
+
 _RATE_CHANGES = 64
 _TRANSIT_JUMP = 2.0
 """Seconds by which two packets' transit may differ; more is a new timeline (hold, clock change), not jitter."""
@@ -36,6 +44,10 @@ class Tally:
         self._room = room
         self.noted = 0
         self.limited: set[int] = set()
+        self.seek = False
+        """Look for flows that a connected twin might pay for."""
+        self.ripe: list[int] = []
+        """Slots of such flows, to be taken from here."""
         self._route: NDArray[np.int64] = np.zeros(room, np.int64)
         self._length: NDArray[np.int64] = np.zeros(room, np.int64)
         self._head: NDArray[np.complex128] = np.zeros(room, np.complex128)
@@ -88,7 +100,14 @@ class Tally:
         flows = slots[begins]
         lengths, times = self._length[:count][order], arrived[order]
         counts = (ends - begins + 1).astype(np.uint64)
-        table.packets_in[flows] += counts
+        before = table.packets_in[flows]
+        total = before + counts
+        table.packets_in[flows] = total
+        if self.seek:
+            crossed = (before ^ total) >> RIPE_SHIFT != 0
+            crossed &= (table.flags[flows] & Flag.TWIN) == 0
+            self.ripe += flows[crossed].tolist()
+            del self.ripe[RIPE_MAX:]
         table.bytes_in[flows] += np.add.reduceat(lengths, begins).astype(np.uint64)
         latest = times[ends]
         table.last_in[flows] = np.maximum(table.last_in[flows], latest)

@@ -48,7 +48,7 @@ Architecture: $architecture
 Maintainer: nattrav maintainers <maintainers@nattrav.invalid>
 Installed-Size: $(du -sk "$root" | cut -f1)
 Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1)))
-Recommends: chrony, nftables
+Recommends: chrony, libbpf1, nftables
 Section: comm
 Priority: optional
 Description: SIP phones behind any NAT register, call and are heard

@@ -110,6 +110,12 @@ class RelaySection(Section):
     """Bind each data thread to one processor."""
     backend: Literal["auto", "io_uring", "portable"] = "auto"
     """How packets are moved; `auto` = io_uring where the kernel allows it."""
+    offload: Literal["off", "auto", "xdp"] = "off"
+    """Have the kernel forward RTP of latched flows by XDP: `auto` = where it can, `xdp` = start only where it can."""
+    offload_interfaces: list[str] = []
+    """Network interfaces that media comes in by, such as `eth0`; empty = those that carry the media addresses."""
+    offload_mode: Literal["auto", "native", "generic"] = "auto"
+    """Forward in the NIC's driver (`native`) or before the network stack (`generic`); `auto` = native where safe."""
     coalesce: Duration = Field(default=0.001, le=0.01)
     """Longest time a packet may wait for company at low load."""
     learning: Literal["heuristic", "delayed", "immediate", "off"] = "heuristic"

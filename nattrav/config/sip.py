@@ -73,6 +73,10 @@ def host_name(value: str) -> str:
         return text.lower()
 
 
+def _server_name(value: str) -> str:
+    return f"*.{host_name(value[2:])}" if value.startswith("*.") else host_name(value)
+
+
 def _network(value: str) -> str:
     return str(ipaddress.ip_network(value, strict=False))
 
@@ -87,6 +91,7 @@ def _sip_target(value: str) -> str:
 
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 HostName = Annotated[str, AfterValidator(host_name)]
+ServerName = Annotated[str, AfterValidator(_server_name)]
 Network = Annotated[str, AfterValidator(_network)]
 SipTarget = Annotated[str, AfterValidator(_sip_target)]
 RelayPolicy = Literal["always", "auto", "never"]
@@ -218,6 +223,17 @@ class SipEdge(Section):
     """How long bindings are kept past the core's expiry while the core is unreachable."""
 
 
+class SipCertificate(Section):
+    """One of [[sip.tls.certificates]]: a certificate for clients that name a server (SNI, RFC 6066)."""
+
+    names: list[ServerName] = Field(min_length=1)
+    """Server names it is for; *.example.com stands for every name below example.com."""
+    certificate: str
+    """PEM file with the certificate chain; read again on reload."""
+    key: str | None = None
+    """PEM file with the private key; default: the file of the certificate."""
+
+
 class SipTls(Section):
     """The [sip.tls] table: what TLS and WSS listeners and connections use."""
 
@@ -227,6 +243,8 @@ class SipTls(Section):
     """PEM file with the certificate chain; read again on reload."""
     key: str | None = None
     """PEM file with the private key."""
+    certificates: list[SipCertificate] = Field(default=[])
+    """Certificates for other server names, as [[sip.tls.certificates]] with names, certificate and key."""
     ca: str | None = None
     """PEM file with the authorities trusted for next hops; default: the system's."""
     verify: bool = True
@@ -255,6 +273,11 @@ class SipSection(Section):
     """Which calls of phones go through the relay: always, auto (where a NAT or an address family needs it), never."""
     relay_required: bool = True
     """Refuse a call with 503 when no relay answers; false: let it pass without."""
+    early_media: Literal["last", "first", "single"] = "last"
+    """When several phones send early media to one caller. last: every one passes, the caller hears the latest.
+    first: the others' early answers go on without their SDP. single: the others' early answers are kept back."""
+    sibling: SipTarget | None = None
+    """While this node drains, new calls are sent there with 302; default: they get 503 with Retry-After."""
     force_rport: Literal["auto", "always", "never"] = "auto"
     """Answer to the source port although the phone asked for no rport (auto: when its addresses show a NAT)."""
     recurse: bool = False
@@ -364,8 +387,8 @@ class Quirk(Section):
     """Overrides the keepalive method."""
     o_line: Literal["keep", "replace"] | None = None
     """replace: the o= line shows the relay, too."""
-    ice: Literal["strip", "pass", "relay"] | None = None
-    """What happens to ICE candidates."""
+    ice: Literal["strip", "pass"] | None = None
+    """pass: calls that the device offers with ICE candidates go without our relay, which takes candidates out."""
     max_udp: int | None = Field(default=None, ge=500, le=65535)
     """Largest UDP datagram the device can take."""
     digest: Literal["md5"] | None = None

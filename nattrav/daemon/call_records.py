@@ -12,6 +12,8 @@ import trio
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.effects import Record
 
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class CallRecords:
     """Appends call records to a file, one JSON object a line, written together once a second."""
@@ -19,20 +21,20 @@ class CallRecords:
     def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
         self.path = path
         self._complain = complain
-        self._lines: list[str] = []
+        self._kept: list[dict[str, Any]] = []
 
     def add(self, fields: dict[str, Any]) -> None:
         """Keep one for the next write."""
-        self._lines.append(json.dumps(fields, separators=(",", ":")))
+        self._kept.append(fields)
 
     def flush(self) -> None:
         """Write what was kept."""
-        if not self._lines:
+        if not self._kept:
             return
-        lines, self._lines = self._lines, []
+        kept, self._kept = self._kept, []
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n")
+                file.writelines(f"{_as_json(fields)}\n" for fields in kept)
         except OSError as error:
             self._complain(f"{self.path}: {error.strerror}")
 

@@ -166,7 +166,6 @@ async def serve(
     shell = Shell(
         core,
         resolve=names.next_hops,
-        count=runtime.samples.inc,
         observe=runtime.samples.observe,
         log=log,
         record=records.add,
@@ -214,7 +213,7 @@ async def serve(
             nursery.start_soon(follower.watch_users)
             if journal is not None:
                 nursery.start_soon(watch_journal, journal, runtime)
-            nursery.start_soon(watch_certificates, tls, runtime)
+            nursery.start_soon(watch_certificates, tls, [one.listener for one in bound], runtime)
             task_status.started(
                 [
                     runtime.listening(

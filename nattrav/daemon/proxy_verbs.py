@@ -103,6 +103,8 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        self._shell.meter.hand_over(samples.inc)
+        self._shell.hand_over_observations()
         for (name, labels), by in core.parts.take_counts().items():
             samples.inc(name, *labels, by=by)
         calls = core.rooms.calls
@@ -132,6 +134,9 @@ class ProxyVerbs:
         for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
             samples.set("nattrav_sip_flows", flows[transport], transport)
             samples.set("nattrav_sip_connections", connections[transport], transport)
+        if self._shell.relays is not None:
+            samples.set("nattrav_queue_depth", self._shell.relays.waiting, "ng_requests")
+            samples.set("nattrav_queue_dropped_total", self._shell.relays.lost, "ng_requests")
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
         samples.clear("nattrav_sip_upstream_up")
         samples.clear("nattrav_sip_upstream_rtt_seconds")
@@ -144,6 +149,7 @@ class ProxyVerbs:
     def _binding(self, binding: Binding) -> dict[str, Any]:
         now = monotonic()
         wall = self._core.parts.wall(now)
+        seen = self._core.keepalive.seen(binding.flow)
         alg = self._core.parts.alg.suspicion(binding.flow.remote.host, now)
         return {
             "aor": binding.aor,
@@ -151,6 +157,7 @@ class ProxyVerbs:
             "transport": binding.flow.transport,
             "source": str(binding.flow.remote),
             "expires": binding.remaining(wall),
+            "kept_alive": None if seen is None else round(now - seen, 1),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
             "alg_score": alg.score,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from nattrav.daemon.relay_kernel import XDP, KernelPath
 from nattrav.metrics.samples import Export, Samples
 from relay.diagnosis import Cause
 from relay.effects import CloseReason
@@ -34,9 +35,10 @@ class _Reading:
 class RelayMetrics:
     """Maps engine and data plane to the names of the registry."""
 
-    def __init__(self, engine: Engine, plane: DataPlane, samples: Samples) -> None:
+    def __init__(self, engine: Engine, plane: DataPlane, samples: Samples, kernel_path: KernelPath) -> None:
         self._engine = engine
         self._plane = plane
+        self._kernel_path = kernel_path
         self._samples = samples
         self._last: _Reading | None = None
         for reason in CloseReason:
@@ -95,6 +97,11 @@ class RelayMetrics:
         self._traffic()
         self._streams()
 
+    def note_events(self, waiting: int, lost: int) -> None:
+        """Tell how many events wait for those who listen to them, and how many were lost to slow ones."""
+        self._samples.set("nattrav_queue_depth", waiting, "relay_events")
+        self._samples.set("nattrav_queue_dropped_total", lost, "relay_events")
+
     def export(self) -> Export:
         """Everything this process counts, as the `metrics` verb gives it."""
         return self._samples.export()
@@ -120,10 +127,15 @@ class RelayMetrics:
     def _traffic(self) -> None:
         samples = self._samples
         sums = self._engine.sums()
-        self._raise("nattrav_relay_packets_total", sums.packets_in, "rx", DATAPATH)
-        self._raise("nattrav_relay_packets_total", sums.packets_out, "tx", DATAPATH)
-        self._raise("nattrav_relay_bytes_total", sums.bytes_in, "rx", DATAPATH)
-        self._raise("nattrav_relay_bytes_total", sums.bytes_out, "tx", DATAPATH)
+        # Every packet that the kernel took it has sent, so these two are as large either way.
+        packets, octets = self._kernel_path.collect(samples)
+        self._raise("nattrav_relay_packets_total", sums.packets_in - packets, "rx", DATAPATH)
+        self._raise("nattrav_relay_packets_total", sums.packets_out - packets, "tx", DATAPATH)
+        self._raise("nattrav_relay_bytes_total", sums.bytes_in - octets, "rx", DATAPATH)
+        self._raise("nattrav_relay_bytes_total", sums.bytes_out - octets, "tx", DATAPATH)
+        for direction in ("rx", "tx"):
+            self._raise("nattrav_relay_packets_total", packets, direction, XDP)
+            self._raise("nattrav_relay_bytes_total", octets, direction, XDP)
         for reason, count in sums.drops.items():
             self._raise("nattrav_relay_dropped_packets_total", count, reason.value)
         for pool, rtp in self._engine.streams.rtp_by_pool().items():

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 
 from nattrav.config.relay import RelayInterface, RelaySection
 from nattrav.daemon.runtime import StartRefused
+from nattrav.net.bpf.programs import Mode
 from nattrav.net.interfaces import advertised_address, local_addresses
 from relay.interfaces import Interfaces, LocalAddress, overlapping
 from relay.io.descriptors import DescriptorBudget, claim_descriptors
 from relay.io.pump import RESTING, BackendRefused, DataPlane, open_plane
 from relay.io.sockets import Unpredictable
+from relay.offload.io.loader import OffloadRefused, XdpFlows, open_xdp
+from relay.offload.xdp import KernelFlows
 from relay.policy import LimitSettings, Policy, TimeOuts
 from relay.ports import PortPool
 from relay.session import Learning
@@ -164,13 +167,40 @@ def claim_sockets(layout: Layout, policy: Policy) -> tuple[Policy, DescriptorBud
     return replace(policy, limits=replace(policy.limits, sockets=budget.allowed)), budget
 
 
-def build_plane(section: RelaySection, threads: int, budget: DescriptorBudget) -> DataPlane:
+def build_kernel_path(section: RelaySection, interfaces: Interfaces) -> tuple[XdpFlows | None, str]:
+    """Attach the XDP program where that is asked for; give it, or None, and how or why not. StartRefused for `xdp`."""
+    if section.offload == "off":
+        return None, '[relay] offload = "off"'
+    hosts = list(dict.fromkeys(address.host for address in interfaces.addresses))
+    try:
+        kernel = open_xdp(
+            hosts,
+            sum(pool.total for pool in interfaces.pools),
+            interfaces=section.offload_interfaces,
+            mode=None if section.offload_mode == "auto" else Mode(section.offload_mode),
+        )
+    except OffloadRefused as refused:
+        if section.offload == "xdp":
+            raise StartRefused(f'[relay] offload = "xdp" is not possible: {refused}; or write "auto"') from None
+        return None, str(refused)
+    return kernel, kernel.how
+
+
+def build_plane(
+    section: RelaySection, threads: int, budget: DescriptorBudget, kernel: KernelFlows | None = None
+) -> DataPlane:
     """Make and start the data threads. StartRefused when the backend asked for cannot run here."""
     # Sockets may rest where every port can be open at once; else those at rest would be missing elsewhere.
     resting = RESTING if budget.enough else 0
     try:
         plane = open_plane(
-            threads, section.backend, coalesce=section.coalesce, pin=section.pin_threads, resting=resting
+            threads,
+            section.backend,
+            coalesce=section.coalesce,
+            pin=section.pin_threads,
+            resting=resting,
+            kernel=kernel,
+            twins=min(budget.spare, budget.needed),
         )
         plane.start()
     except BackendRefused as refused:

@@ -14,6 +14,7 @@ import trio
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
 from nattrav.daemon.apply import Prepared, apply_verb
+from nattrav.daemon.certificates import note_expiry
 from nattrav.daemon.handover import left_bound
 from nattrav.daemon.key_file import own_key
 from nattrav.daemon.nat_records import RecordKeeper
@@ -154,7 +155,7 @@ async def serve(
                 for server in streams.values():
                     nursery.start_soon(server.run)
                 if certificate is not None:
-                    nursery.start_soon(_refresh, certificate, runtime)
+                    nursery.start_soon(_refresh, certificate, streams["TLS"], runtime)
                 task_status.started(_listening(runtime, streams, responder))
                 await _watch(udp)
     finally:
@@ -209,8 +210,10 @@ def make_streams(
     return servers
 
 
-async def _refresh(certificate: Certificate, runtime: Runtime) -> None:
+async def _refresh(certificate: Certificate, server: StreamServer, runtime: Runtime) -> None:
+    listeners = [f"stun-tls:{endpoint.local}" for endpoint in server.endpoints]
     while True:
+        note_expiry(runtime.samples, certificate.chain, listeners)
         await trio.sleep(_CERTIFICATE_CHECK)
         if not certificate.refresh():
             runtime.log.warning("TLS certificate cannot be read again; the old one stays")

@@ -193,7 +193,15 @@ RELAY = (
         "Datagrams the kernel dropped for want of buffer",
     ),
     _gauge("nattrav_relay_datapath_available", "datapath", "1 if this kernel accepted the datapath at start"),
-    _counter("nattrav_relay_offload_events_total", "datapath event", "Legs moved into and out of the kernel"),
+    _counter(
+        "nattrav_relay_offload_events_total", "datapath event", "Flows moved into and out of the kernel, or too many"
+    ),
+    _gauge("nattrav_relay_offloaded_flows", "", "Flows whose RTP the kernel forwards now"),
+    _counter(
+        "nattrav_relay_offload_left_packets_total",
+        "reason",
+        "Datagrams of offloaded flows that the kernel left to their sockets",
+    ),
 )
 
 CONTROL = (
@@ -207,21 +215,6 @@ CONTROL = (
     _counter("nattrav_control_cookie_hits_total", "", "Repeated ng cookies answered from the reply cache"),
 )
 
-CLUSTER = (
-    _gauge("nattrav_cluster_nodes", "state", "Nodes seen in the store"),
-    _gauge("nattrav_cluster_store_up", "", "1 while the store's circuit breaker is closed"),
-    _histogram(
-        "nattrav_cluster_store_operation_seconds",
-        "op",
-        "Store round trips",
-        ".0005 .001 .0025 .005 .01 .025 .05 .1 .25",
-    ),
-    _counter("nattrav_cluster_store_errors_total", "op", "Failed or timed-out store operations"),
-    _gauge("nattrav_cluster_pending_writes", "", "Keys waiting in the coalescing queue"),
-    _counter("nattrav_cluster_takeovers_total", "result", "Sessions taken from a dead node"),
-    _counter("nattrav_cluster_resyncs_total", "", "Full resynchronisations with the store"),
-)
-
 HEP = (
     _counter("nattrav_hep_packets_total", "type", "HEP packets sent"),
     _counter("nattrav_hep_dropped_total", "", "HEP packets dropped by the full queue"),
@@ -233,7 +226,6 @@ SECTIONS: dict[str, tuple[Metric, ...]] = {
     "SIP": SIP,
     "Relay": RELAY,
     "Control channel": CONTROL,
-    "Cluster": CLUSTER,
     "HEP": HEP,
 }
 

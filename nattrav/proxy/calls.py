@@ -44,6 +44,9 @@ class Party(enum.Enum):
     CALLER = "caller"
     CALLEE = "callee"
 
+    # Members are single objects; the hash that enum gives them is a call of Python code on every use of a dict.
+    __hash__ = object.__hash__
+
     @property
     def other(self) -> Party:
         """The opposite side."""
@@ -95,6 +98,7 @@ class Call(Timed):
         "contact",
         "created",
         "cseq",
+        "early",
         "ended",
         "flows",
         "key",
@@ -140,6 +144,8 @@ class Call(Timed):
         self.contact: str | None = None
         self.written = False
         self.resumed = False
+        self.early: str | None = None
+        """Tag of the phone whose early media the caller hears, where the others' are kept back."""
         self.moved: dict[tuple[int, TransportAddress], Flow] = {}
         self.accepted: Response | None = None
         self.session_expires: int | None = None
@@ -169,6 +175,8 @@ class Call(Timed):
         known = self.flows[party]
         if known is None or flow == known or answer.remote == known.remote or not self.access[party]:
             return None
+        if len(self.callee_tags) > 1 and party is Party.CALLEE:
+            return None  # several phones answered: each has a flow of its own
         callee_tag = request.to.tag if party is Party.CALLER else request.from_.tag
         caller_tag = request.from_.tag if party is Party.CALLER else request.to.tag
         if caller_tag != self.key[1] or callee_tag not in self.callee_tags or request.cseq.number <= self.cseq[party]:

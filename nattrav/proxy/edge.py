@@ -182,7 +182,6 @@ class RegisterContext(ResponseContext):
         outbound = "outbound" in request.tokens("supported") and contacts != "*"
         listener = parts.listeners[self.sender.flow.listener]
         token = self.rooms.routing.token_for(self.sender.flow, now, kind=TokenKind.EDGE)
-        transport = f";transport={listener.transport}" if listener.transport != "udp" else ""
         rewrites = self.sender.treatment.contact == "rewrite" or self.upstream_name in edge.ignores_path
         if rewrites and contacts != "*":
             for index, name in enumerate(edit.names):
@@ -191,13 +190,13 @@ class RegisterContext(ResponseContext):
                 line = edit.lines[index]
                 for contact in contacts:
                     if f"<{contact.uri}>" in line:
-                        put = f"sip:{token}@{listener.sent_by}{transport}"
+                        put = listener.uri(token)
                         self.told[contact.uri] = put
                         edit.lines[index] = line = line.replace(f"<{contact.uri}>", f"<{put}>")
         else:
             has_reg_id = contacts != "*" and any("reg-id" in contact.params for contact in contacts)
             ob = ";ob" if outbound and has_reg_id else ""
-            edit.prepend("Path", f"<sip:{token}@{listener.sent_by}{transport};lr{ob}>")
+            edit.prepend("Path", f"<{listener.uri(token)};lr{ob}>")
             if "path" not in request.tokens("supported"):
                 edit.append("Supported", "path")
         settings = parts.sip.edge

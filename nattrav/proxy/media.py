@@ -42,6 +42,8 @@ class Side:
     treatment: Treatment
     latch: bool
     towards: str | None = None
+    status: int | None = None
+    """Of the response that carried the SDP; None for a request."""
 
 
 def sdp_of(message: Message) -> bytes | None:
@@ -114,19 +116,24 @@ class Media:
         arguments = self._arguments("answer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("answer", call, arguments, resume)
 
-    def delete(self, call: Call, *, branch: str | None = None, delay: int | None = None) -> None:
-        """End the relay session of a call, or one branch of it."""
+    def delete(
+        self, call: Call, *, branch: str | None = None, to_tag: str | None = None, delay: int | None = None
+    ) -> None:
+        """End the relay session of a call, or one branch of it, or one dialog that its branches led to."""
         if not call.media.session:
             return
-        if branch is None:
+        part = branch is not None or to_tag is not None
+        if not part:
             call.media.session = False
             call.media.closing = True
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": call.caller_tag}
         if branch is not None:
             arguments["via-branch"] = branch
+        if to_tag is not None:
+            arguments |= {"to-tag": to_tag, "flags": ["to-tag"]}
         if delay is not None:
             arguments["delete-delay"] = delay
-        request = self._parts.await_reply(_ignore if branch is not None else partial(self._deleted, call))
+        request = self._parts.await_reply(_ignore if part else partial(self._deleted, call))
         self._parts.out.append(AskRelay(request, "delete", call.call_id, arguments))
 
     def delete_unknown(self, call_id: str, tag: str) -> None:
@@ -140,8 +147,14 @@ class Media:
         if stable is None:
             return
         offerer, offer, answerer, answer = stable
-        for command, sdp, sender in (("offer", offer, offerer), ("answer", answer, answerer)):
+        request_like: dict[str, Any] = {"sip-message-type": "sip_request"}
+        reply_like: dict[str, Any] = {"sip-message-type": "sip_reply", "sip-code": 200}
+        for command, sdp, sender, kind in (
+            ("offer", offer, offerer, request_like),
+            ("answer", answer, answerer, reply_like),
+        ):
             arguments = {
+                **kind,
                 "call-id": call.call_id,
                 "from-tag": offerer,
                 "to-tag": answerer,
@@ -155,6 +168,11 @@ class Media:
         self, command: str, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
     ) -> dict[str, Any]:
         arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
+        if side.status is None:
+            arguments["sip-message-type"] = "sip_request"
+        else:
+            arguments["sip-message-type"] = "sip_reply"
+            arguments["sip-code"] = side.status
         if to_tag is not None:
             arguments["to-tag"] = to_tag
         if branch is not None:

@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -93,6 +93,7 @@ class DataPlane:
         pin: bool = False,
         fall_back: bool = False,
         resting: int = 0,
+        twins: int = 0,
         kernel: KernelFlows | None = None,
     ) -> None:
         self.backend = backend
@@ -103,6 +104,7 @@ class DataPlane:
         self._coalesce = coalesce
         self._pin = pin
         self._fall_back = fall_back
+        self._twins = twins
         self._kernel = kernel
         self._shards = self._make_shards()
         self._open: dict[int, _Bound] = {}
@@ -141,8 +143,9 @@ class DataPlane:
         cpus = sorted(os.sched_getaffinity(0))
         locals_: dict[TransportAddress, tuple[Crossbar, int]] = {}
         # A flow needs a descriptor, so a table for more than the limit would only promise too much.
-        capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        make = _maker(self.backend, self._coalesce)
+        capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self._twins)
+        twins = self._twins // self._threads
+        make = _maker(self.backend, self._coalesce, twins)
         return [
             Shard(
                 number,
@@ -151,6 +154,7 @@ class DataPlane:
                 locals_,
                 capacity,
                 cpu=cpus[number % len(cpus)] if self._pin else None,
+                twins=twins,
                 kernel=self._kernel,
             )
             for number in range(self._threads)
@@ -270,7 +274,8 @@ class DataPlane:
 
     def overflows(self) -> int:
         """Datagrams the kernel dropped at sockets of open and closed flows for want of buffer."""
-        return self._overflows + sum(dropped_by_kernel(bound.sock) - bound.lost for bound in self._open.values())
+        own = sum(dropped_by_kernel(bound.sock) - bound.lost for bound in self._open.values())
+        return self._overflows + own + sum(shard.twin_overflows() for shard in self._shards)
 
     def figures(self, flow: int) -> FlowFigures:
         """See `Plane`."""
@@ -281,7 +286,10 @@ class DataPlane:
         with shard.lock:
             shard.catch_up()
             shard.settled(slot, last=last)
-            return shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
+            figures = shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
+            if shard.offloader is not None and slot in shard.offloader:
+                return replace(figures, offloaded=True)
+            return figures
 
     def last_accepted(self, flows: Sequence[int]) -> float:
         """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""
@@ -369,25 +377,35 @@ def open_plane(
     coalesce: float = COALESCE,
     pin: bool = False,
     resting: int = 0,
+    twins: int = 0,
     kernel: KernelFlows | None = None,
 ) -> DataPlane:
     """Choose a backend and make a data plane with `threads` data threads; call `start` on it.
 
     `coalesce` is the longest time (seconds) a datagram may wait for company at low load; `pin` binds each
-    thread to a processor; up to `resting` sockets of closed flows stay bound; `kernel` takes over latched flows. Raises
-    BackendRefused when the backend asked for cannot run here.
+    thread to a processor; up to `resting` sockets of closed flows stay bound; up to `twins` latched flows get a
+    second descriptor, connected to their party; `kernel` takes over latched flows. Raises BackendRefused when the
+    backend asked for cannot run here.
     """
     chosen, reason = choose_backend(backend)
     fall_back = backend == "auto"
     return DataPlane(
-        threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=fall_back, resting=resting, kernel=kernel
+        threads,
+        chosen,
+        reason,
+        coalesce=coalesce,
+        pin=pin,
+        fall_back=fall_back,
+        resting=resting,
+        twins=twins,
+        kernel=kernel,
     )
 
 
-def _maker(backend: str, coalesce: float) -> MakeBackend:
+def _maker(backend: str, coalesce: float, twins: int) -> MakeBackend:
     def make(table: FlowTable, wake_fd: int) -> Backend:
         if backend == "portable":
             return PortableBackend(table, wake_fd, coalesce=coalesce)
-        return UringBackend(table, wake_fd, coalesce=coalesce, files=table.capacity)
+        return UringBackend(table, wake_fd, coalesce=coalesce, files=table.capacity, twins=twins)
 
     return make

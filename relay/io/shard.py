@@ -18,9 +18,11 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
 from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
-from relay.crossbar import Crossbar, Pierce
+from relay.crossbar import Crossbar
+from relay.crossing import Pierce
 from relay.flows import FlowTable
 from relay.io.backend import Backend
+from relay.io.twins import Twins
 from relay.offload.xdp import KernelFlows, Offloader
 from relay.plane import DropReason, FlowSettings, Learned
 from relay.rtp import PIERCE
@@ -100,6 +102,7 @@ class Shard:
         capacity: int,
         *,
         cpu: int | None = None,
+        twins: int = 0,
         kernel: KernelFlows | None = None,
     ) -> None:
         self.number = number
@@ -112,6 +115,8 @@ class Shard:
         self.packets = 0
         self.steer: Steer | None = None
         self.backend: Backend | None = None
+        self.twins: Twins | None = None
+        self._twins_limit = twins
         self._make_backend = make_backend
         self._cpu = cpu
         self._instructions: deque[Instruction] = deque()
@@ -179,6 +184,11 @@ class Shard:
         """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
         return slot in self._rested and (not self._in_hand or self._rested[slot] != self._round)
 
+    def twin_overflows(self) -> int:
+        """Datagrams the kernel dropped at twins."""
+        with self.lock:
+            return 0 if self.twins is None else self.twins.overflows()
+
     def settled(self, slot: int, *, last: bool = False) -> None:
         """With the lock held: make a flow's counters exact; the kernel's may lag by `MERGE_LAG` but the `last` time."""
         if self.steer is not None and self.steer.tally.holds(slot):
@@ -199,14 +209,15 @@ class Shard:
                 os.sched_setaffinity(threading.get_native_id(), {self._cpu})
             backend = self._make_backend(self.table, self._wake_fd)
             self.backend = backend
-            self.steer = Steer(self.table, backend.frames, self.crossbar)
+            steer = self.steer = Steer(self.table, backend.frames, self.crossbar)
+            self.twins = Twins(backend, self.crossbar, steer.tally, self._sockets, self._twins_limit)
         except BaseException as error:
             self.failure = error
             self._ready.set()
             return
         self._ready.set()
         try:
-            self._serve(backend, self.steer)
+            self._serve(backend, steer, self.twins)
         except BaseException as error:
             self.failure = error
             sys.excepthook(type(error), error, error.__traceback__)
@@ -215,8 +226,9 @@ class Shard:
                 with self.lock:
                     self.offloader.withdraw_all()
             backend.close()
+            self.twins.close()
 
-    def _serve(self, backend: Backend, steer: Steer) -> None:
+    def _serve(self, backend: Backend, steer: Steer, twins: Twins) -> None:
         departures: Departures | None = None
         timeout: float | None = None
         settle_at = 0.0
@@ -236,6 +248,8 @@ class Shard:
                 if crossbar.due(now):
                     for pierce in crossbar.handle_timeout(now):
                         self._pierce(pierce)
+                if tally.ripe or crossbar.stale or backend.twins_failed or backend.twins_released:
+                    twins.tend()
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
@@ -244,9 +258,9 @@ class Shard:
                 if self.offloader is not None:
                     self._follow_kernel(self.offloader, now)
                 if backend.failures:
-                    self._refused(backend)
+                    self._refused(backend, twins)
                 if backend.released:
-                    self._release(backend)
+                    self._release(backend, twins)
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
@@ -260,6 +274,7 @@ class Shard:
     def _carry_out(self, now: float) -> None:
         assert self.steer is not None
         assert self.backend is not None
+        assert self.twins is not None
         self.steer.tally.settle()
         while self._instructions:
             match self._instructions.popleft():
@@ -273,6 +288,7 @@ class Shard:
                     self.crossbar.open(slot, local, settings, self.backend.file(slot, sock), now, learned)
                 case Set(slot, settings, relearn):
                     self.crossbar.set(slot, settings, now, relearn=relearn)
+                    self.twins.renew_tos(slot)
                 case Rest(slot):
                     self.crossbar.close(slot)
                     self._rested[slot] = self._round
@@ -301,19 +317,25 @@ class Shard:
             slot, attach = self._errands.popleft()
             (backend.attach if attach else backend.detach)(slot, self._sockets[slot])
 
-    def _release(self, backend: Backend) -> None:
+    def _release(self, backend: Backend, twins: Twins) -> None:
+        waiting: list[int] = []
         for slot in backend.released:
+            if twins.holds(slot):
+                waiting.append(slot)
+                continue
             sock = self._sockets.pop(slot)
             if slot in self._kept:
                 self._kept.discard(slot)
             else:
                 sock.close()
             self.table.give_back(slot)
-        backend.released.clear()
+        backend.released[:] = waiting
 
-    def _refused(self, backend: Backend) -> None:
+    def _refused(self, backend: Backend, twins: Twins) -> None:
         for route, code in backend.failures:
             full = code in (errno.EAGAIN, errno.ENOBUFS)
+            if not full:
+                twins.fail(int(self.table.egress[route]))
             self.table.drop(route >> 1, DropReason.QUEUE_FULL if full else DropReason.SEND_ERROR)
         backend.failures.clear()
 

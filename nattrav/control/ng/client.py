@@ -115,6 +115,7 @@ class RelayPool:
         if not relays:
             raise ValueError("a pool needs at least one relay")
         self._relays = {choice.name: _Health(choice) for choice in relays}
+        self._only = relays[0].name if len(relays) == 1 else None
         self._prefix = prefix
         self._intervals = tuple(intervals)
         self._ping_up = ping_up
@@ -148,7 +149,7 @@ class RelayPool:
         chosen = relay or bound
         first = command == "offer" and chosen is None
         if chosen is None or chosen not in self._relays:
-            chosen = self._candidates(call_id or "", ())[0]
+            chosen = self._only or self._candidates(call_id or "", ())[0]
         if call_id is not None:
             if command == "offer":
                 self._bind(call_id, chosen)
@@ -157,6 +158,11 @@ class RelayPool:
         return self._number, self._send(
             _Request(self._number, command, arguments, call_id, first, now), chosen, [], now
         )
+
+    @property
+    def pending(self) -> int:
+        """How many requests wait for their reply."""
+        return len(self._pending)
 
     def relay_of(self, call_id: str) -> str | None:
         """The relay that a call is on."""

@@ -62,6 +62,8 @@ class Relays:
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
         self._serving = False
+        self.lost = 0
+        """Requests that gave way to later ones, because their relay took none for long."""
 
     def follow(self, addresses: Sequence[RelayAddress], first_retry: float, key: bytes | None) -> None:
         """Ask these relays from now on; those no longer named keep the calls they have."""
@@ -73,6 +75,11 @@ class Relays:
                 if self._serving:
                     self._listen(one)
         self.pool.follow(_choices(addresses), _intervals(first_retry))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no relay has taken yet."""
+        return sum(map(len, self._unsent.values()))
 
     def _listen(self, one: RelayAddress) -> None:
         sock = self._sockets[one.name] = _open(one)
@@ -104,6 +111,8 @@ class Relays:
                 self._on_change(effect.relay, effect.up)
 
     def _send(self, name: str, payload: bytes) -> None:
+        if len(self._unsent[name]) == _BACKLOG:
+            self.lost += 1
         self._unsent[name].append(payload)
         if not self._rounds.reading:
             self._flush()
@@ -157,7 +166,8 @@ class Relays:
 
     def _receive(self, name: str, sock: socket.socket) -> None:
         now = monotonic()
-        for _ in range(_BATCH):
+        # Once every question is answered nothing more is expected; what comes nevertheless is read in the next round.
+        for _ in range(min(_BATCH, max(1, self.pool.pending))):
             try:
                 datagram = sock.recv(_DATAGRAM)
             except OSError:
