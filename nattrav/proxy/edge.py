@@ -150,13 +150,14 @@ class Edge:
         key = self._by_token.get(uri.user)
         known = None if key is None else self.confirmed.get(key)
         if key is not None and known is not None:
-            return Hop(key[1], known.flow, access=True)
+            bound = self.rooms.location.by_flow(known.flow)
+            return Hop(key[1], known.flow, access=True, binding=bound[0] if bound else None)
         try:
             flow = self.rooms.routing.token_flow(self.rooms.parts.signer.read(uri.user))
         except ForgedToken:
             return None
         bound = [] if flow is None else self.rooms.location.by_flow(flow)
-        return Hop(bound[0].uri, flow, access=True) if len(bound) == 1 else None
+        return Hop(bound[0].uri, flow, access=True, binding=bound[0]) if len(bound) == 1 else None
 
 
 class RegisterContext(ResponseContext):
