@@ -225,6 +225,10 @@ class RegisterContext(ResponseContext):
             # The core dropped our Path (RFC 3327 §5.3): from now on our token stands in the Contact itself.
             self.edge.ignores_path.add(self.upstream_name)
         aor = self.edge.aor(request)
+        if self.upstream_name in self.edge.ignores_path and not self.told:
+            # What the core keeps does not lead here: the next refresh must not be answered in its place.
+            for contact in contacts:
+                self.edge.confirmed.pop((aor, contact.uri), None)
         back = {put: own for own, put in self.told.items()}
         for index, name in enumerate(edit.names):
             if name != "contact":
