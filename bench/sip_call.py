@@ -99,7 +99,7 @@ class Play:
         )
         core.restore(time.monotonic())
         self.wire, self.relay = Wire(), Relay()
-        self.shell = Shell(core, resolve=_nowhere, count=_nothing, observe=_nothing, log=_nothing, record=_nothing)
+        self.shell = Shell(core, resolve=_nowhere, observe=_nothing, log=_nothing, record=_nothing)
         self.shell.transports = self.wire  # type: ignore[assignment]
         self.shell.relays = self.relay  # type: ignore[assignment]
         self.seconds = 0.0

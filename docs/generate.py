@@ -1,4 +1,4 @@
-"""Write the files that are made from the code: docs/metrics.md, docs/cli.md, deploy/nattrav.toml."""
+"""Write the files that are made from the code: manuals of metrics, commands and configuration, and the default file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nattrav.cli import document as cli
+from nattrav.config import document as configuration
 from nattrav.config.write import default_file
 from nattrav.metrics import document as metrics
 
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 def files() -> Iterator[tuple[Path, str]]:
     """Give every generated file and what belongs into it."""
     yield ROOT / "deploy" / "nattrav.toml", default_file()
+    yield ROOT / "docs" / "configuration.md", configuration.page()
     yield ROOT / "docs" / "metrics.md", metrics.page()
     yield ROOT / "docs" / "cli.md", cli.page()
 

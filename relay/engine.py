@@ -7,6 +7,7 @@ before anything is changed, so a refused message leaves a running session as it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from relay.dialogue import Match, match_answer, match_delete, match_offer
 from relay.effects import CloseReason, Effect, SessionClosed, Warned
@@ -21,7 +22,7 @@ from relay.quality import StreamQuality
 from relay.report import SessionReport, report_session
 from relay.selection import Selection, set_block
 from relay.session import CallKey, PartyMedia, Placement, Refusal, SideOptions
-from relay.snapshot import Record, UnreadableRecord, freeze, thaw
+from relay.snapshot import Record, UnreadableRecord, freeze, freeze_learned, thaw
 from relay.statistics import Statistics, Totals
 from relay.streams import Streams
 from relay.survey import Survey
@@ -39,6 +40,14 @@ QUALITIES = 10_000
 UNKNOWN = "Unknown call-id"
 UNKNOWN_BLOCK = "Unknown call-ID"
 UNKNOWN_DELETE = "Call-ID not found or tags didn't match"
+
+
+class Changes(NamedTuple):
+    """What a snapshot has to write: changed sessions, Call-IDs of ended ones, and what ports of others learned."""
+
+    records: Records
+    gone: Texts
+    learned: Records
 
 
 class Engine:
@@ -67,6 +76,8 @@ class Engine:
         self.streams = Streams(interfaces, plane, opener, self.policy)
         self.changed: set[str] = set()
         """Call-IDs of sessions that changed since the snapshot last took them."""
+        self._learned: set[int] = set()
+        """Flows that learned something since."""
         self.survey = Survey(self.streams, self.policy)
         self._due = TimeOutWheel()
         self._effects: Effects = []
@@ -219,13 +230,14 @@ class Engine:
             raise Refusal("invalid limit, must be >= 0")
         return [call_id for call_id, _ in zip(self.sessions, range(limit), strict=False)]
 
-    def statistics(self, now: float) -> Statistics:
-        """Give the relay's counters."""
+    def statistics(self, now: float, *, traffic: bool = False) -> Statistics:
+        """Give the relay's counters; with `traffic` also those of each pool, which looks at every flow."""
         return self.totals.statistics(
             self.sessions.values(),
             self.interfaces,
             now=now,
             sums=self.sums(),
+            by_pool=self.streams.by_pool() if traffic else {},
             draining=self.limits.draining,
             packet_rate=self.limits.packet_rate,
             byte_rate=self.limits.byte_rate,
@@ -257,11 +269,22 @@ class Engine:
         The last intervals of sessions that ended since then come with it.
         """
         ended, self._qualities = self._qualities, []
-        return ended + self.survey.look(self.sessions, now, span)
+        found = ended + self.survey.look(self.sessions, now, span)
+        for quality in found:
+            self.totals.quality.add(quality)
+        return found
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called again."""
         return self._due.next()
+
+    def follow(self, interfaces: Interfaces, policy: Policy, now: float) -> None:
+        """Go by other settings: limits and time-outs at once, the rest in new sessions and at the next offer."""
+        self.interfaces = self.streams.interfaces = interfaces
+        self.policy = self.streams.policy = self.survey.policy = policy
+        self.limits.settings = policy.limits
+        for session in self.sessions.values():
+            self._due.put(session, now)
 
     def restore(self, records: Iterable[Record], now: float) -> tuple[int, Texts]:
         """Take up sessions that another process left: (how many, reasons why others could not be).
@@ -285,11 +308,19 @@ class Engine:
             restored += 1
         return restored, lost
 
-    def take_changes(self) -> tuple[Records, Texts]:
-        """Take what a snapshot has to write: records of changed sessions, Call-IDs of those that ended."""
+    def take_changes(self) -> Changes:
+        """Take what a snapshot has to write."""
         self._take_events()
         records: Records = []
         gone: Texts = []
+        learned: Records = []
+        for flow in self._learned:
+            owner = self.streams.owners.get(flow)
+            if owner is not None and owner[0].call_id not in self.changed:
+                news = freeze_learned(*owner, self.streams, self.epoch)
+                if news is not None:
+                    learned.append(news)
+        self._learned.clear()
         for call_id in self.changed:
             session = self.sessions.get(call_id)
             if session is None:
@@ -297,7 +328,12 @@ class Engine:
             else:
                 records.append(freeze(session, self.streams, self.epoch))
         self.changed.clear()
-        return records, gone
+        return Changes(records, gone, learned)
+
+    def forget_changes(self) -> None:
+        """Nobody writes a snapshot: what changed since is of no interest."""
+        self.changed.clear()
+        self._learned.clear()
 
     def take_effects(self) -> Effects:
         """Take what happened since the last call."""
@@ -362,4 +398,4 @@ class Engine:
         self._effects.append(SessionClosed(session.call_id, tags, reason, duration, ill))
 
     def _take_events(self) -> None:
-        self.changed |= self.streams.note_events(self.plane.events())
+        self._learned.update(self.streams.note_events(self.plane.events()))

@@ -110,12 +110,16 @@ def _usable(host: str, from_loopback: bool) -> bool:
     return kind not in NEVER_A_TARGET and (from_loopback or kind is not AddressClass.LOOPBACK)
 
 
-def overlapping(pools: Iterable[PortPool]) -> tuple[PortPool, PortPool] | None:
+Span = tuple[str, int, int]
+"""Host, first and last port of a pool."""
+
+
+def overlapping(spans: Iterable[Span]) -> tuple[Span, Span] | None:
     """Find two pools that could give out the same port of one address."""
-    seen: list[PortPool] = []
-    for pool in pools:
+    seen: list[Span] = []
+    for span in spans:
         for other in seen:
-            if other.host == pool.host and other.low <= pool.high and pool.low <= other.high:
-                return other, pool
-        seen.append(pool)
+            if other[0] == span[0] and other[1] <= span[2] and span[1] <= other[2]:
+                return other, span
+        seen.append(span)
     return None

@@ -51,6 +51,7 @@ class PortState(enum.IntEnum):
     EXCLUDED = 4
 
 
+_BUSY = frozenset({PortState.USED, PortState.QUARANTINED, PortState.ASIDE})
 _FREE = int(PortState.FREE)
 
 
@@ -113,25 +114,46 @@ class PortPool:
             raise ValueError(f"port range {low}-{high}: give two ports between 1 and 65535, the lower one first")
         self.name = name
         self.host = host
-        self.low = low
-        self.high = high
         self.quarantine = quarantine
         self.retry_aside = retry_aside
         self.allocated = 0
         self.exhausted = 0
         self.bind_errors = 0
         self._choose = choose
+        self._beyond: set[int] = set()
+        self._resting: deque[tuple[float, int]] = deque()
+        self._aside: deque[tuple[float, int]] = deque()
+        self._lay_out(low, high, excluded, {})
+
+    def resize(self, low: int, high: int, *, excluded: Iterable[int] = ()) -> None:
+        """Give out other ports from now on. Ports in use outside them stay with their calls, and then are let go."""
+        kept = {self.low + at: PortState(state) for at, state in enumerate(self._state) if state in _BUSY}
+        kept.update(dict.fromkeys(self._beyond, PortState.USED))
+        self._lay_out(low, high, excluded, kept)
+
+    def _lay_out(self, low: int, high: int, excluded: Iterable[int], kept: dict[int, PortState]) -> None:
+        self.low, self.high = low, high
         self._state = bytearray(high - low + 1)
+        for port, state in kept.items():
+            if low <= port <= high:
+                self._state[port - low] = state
         for port in excluded:
             if low <= port <= high:
                 self._state[port - low] = PortState.EXCLUDED
+        self._beyond = {
+            port
+            for port, state in kept.items()
+            if state == PortState.USED and not (low <= port <= high and self._state[port - low] == PortState.USED)
+        }
         self._counts = [0] * len(PortState)
-        for state in self._state:
-            self._counts[state] += 1
+        for entry in self._state:
+            self._counts[entry] += 1
         self._pairs = RandomSet(p for p in range(low + low % 2, high, 2) if self._free(p) and self._free(p + 1))
         self._halves = RandomSet(p for p in range(low, high + 1) if self._free(p) and (p & ~1) not in self._pairs)
-        self._resting: deque[tuple[float, int]] = deque()
-        self._aside: deque[tuple[float, int]] = deque()
+        for queue in (self._resting, self._aside):
+            within = [(due, port) for due, port in queue if low <= port <= high]
+            queue.clear()
+            queue.extend(within)
 
     @property
     def total(self) -> int:
@@ -224,6 +246,9 @@ class PortPool:
 
     def release(self, port: int, now: float) -> None:
         """Send a port that no flow has any more into quarantine."""
+        if port in self._beyond:
+            self._beyond.discard(port)
+            return
         if self.quarantine > 0:
             self._move(port, PortState.QUARANTINED)
             self._resting.append((now + self.quarantine, port))

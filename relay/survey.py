@@ -51,7 +51,7 @@ class Survey:
 
     def __init__(self, streams: Streams, policy: Policy) -> None:
         self._streams = streams
-        self._policy = policy
+        self.policy = policy
         self._waiting: list[str] = []
         self._share = 0
         self._begun = -math.inf
@@ -59,10 +59,10 @@ class Survey:
 
     def look(self, sessions: Mapping[str, Session], now: float, span: float) -> list[StreamQuality]:
         """Survey the sessions that are due. `span` is the time in seconds since the last call."""
-        if not self._waiting and now - self._begun >= self._policy.quality_interval:
+        if not self._waiting and now - self._begun >= self.policy.quality_interval:
             self._begun = now
             self._waiting = list(sessions)
-            self._share = max(1, math.ceil(len(self._waiting) * max(span, 0.001) / self._policy.quality_interval))
+            self._share = max(1, math.ceil(len(self._waiting) * max(span, 0.001) / self.policy.quality_interval))
         due = self._waiting[-self._share :]
         del self._waiting[-self._share :]
         found: list[StreamQuality] = []
@@ -93,7 +93,7 @@ class Survey:
 
     def _session(self, session: Session, now: float) -> list[StreamQuality]:
         readings = Readings(self._streams)
-        session.condition = condition(session, readings, now, self._policy.one_way_grace)
+        session.condition = condition(session, readings, now, self.policy.one_way_grace)
         if session.condition is None:
             self._causes.pop(session.call_id, None)
         else:

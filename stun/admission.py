@@ -50,12 +50,16 @@ class Buckets:
 
     def __init__(self, levels: Sequence[tuple[float, float]], multiplier: int) -> None:
         """`levels`: (rate, burst) each; `multiplier` keys the hash: a random odd 64-bit number."""
-        self.rates: NDArray[np.float64] = np.array([[rate] for rate, _ in levels], np.float64)
-        self.bursts: NDArray[np.float64] = np.array([[burst] for _, burst in levels], np.float64)
+        self.set(levels)
         self._multiplier = np.uint64(multiplier | 1)
         self._starts = (np.arange(len(levels)) << _TABLE_BITS)[:, None]
         self.tokens: NDArray[np.float64] = np.repeat(self.bursts.ravel(), 1 << _TABLE_BITS)
         self.stamp: NDArray[np.float64] = np.zeros(len(levels) << _TABLE_BITS)
+
+    def set(self, levels: Sequence[tuple[float, float]]) -> None:
+        """Fill by these rates up to these bursts from now on."""
+        self.rates: NDArray[np.float64] = np.array([[rate] for rate, _ in levels], np.float64)
+        self.bursts: NDArray[np.float64] = np.array([[burst] for _, burst in levels], np.float64)
 
     def slots(self, keys: Keys) -> NDArray[np.intp]:
         """Hash prefixes (level, n) to slots of the level's table."""
@@ -99,24 +103,31 @@ def _grant_in_order(slots: NDArray[np.intp], available: NDArray[np.float64], gra
     granted[order] = rank + 1 <= available[order]
 
 
+def _levels(limits: Limits) -> list[tuple[float, float]]:
+    unlimited = (1e12, 1e12)
+    return [
+        (limits.source_rate, limits.source_burst) if limits.source_rate else unlimited,
+        (limits.network_rate, limits.network_burst) if limits.network_rate else unlimited,
+    ]
+
+
 class Admission:
     """All limits of one server; data threads share it under the server's lock."""
 
     def __init__(self, limits: Limits, multipliers: Sequence[int]) -> None:
         """`multipliers`: two random odd 64-bit numbers."""
-        self.limits = limits
-        unlimited = (1e12, 1e12)
-        self._buckets = Buckets(
-            [
-                (limits.source_rate, limits.source_burst) if limits.source_rate else unlimited,
-                (limits.network_rate, limits.network_burst) if limits.network_rate else unlimited,
-            ],
-            multipliers[0],
-        )
+        self._buckets = Buckets(_levels(limits), multipliers[0])
         self._guarded = Buckets([(limits.guarded_rate, limits.guarded_burst)], multipliers[1])
         self._closed_until: NDArray[np.float64] = np.zeros(1 << _TABLE_BITS)
-        self._total = limits.total_rate
         self._total_stamp = 0.0
+        self.follow(limits)
+
+    def follow(self, limits: Limits) -> None:
+        """Go by these limits; what sources have used up stays used up."""
+        self.limits = limits
+        self._buckets.set(_levels(limits))
+        self._guarded.set([(limits.guarded_rate, limits.guarded_burst)])
+        self._total = limits.total_rate
         self._exempt = {4: _masks(limits.exempt, 4), 6: _masks(limits.exempt, 6)}
 
     @property

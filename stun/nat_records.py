@@ -155,8 +155,8 @@ class NatRecords:
         """`sees_all`: false where the kernel answers too, so that a gap between two requests was perhaps no silence."""
         self._sees_all = sees_all
         self._places = _places(endpoints)
-        self._capacity = capacity
-        self._retention = retention
+        self.capacity = capacity
+        self.retention = retention
         self._records: OrderedDict[str, Record] = OrderedDict()
         self._pending: OrderedDict[str, Observation] = OrderedDict()
         self.evicted = 0
@@ -206,7 +206,7 @@ class NatRecords:
             for session in record.sessions:
                 _learn_filtering(record, session, now)
             record.sessions = [s for s in record.sessions if now - s.last < 2 * _WINDOW]
-        while self._records and now - next(iter(self._records.values())).last_seen > self._retention:
+        while self._records and now - next(iter(self._records.values())).last_seen > self.retention:
             self._records.popitem(last=False)
         while self._pending and now - next(iter(self._pending.values())).time > _CROWD_WINDOW:
             self._pending.popitem(last=False)
@@ -245,7 +245,7 @@ class NatRecords:
     def _admit(self, first: Observation) -> None:
         host = first.source.host
         self._records[host] = Record(host, first.time, first.time)
-        if len(self._records) > self._capacity:
+        while len(self._records) > self.capacity:
             self._records.popitem(last=False)
             self.evicted += 1
 

@@ -23,6 +23,7 @@ grep -rlIF "$root" "$root/opt/nattrav/bin" "$root/opt/nattrav/pyvenv.cfg" | xarg
 find "$root" -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install -D -m 644 "$source/deploy/systemd/nattrav.service" "$root/lib/systemd/system/nattrav.service"
+install -D -m 644 "$source/deploy/systemd/nattrav.socket" "$root/usr/share/doc/nattrav/examples/nattrav.socket"
 install -D -m 644 "$source/deploy/systemd/kernel-plane.conf" "$root/usr/share/doc/nattrav/examples/kernel-plane.conf"
 install -D -m 644 "$source/deploy/systemd/nattrav.sysusers" "$root/usr/lib/sysusers.d/nattrav.conf"
 install -D -m 644 "$source/deploy/systemd/nattrav.tmpfiles" "$root/usr/lib/tmpfiles.d/nattrav.conf"
@@ -47,7 +48,7 @@ Architecture: $architecture
 Maintainer: nattrav maintainers <maintainers@nattrav.invalid>
 Installed-Size: $(du -sk "$root" | cut -f1)
 Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1)))
-Recommends: chrony, nftables
+Recommends: chrony, libbpf1, nftables
 Section: comm
 Priority: optional
 Description: SIP phones behind any NAT register, call and are heard

@@ -44,6 +44,8 @@ GROUPS: tuple[Group, ...] = (
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
     Group("calls", "nattrav.cli.calls", "app", "Calls in progress, and missed ones"),
+    Group("upstreams", "nattrav.cli.upstreams", "app", "Gateways and cores: which are up; enable, disable"),
+    Group("bans", "nattrav.cli.bans", "app", "Sources that are not heard: list, add, remove"),
     Group("explain", "nattrav.cli.explain", "explain", "What happened to a call, a phone or an address, and why"),
     Group("users", "nattrav.cli.users", "app", "Accounts of the built-in registrar"),
     Group("stun", "nattrav.cli.stun", "app", "STUN: probe a server, classify a NAT, serve"),

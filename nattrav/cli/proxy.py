@@ -1,4 +1,4 @@
-"""`nattrav proxy`: run a SIP proxy alone, look at its upstreams, drain it."""
+"""`nattrav proxy`: run a SIP proxy alone, drain it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call
-from nattrav.cli.output import Column, clean, current, emit
+from nattrav.cli.output import clean, current, emit
 
-app = typer.Typer(help="Run a SIP proxy alone, look at its upstreams, drain it.")
+app = typer.Typer(help="Run a SIP proxy alone, drain it.")
 
 
 @app.command()
@@ -37,22 +37,6 @@ def serve(
             print(f"nattrav: {clean(str(problem))}", file=sys.stderr)
         raise typer.Exit(exit_codes.FAILED) from None
     raise typer.Exit(run_alone("proxy", loaded.configuration, current().runtime_directory))
-
-
-@app.command()
-def upstreams() -> None:
-    """Gateways and cores, and which of them are up."""
-    emit(
-        call("proxy", "upstreams.list"),
-        [
-            Column("name"),
-            Column("target"),
-            Column("up", format=lambda up: "up" if up else "down"),
-            Column("prefixes", format=lambda prefixes: " ".join(p or "*" for p in prefixes)),
-            Column("round_trip", "round trip", right=True, format=lambda s: "" if s is None else f"{s * 1000:.1f} ms"),
-        ],
-        empty="no upstreams are configured",
-    )
 
 
 @app.command()

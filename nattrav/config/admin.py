@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import model_validator
 
 from nattrav.config.types import Section, SocketAddress
@@ -10,6 +12,8 @@ from nattrav.net.address import AddressClass, TransportAddress, classify
 
 class AdminSection(Section):
     """The HTTP listener of metrics, health and the status page, and who may use the control sockets."""
+
+    restart: ClassVar = frozenset({"listen", "socket_group"})
 
     listen: list[SocketAddress] = ["127.0.0.1:8080"]
     """Addresses of the admin HTTP listener; an empty list switches it off."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -68,6 +68,8 @@ NetworkText = Annotated[str, AfterValidator(_network)]
 
 class ControlSection(Section):
     """The ng control protocol between SIP servers and relays."""
+
+    restart: ClassVar = frozenset({"listen"})
 
     listen: list[ListenAddress] = ["udp:127.0.0.1:2223", "unix:auto"]
     """Where the relay answers ng: `udp:ADDRESS:PORT`, `tcp:ADDRESS:PORT`, `unix:PATH`; `unix:auto` = run directory."""

@@ -1,16 +1,20 @@
-"""What changes between two configurations, and what a running bundle can take over without a restart."""
+"""What changes between two configurations, and what a running bundle takes over without a restart."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from nattrav.config.schema import Configuration
-from nattrav.config.write import as_tables
+from nattrav.config.write import as_tables, inner_model
 
 _MISSING = object()
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Effect(enum.Enum):
@@ -45,35 +49,70 @@ _SERVICES: dict[str, tuple[str, ...]] = {
 
 
 def changes(old: Configuration, new: Configuration) -> list[Change]:
-    """List every key whose value differs, in the order of the schema."""
-    found = []
-    for key, before, after in _walk("", as_tables(old, mask=False), as_tables(new, mask=False)):
-        section = key.partition(".")[0].partition("[")[0]
-        found.append(Change(key, before, after, effect_of(key), _SERVICES.get(section, ("proxy",))))
-    return found
+    """List every key whose value differs, in the order of the schema. Entries of lists go by their `name`, if any."""
+    return [
+        Change(_written(path), before, after, effect_of(path), services_of(path[0]))
+        for path, before, after in _walk((), as_tables(old, mask=False), as_tables(new, mask=False))
+    ]
 
 
-def effect_of(key: str) -> Effect:
-    """Tell when a changed key counts."""
-    if key == "log.level" or key.startswith("log.levels"):
-        return Effect.LIVE
-    section = key.partition(".")[0]
-    if section in ("admin", "node"):
-        return Effect.SUPERVISOR
-    return Effect.RESTART
+def services_of(table: str) -> tuple[str, ...]:
+    """Which services read a table."""
+    return _SERVICES.get(table, ("proxy",))
 
 
-def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+def effect_of(path: Sequence[str]) -> Effect:
+    """Tell when a changed key counts; `path` is its tables and its name, entries of lists in brackets."""
+    model: type[BaseModel] = Configuration
+    for step in path:
+        if step.startswith("["):
+            continue
+        inner = inner_model(model.model_fields[step])
+        if inner is None:
+            restart = getattr(model, "restart", None)
+            if restart is not None and step not in restart:
+                return Effect.LIVE
+            break
+        model = inner
+    else:
+        # A whole entry came or went.
+        if getattr(model, "restart", None) == frozenset():
+            return Effect.LIVE
+    return Effect.SUPERVISOR if path[0] in ("admin", "node") else Effect.RESTART
+
+
+def followable(running: Model, new: Model) -> Model:
+    """Give the new configuration as far as a running bundle follows it: keys that need a restart stay as they are."""
+    restart: frozenset[str] | None = getattr(new, "restart", None)
+    kept: dict[str, Any] = {}
+    for name in type(new).model_fields:
+        before, after = getattr(running, name), getattr(new, name)
+        if isinstance(after, BaseModel):
+            kept[name] = followable(before, after)
+        elif inner_model(type(new).model_fields[name]) is None and (restart is None or name in restart):
+            kept[name] = before
+    return new.model_copy(update=kept)
+
+
+def _walk(path: tuple[str, ...], old: Any, new: Any) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _walk(f"{path}.{key}" if path else key, old.get(key, _MISSING), new.get(key, _MISSING))
+            yield from _walk((*path, key), old.get(key, _MISSING), new.get(key, _MISSING))
     elif _tables(old) and _tables(new) and (old or new):
-        for at in range(max(len(old), len(new))):
-            before = old[at] if at < len(old) else _MISSING
-            after = new[at] if at < len(new) else _MISSING
-            yield from _walk(f"{path}[{at}]", before, after)
+        yield from _walk(path, _by_name(old), _by_name(new))
     elif old != new:
         yield path, None if old is _MISSING else old, None if new is _MISSING else new
+
+
+def _by_name(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    names = [str(entry.get("name", "")) for entry in entries]
+    if "" in names or len(set(names)) < len(names):
+        names = [str(at) for at in range(len(entries))]
+    return {f"[{name}]": entry for name, entry in zip(names, entries, strict=True)}
+
+
+def _written(path: Sequence[str]) -> str:
+    return ".".join(path).replace(".[", "[")
 
 
 def _tables(value: Any) -> bool:

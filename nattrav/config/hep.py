@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -15,6 +15,8 @@ def _target(value: Any) -> str:
 
 class HepSection(Section):
     """Copies of SIP messages for Homer (HEP3 over UDP)."""
+
+    restart: ClassVar = frozenset()
 
     target: Annotated[str, BeforeValidator(_target)] = ""
     """Collector, ADDRESS:PORT; empty: no copies."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ Level = Literal["debug", "info", "warning", "error"]
 
 class LogSection(Section):
     """What is logged, and how it is written."""
+
+    restart: ClassVar = frozenset()
 
     level: Level = "info"
     """Least severe level that is written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
@@ -73,6 +73,10 @@ def host_name(value: str) -> str:
         return text.lower()
 
 
+def _server_name(value: str) -> str:
+    return f"*.{host_name(value[2:])}" if value.startswith("*.") else host_name(value)
+
+
 def _network(value: str) -> str:
     return str(ipaddress.ip_network(value, strict=False))
 
@@ -87,6 +91,7 @@ def _sip_target(value: str) -> str:
 
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 HostName = Annotated[str, AfterValidator(host_name)]
+ServerName = Annotated[str, AfterValidator(_server_name)]
 Network = Annotated[str, AfterValidator(_network)]
 SipTarget = Annotated[str, AfterValidator(_sip_target)]
 RelayPolicy = Literal["always", "auto", "never"]
@@ -96,6 +101,8 @@ Seconds = Annotated[Duration, WithJsonSchema({"type": "string"})]
 
 class SipTimers(Section):
     """The [sip.timers] table (RFC 3261 table 4)."""
+
+    restart: ClassVar = frozenset()
 
     t1: Duration = 0.5
     """Round-trip estimate; retransmissions start at it."""
@@ -120,6 +127,8 @@ class SipTimers(Section):
 class SipKeepalive(Section):
     """The [sip.keepalive] table."""
 
+    restart: ClassVar = frozenset()
+
     method: Ping = "auto"
     """What keeps a NAT's mapping open: auto (OPTIONS over UDP, CRLF on streams), options, crlf, zero4 or none."""
     interval: Duration = 25.0
@@ -136,6 +145,8 @@ class SipKeepalive(Section):
 
 class SipLimits(Section):
     """The [sip.limits] table: what one source, one user and this process may use."""
+
+    restart: ClassVar = frozenset()
 
     requests_per_source: float = Field(default=50.0, gt=0)
     """Requests per second of one source address (refilled continuously; unknown sources are dropped above it)."""
@@ -172,6 +183,8 @@ class SipLimits(Section):
 class SipRegistrar(Section):
     """The [sip.registrar] table."""
 
+    restart: ClassVar = frozenset()
+
     authentication: Literal["auto", "digest", "none"] = "auto"
     """auto: digest as soon as one user is configured, without users only `open_nets` may register.
     digest: always. none: anyone may register any name (only for tests)."""
@@ -198,6 +211,8 @@ class SipRegistrar(Section):
 class SipEdge(Section):
     """The [sip.edge] table: how registrations go on to a core."""
 
+    restart: ClassVar = frozenset()
+
     absorb: bool = True
     """Answer a refresh ourselves while the core's binding lasts (short interval to the phone, long to the core)."""
     core_expires: Duration = 3600.0
@@ -208,13 +223,28 @@ class SipEdge(Section):
     """How long bindings are kept past the core's expiry while the core is unreachable."""
 
 
+class SipCertificate(Section):
+    """One of [[sip.tls.certificates]]: a certificate for clients that name a server (SNI, RFC 6066)."""
+
+    names: list[ServerName] = Field(min_length=1)
+    """Server names it is for; *.example.com stands for every name below example.com."""
+    certificate: str
+    """PEM file with the certificate chain; read again on reload."""
+    key: str | None = None
+    """PEM file with the private key; default: the file of the certificate."""
+
+
 class SipTls(Section):
     """The [sip.tls] table: what TLS and WSS listeners and connections use."""
+
+    restart: ClassVar = frozenset()
 
     certificate: str | None = None
     """PEM file with the certificate chain; read again on reload."""
     key: str | None = None
     """PEM file with the private key."""
+    certificates: list[SipCertificate] = Field(default=[])
+    """Certificates for other server names, as [[sip.tls.certificates]] with names, certificate and key."""
     ca: str | None = None
     """PEM file with the authorities trusted for next hops; default: the system's."""
     verify: bool = True
@@ -223,6 +253,8 @@ class SipTls(Section):
 
 class SipSection(Section):
     """The [sip] table."""
+
+    restart: ClassVar = frozenset({"listen", "mode", "advertised", "realm", "token_key_file"})
 
     listen: list[ListenAddress] = Field(default=["auto"], min_length=1)
     """Where to listen: [TRANSPORT:]ADDRESS[:PORT][!ADVERTISED]; transports udp, tcp, tls, ws, wss; default udp and tcp.
@@ -241,6 +273,11 @@ class SipSection(Section):
     """Which calls of phones go through the relay: always, auto (where a NAT or an address family needs it), never."""
     relay_required: bool = True
     """Refuse a call with 503 when no relay answers; false: let it pass without."""
+    early_media: Literal["last", "first", "single"] = "last"
+    """When several phones send early media to one caller. last: every one passes, the caller hears the latest.
+    first: the others' early answers go on without their SDP. single: the others' early answers are kept back."""
+    sibling: SipTarget | None = None
+    """While this node drains, new calls are sent there with 302; default: they get 503 with Retry-After."""
     force_rport: Literal["auto", "always", "never"] = "auto"
     """Answer to the source port although the phone asked for no rport (auto: when its addresses show a NAT)."""
     recurse: bool = False
@@ -272,6 +309,8 @@ class SipSection(Section):
 class Upstream(Section):
     """One [[upstream]]: a gateway or core on a public address."""
 
+    restart: ClassVar = frozenset()
+
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
     """Name in logs, metrics and `nattrav upstreams`."""
     target: SipTarget
@@ -301,6 +340,8 @@ class Upstream(Section):
 class User(Section):
     """One [[user]] of the registrar."""
 
+    restart: ClassVar = frozenset()
+
     name: str = Field(min_length=1)
     """User part of the address-of-record."""
     domain: HostName | None = None
@@ -324,6 +365,8 @@ class User(Section):
 class Quirk(Section):
     """One [[quirk]]: how to treat devices that need it; the first that matches wins."""
 
+    restart: ClassVar = frozenset()
+
     user_agent: str | None = None
     """Regular expression searched in User-Agent or Server, without case."""
     source: Network | None = None
@@ -344,8 +387,8 @@ class Quirk(Section):
     """Overrides the keepalive method."""
     o_line: Literal["keep", "replace"] | None = None
     """replace: the o= line shows the relay, too."""
-    ice: Literal["strip", "pass", "relay"] | None = None
-    """What happens to ICE candidates."""
+    ice: Literal["strip", "pass"] | None = None
+    """pass: calls that the device offers with ICE candidates go without our relay, which takes candidates out."""
     max_udp: int | None = Field(default=None, ge=500, le=65535)
     """Largest UDP datagram the device can take."""
     digest: Literal["md5"] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -35,6 +35,20 @@ Rate = Annotated[float, Field(ge=0)]
 
 class StunSection(Section):
     """The STUN server: where it listens, what it answers, and how much."""
+
+    restart: ClassVar = frozenset(
+        {
+            "listen",
+            "alternate",
+            "port",
+            "alternate_port",
+            "tcp",
+            "tls_port",
+            "tls_alternate_port",
+            "threads",
+            "nat_records",
+        }
+    )
 
     listen: list[ListenAddress] = Field(default=["auto"], min_length=1)
     """Addresses to serve, each "ADDRESS" or "ADDRESS!ADVERTISED" when a 1:1 NAT is in front; "auto" is this host's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -18,6 +18,9 @@ class Section(BaseModel):
 
     # Defaults are validated, too, so that a default written out means the same as one left out.
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+    restart: ClassVar[frozenset[str] | None] = None
+    """Keys of this table that count only after a restart; a running service takes all others over. None: every key."""
 
 
 def duration(value: Any) -> float:

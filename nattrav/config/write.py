@@ -37,16 +37,17 @@ def effective_file(configuration: Configuration, *, mask: bool = True) -> str:
 def as_tables(configuration: Configuration, *, mask: bool = True) -> dict[str, Any]:
     """Give the configuration as tables of JSON-able values, in the order of the schema; secrets masked."""
     tables: dict[str, Any] = configuration.model_dump(mode="json")
-    return _masked(tables) if mask else tables
+    return masked(tables) if mask else tables
 
 
-def _masked(value: Any, name: str = "") -> Any:
+def masked(value: Any, name: str = "") -> Any:
+    """Replace secrets by stars, at any depth; `name` is the key that holds the value."""
     if isinstance(value, dict):
         secret = name in SECRET_TABLES
-        return {key: _masked(inner, SECRETS[0] if secret else key) for key, inner in value.items()}
+        return {key: masked(inner, SECRETS[0] if secret else key) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_masked(inner, name) for inner in value]
-    return "***" if isinstance(value, str) and value and name in SECRETS else value
+        return [masked(inner, name) for inner in value]
+    return "***" if isinstance(value, str) and value and name in (*SECRETS, *SECRET_TABLES) else value
 
 
 def _commented(configuration: Configuration) -> Iterator[str]:
@@ -73,7 +74,7 @@ def _table(path: str, model: type[BaseModel], values: dict[str, Any]) -> Iterato
             continue
         yield from _comment(field.description or "")
         value = values[name]
-        yield f"# {name} =\n" if value is None else f"{name} = {_value(value)}\n"
+        yield f"# {name} =\n" if value is None else f"{name} = {toml_value(value)}\n"
     for name, _, inner in below:
         if isinstance(values[name], list):
             yield from _example(f"{path}.{name}", inner)
@@ -92,7 +93,7 @@ def _example(path: str, model: type[BaseModel]) -> Iterator[str]:
             yield f"#{name} = {_required(field)}\n"
         else:
             value = json.loads(_default_json(model, name))
-            yield f"#{name} =\n" if value is None else f"#{name} = {_value(value)}\n"
+            yield f"#{name} =\n" if value is None else f"#{name} = {toml_value(value)}\n"
 
 
 def _default_json(model: type[BaseModel], name: str) -> str:
@@ -103,7 +104,7 @@ def _default_json(model: type[BaseModel], name: str) -> str:
 
 def _required(field: FieldInfo) -> str:
     if field.examples:
-        return _value(field.examples[0])
+        return toml_value(field.examples[0])
     annotation = field.annotation
     origin = typing.get_origin(annotation)
     return {int: "0", float: "0.0", bool: "false"}.get(annotation, "[]" if origin is list else '""')  # type: ignore[arg-type]
@@ -126,13 +127,16 @@ def _comment(text: str) -> Iterator[str]:
         yield f"# {line}\n"
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write one value as TOML."""
     if isinstance(value, dict):
         return (
-            "{ " + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + " }" if value else "{}"
+            "{ " + ", ".join(f"{_key(key)} = {toml_value(inner)}" for key, inner in value.items()) + " }"
+            if value
+            else "{}"
         )
     if isinstance(value, list):
-        return "[" + ", ".join(_value(inner) for inner in value) + "]"
+        return "[" + ", ".join(toml_value(inner) for inner in value) + "]"
     if isinstance(value, str):
         # JSON strings are TOML basic strings, but for DEL, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -151,7 +155,7 @@ def _plain(path: str, tables: dict[str, Any]) -> Iterator[str]:
     if path and (plain or not (inner or lists)):
         yield f"\n[{path}]"
     for key, value in plain.items():
-        yield f"{_key(key)} = {_value(value)}"
+        yield f"{_key(key)} = {toml_value(value)}"
     for key, value in inner.items():
         yield from _plain(f"{path}.{_key(key)}" if path else _key(key), value)
     for key, entries in lists.items():
@@ -159,7 +163,7 @@ def _plain(path: str, tables: dict[str, Any]) -> Iterator[str]:
             yield f"\n[[{path}.{key}]]" if path else f"\n[[{key}]]"
             for name, value in entry.items():
                 if value is not None:
-                    yield f"{_key(name)} = {_value(value)}"
+                    yield f"{_key(name)} = {toml_value(value)}"
 
 
 def _is_list_of_tables(value: Any) -> bool:

@@ -24,9 +24,11 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nattrav.config.admin import AdminSection
+from nattrav.daemon.page.routes import routes
+from nattrav.daemon.page.snapshot import Services
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.metrics.exposition import encode
-from nattrav.metrics.samples import Export, Samples
+from nattrav.metrics.samples import Export
 from nattrav.net.address import AddressClass, TransportAddress, classify, is_literal
 
 CACHE_SECONDS = 1.0
@@ -41,14 +43,8 @@ _HEADERS = (
 )
 
 
-class Bundle(Protocol):
-    """What the admin listener shows; the supervisor is one."""
-
-    async def samples(self) -> Samples:
-        """Sum of all services' samples."""
-
-    async def status(self) -> dict[str, Any]:
-        """State of the services."""
+class Bundle(Services, Protocol):
+    """What the admin listener shows."""
 
     def not_ready(self) -> list[str]:
         """Why new calls should go elsewhere; empty when all is well."""
@@ -127,6 +123,23 @@ def _is_own_name(header: bytes) -> bool:
     return host in ("", "localhost") or is_literal(host)
 
 
+class Door:
+    """The application behind the listeners; token, page and masking change while it serves."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._app: ASGIApp = PlainTextResponse("starting\n", 503)
+
+    def change(self, admin: AdminSection, token: str | None) -> None:
+        """Serve by these settings from the next request on."""
+        page = routes(self._bundle, mask=admin.mask_numbers) if admin.page else ()
+        self._app = application(self._bundle, token, page)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI wants it."""
+        await self._app(scope, receive, send)
+
+
 def application(bundle: Bundle, token: str | None, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
     """Build the ASGI application."""
     cache = _Cache(bundle)
@@ -198,7 +211,7 @@ def open_listener(address: TransportAddress) -> socket.socket:
 async def serve_admin(
     admin: AdminSection,
     runtime: Runtime,
-    make_application: Callable[[str | None], ASGIApp],
+    door: Door,
     *,
     task_status: trio.TaskStatus[list[Listening]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -206,7 +219,7 @@ async def serve_admin(
     if not admin.listen:
         task_status.started([])
         return
-    token = read_token(admin)
+    door.change(admin, read_token(admin))
     sockets: list[socket.socket] = []
     try:
         sockets.extend(open_listener(TransportAddress.parse(listen)) for listen in admin.listen)
@@ -229,7 +242,7 @@ async def serve_admin(
 
     async def started(*, task_status: trio.TaskStatus[Any]) -> None:
         serve: Callable[..., Awaitable[None]] = hypercorn.trio.serve
-        await serve(make_application(token), config, shutdown_trigger=trio.sleep_forever, task_status=task_status)
+        await serve(door, config, shutdown_trigger=trio.sleep_forever, task_status=task_status)
 
     async with trio.open_nursery() as nursery:
         await nursery.start(started)

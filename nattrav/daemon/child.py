@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import trio
 
+from nattrav.daemon.handover import close_all, collect
 from nattrav.daemon.runtime import Listening, StartRefused
 
 REPORT_LIMIT = 1 << 20
@@ -34,34 +36,43 @@ class Orders:
     module: str | None = None
     """Where to find `serve`, when not in nattrav/daemon/<role>.py."""
 
-    def encode(self, parent: int, report: int) -> bytes:
-        """Write the orders for one child."""
-        return json.dumps({**self.__dict__, "parent": parent, "report": report}).encode()
+    def encode(self, **numbers: int | Sequence[int]) -> bytes:
+        """Write the orders for one child, with its parent's id and the descriptors that are passed to it."""
+        return json.dumps({**self.__dict__, **numbers}).encode()
 
 
 class Child:
     """A running service. Spawn it from the main thread: the kernel ties its life to the thread that did."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, sockets: Sequence[int] = ()) -> None:
+        """`sockets` are passed to the child, and closed here."""
         self.role = orders.role
         read, write = os.pipe()
+        self._heir, heir = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command: Sequence[str] = (sys.executable, "-m", "nattrav.daemon", orders.role)
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), pass_fds=(write,), close_fds=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=sys.stderr.fileno(),
+                pass_fds=(write, heir.fileno(), *sockets),
+                close_fds=True,
             )
         except BaseException:
             os.close(read)
             raise
         finally:
             os.close(write)
+            number = heir.fileno()
+            heir.close()
+            close_all(sockets)
         self._report = trio.lowlevel.FdStream(read)
         self._pidfd = os.pidfd_open(self._process.pid)
         stdin = self._process.stdin
         assert stdin is not None
         self._orders = trio.lowlevel.FdStream(os.dup(stdin.fileno()))
         stdin.close()
-        self._text = orders.encode(os.getpid(), write)
+        self._text = orders.encode(parent=os.getpid(), report=write, heir=number, sockets=sockets)
 
     @property
     def pid(self) -> int:
@@ -103,6 +114,12 @@ class Child:
             os.close(self._pidfd)
             self._pidfd = -1
         return self._process.returncode
+
+    def left(self) -> list[int]:
+        """Take the sockets that the process left when it ended; whoever takes them closes them."""
+        found = collect(self._heir)
+        self._heir.close()
+        return found
 
     def outcome(self) -> str:
         """Say in words how the process ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from nattrav.metrics.samples import Samples
@@ -18,9 +18,6 @@ class Services(Protocol):
     ) -> dict[str, Any]:
         """Ask services one verb."""
 
-    def roles(self) -> list[str]:
-        """Services of this instance."""
-
     async def samples(self) -> Samples:
         """Sum of all services' samples."""
 
@@ -28,14 +25,15 @@ class Services(Protocol):
 class Drain:
     """Whether this node drains; `active` survives the restart of a service."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, roles: Callable[[], Sequence[str]]) -> None:
         self._services = services
+        self._roles = roles
         self.active = False
 
     async def set(self, active: bool) -> dict[str, Any]:
         """Begin or end draining; tells what is still in progress and who did not hear."""
         self.active = active
-        deaf = [role for role in self._services.roles() if role in VERBS and not await self.tell(role)]
+        deaf = [role for role in self._roles() if role in VERBS and not await self.tell(role)]
         return await self.state() | {"not_told": deaf}
 
     async def tell(self, role: str) -> bool:

@@ -51,12 +51,24 @@ class Log:
     now: Callable[[], float] = clock.monotonic
 
     def __post_init__(self) -> None:
-        self._level = LEVELS[self.settings.levels.get(self.role, self.settings.level)]
-        journal = "JOURNAL_STREAM" in os.environ
-        wanted = self.settings.format
-        self._json = wanted == "json" or (wanted == "auto" and (journal or not self.stream.isatty()))
-        self._journal = journal
+        self._level = self._configured()
+        self._journal = "JOURNAL_STREAM" in os.environ
+        self._json = self._wants_json()
         self._windows: dict[tuple[str, str], _Window] = {}
+
+    def take(self, settings: LogSection) -> None:
+        """Follow other settings; a level that was set at run time holds until the configured one changes."""
+        before, self.settings = self._configured(), settings
+        if self._configured() != before:
+            self._level = self._configured()
+        self._json = self._wants_json()
+
+    def _configured(self) -> int:
+        return LEVELS[self.settings.levels.get(self.role, self.settings.level)]
+
+    def _wants_json(self) -> bool:
+        wanted = self.settings.format
+        return wanted == "json" or (wanted == "auto" and (self._journal or not self.stream.isatty()))
 
     def logger(self) -> Any:
         """Make the structlog logger of this process."""

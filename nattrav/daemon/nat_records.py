@@ -40,6 +40,11 @@ class RecordKeeper:
             sees_all=udp.kernel is None,
         )
 
+    def follow(self, section: StunSection) -> None:
+        """Keep and show by this section from now on."""
+        self._section = section
+        self.records.capacity, self.records.retention = section.nat_records_max, section.nat_records_retention
+
     async def run(self) -> None:
         """Read the notes until cancelled."""
         while True:

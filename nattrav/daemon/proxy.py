@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import secrets
-import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from nattrav.config.control import ControlAddress
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import DEFAULT_PORTS, SipSection, User, parse_listen
-from nattrav.control.ng.io.unix import auto_path
+from nattrav.config.sip import SipSection
 from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
-from nattrav.daemon.hep import HepExporter
+from nattrav.daemon.apply import apply_verb
+from nattrav.daemon.call_records import CallRecords, write_last
+from nattrav.daemon.handover import left_bound
 from nattrav.daemon.key_file import own_key
+from nattrav.daemon.proxy_follow import Copies, ProxyFollower, read_accounts, records_path
+from nattrav.daemon.proxy_listen import open_listeners, reachable
+from nattrav.daemon.proxy_setup import make_hooks, relay_addresses, warn_of_open_registrar
 from nattrav.daemon.proxy_tls import tls_contexts, watch_certificates
 from nattrav.daemon.proxy_verbs import ProxyVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -29,22 +29,14 @@ from nattrav.daemon.shared_key import shared_key
 from nattrav.location.io.sqlite import SqliteJournal, StoreUnusable
 from nattrav.location.memory import MemoryLocation
 from nattrav.net import clock
-from nattrav.net.address import AddressClass, TransportAddress, classify
-from nattrav.net.interfaces import expand
-from nattrav.net.options import open_udp
 from nattrav.net.rounds import Rounds
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
-from nattrav.proxy.effects import Record
-from nattrav.proxy.hooks import Hooks
-from nattrav.proxy.io import hooks_file
-from nattrav.proxy.io.relays import RelayAddress, Relays
+from nattrav.proxy.io.relays import Relays
 from nattrav.proxy.io.shell import Shell
-from nattrav.proxy.io.users import UserFile, UsersUnusable
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.parts import Settings
-from nattrav.sip.resolve import Abilities
-from nattrav.sip.transport.flow import Flow, listener_id
+from nattrav.sip.transport.flow import Flow
 from nattrav.sip.transport.io.resolver import NameService
 from nattrav.sip.transport.io.transports import StunAnswerer, Transports
 from stun.behavior import Endpoint
@@ -54,100 +46,7 @@ RELAY_RECONNECT = 2.0
 """Seconds before the relay's control socket is tried again for its notices of silent sessions."""
 
 WATCH_INTERVAL = 2.0
-"""Seconds between two looks at the file of users, and at whether bindings get written."""
-
-RECEIVE_BUFFER = 4 << 20
-"""Room for a registration storm after a power cut, in octets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A socket that is bound, and the listener it stands for."""
-
-    sock: socket.socket
-    listener: Listener
-
-
-def open_listeners(sip: SipSection) -> list[Bound]:
-    """Bind every listening address; StartRefused with the remedy when one cannot be bound."""
-    bound: list[Bound] = []
-    try:
-        for text in sip.listen:
-            spec = parse_listen(text)
-            for transport in spec.transports:
-                port = DEFAULT_PORTS[transport] if spec.port is None else spec.port
-                shown = spec.advertised or sip.advertised
-                bound.extend(_open(transport, host, port, shown) for host in expand(spec.host))
-    except BaseException:
-        for one in bound:
-            one.sock.close()
-        raise
-    if not bound:
-        raise StartRefused("[sip] listen names no address of this host: write one of its addresses, or 0.0.0.0")
-    return bound
-
-
-def _open(transport: str, host: str, port: int, advertised: str | None) -> Bound:
-    address = TransportAddress(host, port)
-    try:
-        if transport == "udp":
-            sock = open_udp(address, receive_buffer=RECEIVE_BUFFER, send_buffer=RECEIVE_BUFFER)
-        else:
-            sock = _open_stream(address)
-    except OSError as error:
-        raise StartRefused(
-            f"cannot listen for SIP on {transport}:{address}: {error.strerror}; "
-            "stop the program that has it, or change [sip] listen"
-        ) from None
-    name = sock.getsockname()
-    local = TransportAddress(host, name[1])
-    # What the world is told does not hold for loopback, which only programs on this host use.
-    shown = host if advertised is None or classify(host) is AddressClass.LOOPBACK else advertised
-    return Bound(sock, Listener(listener_id(transport, local), transport, local, shown, local.port))
-
-
-def _open_stream(address: TransportAddress) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
-        sock.listen(1024)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def reachable(bound: Iterable[Bound]) -> Abilities:
-    """What next hops may be: transports we listen on (UDP first, as RFC 3263 §4.1 has it) and their families."""
-    listeners = [one.listener for one in bound]
-    transports = tuple(name for name in DEFAULT_PORTS if any(one.transport == name for one in listeners))
-    families = tuple(sorted({6 if ":" in one.bound.host else 4 for one in listeners}))
-    return Abilities(transports, families)
-
-
-def relay_addresses(config: Configuration, directory: Path) -> list[RelayAddress]:
-    """Where the configured relays listen."""
-    found = []
-    for address, weight in config.control.relay_choices():
-        path = None
-        if address.transport == "unix":
-            path = address.path or str(auto_path(directory))
-        found.append(RelayAddress(_name(address), weight, address.address, path))
-    return found
-
-
-def _name(address: ControlAddress) -> str:
-    return str(address)
-
-
-def write_last(core: Proxy, records: CallRecords) -> None:
-    """Take the records of calls that ended while the relay still had to answer."""
-    for effect in core.end():
-        if isinstance(effect, Record):
-            records.add(effect.fields)
+"""Seconds between two looks at whether bindings get written."""
 
 
 def stun_answerer(listeners: list[Listener]) -> StunAnswerer:
@@ -164,66 +63,17 @@ def stun_answerer(listeners: list[Listener]) -> StunAnswerer:
     return answer
 
 
-class CallRecords:
-    """Appends call records to a file, one JSON object a line, written together once a second."""
-
-    def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
-        self._path = path
-        self._complain = complain
-        self._lines: list[str] = []
-
-    def add(self, fields: dict[str, Any]) -> None:
-        """Keep one for the next write."""
-        self._lines.append(json.dumps(fields, separators=(",", ":")))
-
-    def flush(self) -> None:
-        """Write what was kept."""
-        if not self._lines:
-            return
-        lines, self._lines = self._lines, []
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n")
-        except OSError as error:
-            self._complain(f"{self._path}: {error.strerror}")
-
-    async def run(self, last: Callable[[], None]) -> None:
-        """Write once a second until cancelled, then what `last` adds and what is left."""
-        try:
-            while True:
-                await trio.sleep(1.0)
-                self.flush()
-        finally:
-            last()
-            self.flush()
-
-
-def with_passwords(users: Iterable[User]) -> list[User]:
-    """Read the password files of [[user]] tables."""
-    found = []
-    for user in users:
-        if user.password_file is not None:
-            try:
-                password = Path(user.password_file).read_text().strip()
-            except OSError as error:
-                raise StartRefused(
-                    f"[[user]] {user.name}: cannot read {user.password_file}: {error.strerror}; make it readable"
-                ) from None
-            user = user.model_copy(update={"password": password})
-        found.append(user)
-    return found
-
-
 @contextlib.contextmanager
 def settled_memory() -> Iterator[None]:
     """Keep the collector of reference cycles away from what lives as long as the process, and let it look less often.
 
-    Messages and transactions are freed by their reference counts; a full search of a busy proxy's tables is a pause.
+    Messages and transactions are freed by their reference counts (measured: a call leaves no cycle behind); a search of
+    a busy proxy's tables is a pause. The second generation is therefore searched while it is small, the oldest hardly.
     """
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(50_000, 2, 1000)
     try:
         yield
     finally:
@@ -277,46 +127,6 @@ def location_service(sip: SipSection, journal: SqliteJournal | None) -> MemoryLo
     return MemoryLocation(location_limits(sip), known=known, journal=journal, first_serial=int(wall))
 
 
-def load_accounts(core: Proxy, users: UserFile) -> None:
-    """Give the core the users of the file and of the configuration; the latter win."""
-    settings = core.parts.settings
-    try:
-        stored = users.load(settings.realm)
-    except UsersUnusable as unusable:
-        raise StartRefused(str(unusable)) from None
-    users.changed()
-    core.accounts.replace([*configured(settings.users, settings.realm), *stored])
-
-
-def load_hooks(core: Proxy, sip: SipSection, runtime: Runtime) -> None:
-    """Give the core the operator's functions; StartRefused when their file cannot be loaded."""
-    core.parts.utc_offset = float(clock.local_offset())
-    if sip.hooks is None:
-        return
-    try:
-        functions = hooks_file.load(Path(sip.hooks))
-    except hooks_file.HooksUnusable as unusable:
-        raise StartRefused(f"[sip] hooks: {unusable}; correct the file or leave the key out") from None
-    core.parts.hooks = Hooks(
-        functions,
-        hooks_file.ProcessorTime(),
-        lambda name, problem: runtime.log.error("hook failed", hook=name, problem=problem),
-    )
-
-
-def _warn_of_open_registrar(config: Configuration, runtime: Runtime, users: int) -> None:
-    registrar = config.sip.registrar
-    if config.sip.mode == "edge":
-        return
-    if registrar.authentication == "none":
-        runtime.log.warning("anyone may register and call: [sip.registrar] authentication is none")
-    elif registrar.authentication == "auto" and not users:
-        runtime.log.warning(
-            "no users are configured: only phones on private and loopback addresses may register and call; "
-            "add [[user]] tables or `nattrav users add`"
-        )
-
-
 async def serve(
     config: Configuration,
     *,
@@ -328,9 +138,9 @@ async def serve(
     state = runtime.state_directory
     path = Path(sip.token_key_file) if sip.token_key_file else state / "flow-token.key"
     secret = own_key(path, "name another file in [sip] token_key_file")
-    bound = open_listeners(sip)
-    settings = Settings(sip, config.upstream, with_passwords(config.user), config.quirk)
-    users = UserFile(Path(sip.registrar.users_file) if sip.registrar.users_file else state / "users.sqlite")
+    bound = open_listeners(sip, runtime.inherited.take)
+    accounts = read_accounts(config, state, Settings(sip).realm)
+    settings = Settings(sip, config.upstream, accounts.configured, config.quirk)
     journal = open_journal(config, state)
     core = Proxy(
         settings,
@@ -340,11 +150,12 @@ async def serve(
         wall_offset=clock.wall() - clock.monotonic(),
         location=location_service(sip, journal),
     )
-    load_accounts(core, users)
-    load_hooks(core, sip, runtime)
+    core.accounts.replace([*configured(settings.users, settings.realm), *accounts.stored])
+    core.parts.utc_offset = float(clock.local_offset())
+    core.parts.hooks = make_hooks(sip, runtime)
     core.restore(clock.monotonic())
     records = CallRecords(
-        Path(sip.cdr_file) if sip.cdr_file else state / "cdr.jsonl",
+        records_path(sip, state),
         lambda problem: runtime.log.error("call records not written", problem=problem),
     )
 
@@ -353,19 +164,17 @@ async def serve(
 
     tls = tls_contexts(sip.tls, {one.listener.transport for one in bound})
     names = NameService(reachable(bound))
-    copies = None
-    if config.hep.target:
-        copies = HepExporter(config.hep, config.node.name or socket.gethostname(), runtime.samples)
     shell = Shell(
         core,
         resolve=names.next_hops,
-        count=runtime.samples.inc,
         observe=runtime.samples.observe,
         log=log,
         record=records.add,
-        tap=None if copies is None else copies.tap,
     )
+    copies = Copies(shell, runtime)
+    exporter = copies.prepare(config)
     rounds = Rounds()
+    rounds.hurried = shell.hurried
     stun = stun_answerer([one.listener for one in bound])
     shell.transports = Transports(shell.deliver, stun=stun, tls=tls, rounds=rounds)
     for one in bound:
@@ -382,15 +191,9 @@ async def serve(
         first_retry=config.control.first_retry,
         key=shared_key(config.control.shared_key_file),
     )
-    _warn_of_open_registrar(config, runtime, len(core.accounts))
-    verbs = ProxyVerbs(core, shell, runtime)
-
-    async def watch_users() -> None:
-        while True:
-            await trio.sleep(WATCH_INTERVAL)
-            if users.changed():
-                load_accounts(core, users)
-                runtime.log.info("users read again", users=len(core.accounts))
+    warn_of_open_registrar(config, runtime, len(core.accounts))
+    follower = ProxyFollower(core, shell, runtime, accounts=accounts, records=records, tls=tls, copies=copies)
+    verbs = {**ProxyVerbs(core, shell, runtime).table(), "config.apply": apply_verb(runtime, config, follower.prepare)}
 
     async def reap_silent_calls() -> None:
         while True:
@@ -402,18 +205,17 @@ async def serve(
                             shell.perform(core.session_closed(event["call_id"], event["reason"], clock.monotonic()))
             await trio.sleep(RELAY_RECONNECT)
 
-    with settled_memory():
+    with settled_memory(), left_bound(runtime.leave, [one.sock.fileno() for one in bound]):
         async with closing_journal(journal), trio.open_nursery() as nursery:
-            await nursery.start(runtime.serve_control, verbs.table())
+            await nursery.start(runtime.serve_control, verbs)
             await nursery.start(shell.run)
             nursery.start_soon(records.run, lambda: write_last(core, records))
-            if copies is not None:
-                nursery.start_soon(copies.run)
+            await nursery.start(copies.run, exporter)
             nursery.start_soon(reap_silent_calls)
-            nursery.start_soon(watch_users)
+            nursery.start_soon(follower.watch_users)
             if journal is not None:
                 nursery.start_soon(watch_journal, journal, runtime)
-            nursery.start_soon(watch_certificates, tls, runtime)
+            nursery.start_soon(watch_certificates, tls, [one.listener for one in bound], runtime)
             task_status.started(
                 [
                     runtime.listening(

@@ -75,6 +75,8 @@ class ProxyVerbs:
             "calls.missed": self._missed,
             "explain": self._explain,
             "upstreams.list": self._upstreams,
+            "upstreams.enable": self._enable_upstream,
+            "upstreams.disable": self._disable_upstream,
             "bans.list": self._bans,
             "bans.add": self._ban,
             "bans.remove": self._unban,
@@ -101,6 +103,8 @@ class ProxyVerbs:
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples
+        self._shell.meter.hand_over(samples.inc)
+        self._shell.hand_over_observations()
         for (name, labels), by in core.parts.take_counts().items():
             samples.inc(name, *labels, by=by)
         calls = core.rooms.calls
@@ -130,7 +134,12 @@ class ProxyVerbs:
         for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
             samples.set("nattrav_sip_flows", flows[transport], transport)
             samples.set("nattrav_sip_connections", connections[transport], transport)
+        if self._shell.relays is not None:
+            samples.set("nattrav_queue_depth", self._shell.relays.waiting, "ng_requests")
+            samples.set("nattrav_queue_dropped_total", self._shell.relays.lost, "ng_requests")
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
+        samples.clear("nattrav_sip_upstream_up")
+        samples.clear("nattrav_sip_upstream_rtt_seconds")
         for state in core.rooms.upstreams.all:
             samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
             if state.round_trip is not None:
@@ -140,6 +149,7 @@ class ProxyVerbs:
     def _binding(self, binding: Binding) -> dict[str, Any]:
         now = monotonic()
         wall = self._core.parts.wall(now)
+        seen = self._core.keepalive.seen(binding.flow)
         alg = self._core.parts.alg.suspicion(binding.flow.remote.host, now)
         return {
             "aor": binding.aor,
@@ -147,6 +157,7 @@ class ProxyVerbs:
             "transport": binding.flow.transport,
             "source": str(binding.flow.remote),
             "expires": binding.remaining(wall),
+            "kept_alive": None if seen is None else round(now - seen, 1),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
             "alg_score": alg.score,
@@ -241,12 +252,28 @@ class ProxyVerbs:
                 "name": one.name,
                 "target": one.settings.target,
                 "up": one.up,
-                "usable": one.usable(monotonic()),
+                "usable": one.usable(monotonic()) and not one.disabled,
+                "disabled": one.disabled,
                 "prefixes": one.settings.prefixes,
                 "round_trip": one.round_trip,
             }
             for one in self._core.rooms.upstreams.all
         ]
+
+    async def _enable_upstream(self, args: Args) -> dict[str, Any]:
+        return self._set_upstream(args, disabled=False)
+
+    async def _disable_upstream(self, args: Args) -> dict[str, Any]:
+        return self._set_upstream(args, disabled=True)
+
+    def _set_upstream(self, args: Args, *, disabled: bool) -> dict[str, Any]:
+        name = str(args.get("name", ""))
+        for state in self._core.rooms.upstreams.all:
+            if state.name == name:
+                state.disabled = disabled
+                return {"name": name, "disabled": disabled}
+        known = ", ".join(state.name for state in self._core.rooms.upstreams.all) or "none is configured"
+        raise VerbError("not_found", f"no upstream {name!r}: {known}")
 
     async def _bans(self, args: Args) -> list[dict[str, Any]]:
         now = monotonic()

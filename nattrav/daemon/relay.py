@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
+import socket
+from functools import partial
 from ipaddress import ip_network
 
 import trio
@@ -13,11 +16,15 @@ from nattrav.config.control import ControlAddress
 from nattrav.config.schema import Configuration
 from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.io.server import CannotListen, NgService
+from nattrav.control.ng.memory import CallMemory
 from nattrav.control.ng.server import Server
+from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.garbage import no_long_pauses
+from nattrav.daemon.relay_follow import RelayFollower
 from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
+from nattrav.daemon.relay_kernel import KernelPath
 from nattrav.daemon.relay_metrics import RelayMetrics
-from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
+from nattrav.daemon.relay_setup import build_interfaces, build_kernel_path, build_plane, build_policy, claim_sockets
 from nattrav.daemon.relay_verbs import RelayVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.shared_key import shared_key
@@ -39,8 +46,8 @@ async def serve(
 ) -> None:
     """Relay until cancelled. StartRefused when an address, a port or the system does not allow it."""
     section = config.relay
-    interfaces = build_interfaces(section)
-    policy, budget = claim_sockets(interfaces, build_policy(section))
+    layout = build_interfaces(section)
+    policy, budget = claim_sockets(layout, build_policy(section))
     if not budget.enough:
         runtime.log.warning(
             "fewer open files allowed than media ports",
@@ -48,25 +55,31 @@ async def serve(
             usable=budget.allowed,
             remedy=f"LimitNOFILE={budget.needed + 1024}",
         )
-    plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget)
-    try:
+    kernel, why = build_kernel_path(section, layout.interfaces)
+    with contextlib.ExitStack() as stack:
+        if kernel is not None:
+            stack.callback(kernel.close)
+        plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget, kernel)
+        stack.callback(plane.stop)
+        kernel_path = KernelPath(plane, kernel, section.offload, why)
         engine = Engine(
-            interfaces,
+            layout.interfaces,
             plane,
-            UdpOpener(plane),
+            UdpOpener(plane, partial(runtime.inherited.take, socket.SOCK_DGRAM)),
             policy=policy,
             epoch=clock.wall() - clock.monotonic(),
             started=clock.monotonic(),
         )
-        keeper = SessionKeeper(engine, runtime.state_directory / "relay", runtime.log) if section.restore else None
-        service = RelayService(config, engine, plane, runtime, keeper)
+        memory = CallMemory()
+        directory = runtime.state_directory / "relay"
+        keeper = SessionKeeper(engine, memory, directory, runtime.log) if section.restore else None
+        service = RelayService(config, engine, plane, runtime, memory, keeper, kernel_path)
         try:
             await service.run(task_status)
         finally:
             if keeper is not None:
                 keeper.finish()
-    finally:
-        plane.stop()
+                runtime.leave(plane.sockets())
 
 
 class RelayService:
@@ -78,16 +91,19 @@ class RelayService:
         engine: Engine,
         plane: DataPlane,
         runtime: Runtime,
+        memory: CallMemory,
         keeper: SessionKeeper | None = None,
+        kernel_path: KernelPath | None = None,
     ) -> None:
         self.config = config
         self.engine = engine
         self.plane = plane
         self.runtime = runtime
         self.keeper = keeper
-        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch)
-        self.metrics = RelayMetrics(engine, plane, runtime.samples)
-        self.verbs = RelayVerbs(engine, plane, self.metrics)
+        self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch, memory=memory)
+        self.kernel_path = kernel_path or KernelPath(plane)
+        self.metrics = RelayMetrics(engine, plane, runtime.samples, self.kernel_path)
+        self.verbs = RelayVerbs(engine, plane, self.metrics, self.kernel_path)
 
     async def run(self, task_status: trio.TaskStatus[list[Listening]]) -> None:
         """Serve until cancelled."""
@@ -115,11 +131,14 @@ class RelayService:
                 listeners = await nursery.start(service.serve)
             except CannotListen as refused:
                 raise StartRefused(str(refused)) from None
-            await nursery.start(runtime.serve_control, self.verbs.table())
+            follower = RelayFollower(self.engine, server, self.metrics)
+            verbs = {**self.verbs.table(), "config.apply": apply_verb(runtime, self.config, follower.prepare)}
+            await nursery.start(runtime.serve_control, verbs)
             nursery.start_soon(self._tick)
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)
             runtime.log.info("data plane", backend=self.plane.backend, why=self.plane.backend_reason)
+            self.kernel_path.tell(runtime.log)
             no_long_pauses()
             task_status.started(
                 [
@@ -153,7 +172,7 @@ class RelayService:
             now = clock.monotonic()
             self.metrics.note_load(now)
             if self.keeper is None:
-                self.engine.changed.clear()
+                self.engine.forget_changes()
             self.metrics.note_quality(self.engine.look_at_quality(now, TICK))
             self._carry_out(self.engine.handle_timeout(now))
             if self.verbs.leave_when_empty and self.verbs.may_leave(now):
@@ -163,7 +182,10 @@ class RelayService:
 
     async def _keep(self, keeper: SessionKeeper) -> None:
         while True:
-            keeper.tick(clock.monotonic())
+            work = keeper.collect(clock.monotonic())
+            if work is not None:
+                # In a thread: a disk that hangs must not hold up calls.
+                keeper.done(await trio.to_thread.run_sync(keeper.write, work), clock.monotonic())
             await trio.sleep(FLUSH_EVERY)
 
     def _carry_out(self, effects: list[Effect]) -> None:

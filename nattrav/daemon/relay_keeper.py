@@ -6,9 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from nattrav.control.ng.memory import CallMemory
 from nattrav.net import clock
+from nattrav.net.immutable import immutable
 from relay.engine import Engine
-from relay.io.snapshot import SnapshotFiles
+from relay.io.snapshot import SnapshotFiles, lines
 
 FLUSH_EVERY = 0.2
 """Seconds for which a change may be in memory only."""
@@ -20,11 +22,32 @@ TOO_OLD = 600.0
 """Sessions of a relay that was away for longer have ended without us."""
 
 
-class SessionKeeper:
-    """Writes an engine's sessions to a directory. A disk that fails costs the snapshot, never a call."""
+RETRY = 5.0
+"""Seconds after which a disk that failed is tried again, with everything."""
 
-    def __init__(self, engine: Engine, directory: Path, log: Any) -> None:
+ATTEMPTS = 30
+"""How often, once a second, a session is tried again whose ports another program took while the relay was away."""
+
+
+@immutable
+class Writing:
+    """One piece of work for the disk: perhaps a new generation first, then lines, then perhaps the end of old ones."""
+
+    begin: bool
+    data: bytes
+    forget: bool
+
+
+class SessionKeeper:
+    """Keeps an engine's sessions, and what their SDP was told, in a directory.
+
+    A disk that fails or hangs costs the snapshot, never a call: `collect` and `done` belong to the engine's thread,
+    `write` may run in another.
+    """
+
+    def __init__(self, engine: Engine, memory: CallMemory, directory: Path, log: Any) -> None:
         self._engine = engine
+        self._memory = memory
         self._files = SnapshotFiles(directory)
         self._log = log
         self._sweep: list[str] = []
@@ -32,6 +55,9 @@ class SessionKeeper:
         self._begun = -math.inf
         self._failed = False
         self._off = False
+        self._missing: list[dict[str, Any]] = []
+        self._attempts = ATTEMPTS
+        self._next_attempt = -math.inf
 
     def restore(self) -> None:
         """Take up what the last process left."""
@@ -45,59 +71,90 @@ class SessionKeeper:
         except OSError as error:
             self._fail(error)
             return
-        restored, lost = self._engine.restore(records, clock.monotonic())
+        restored, lost = self._take_up(records, clock.monotonic())
+        self._missing = [record for record in records if record.get("call_id") not in self._engine.sessions]
         if records:
             self._log.info("sessions restored", restored=restored, lost=len(lost))
         for reason in lost[:20]:
             self._log.warning("session not restored", session=reason)
 
-    def tick(self, now: float) -> None:
-        """Write what changed; call it every `FLUSH_EVERY` seconds."""
+    def _take_up(self, records: list[dict[str, Any]], now: float) -> tuple[int, list[str]]:
+        restored, lost = self._engine.restore(records, now)
+        for record in records:
+            call_id = record.get("call_id")
+            if call_id in self._engine.sessions:
+                self._memory.thaw(call_id, record.get("ng") or {})
+        return restored, lost
+
+    def _try_again(self, now: float) -> None:
+        """Try the sessions whose ports were taken; one that its phones have made anew meanwhile is left alone."""
+        self._next_attempt = now + 1.0
+        self._attempts -= 1
+        waiting = [record for record in self._missing if record.get("call_id") not in self._engine.sessions]
+        restored, _ = self._take_up(waiting, now)
+        if restored:
+            self._log.info("sessions restored late", restored=restored)
+        still = [record for record in waiting if record.get("call_id") not in self._engine.sessions]
+        self._missing = still if self._attempts > 0 else []
+
+    def collect(self, now: float) -> Writing | None:
+        """Give what changed, to be written; call it every `FLUSH_EVERY` seconds."""
         if self._off:
-            self._engine.changed.clear()
-            return
+            self._engine.forget_changes()
+            return None
+        if self._missing and now >= self._next_attempt:
+            self._try_again(now)
+        begin = now - self._begun >= GENERATION
+        if begin:
+            first = self._begun == -math.inf
+            self._begun = now
+            self._sweep = list(self._engine.sessions)
+            self._slice = max(1, math.ceil(len(self._sweep) / (1 if first else GENERATION / FLUSH_EVERY / 2)))
+        swept = bool(self._sweep)
+        self._engine.changed.update(call_id for call_id in self._sweep[-self._slice :])
+        del self._sweep[-self._slice :]
+        data = self._lines()
+        forget = (begin or swept) and not self._sweep
+        return Writing(begin, data, forget) if begin or data or forget else None
+
+    def write(self, work: Writing) -> OSError | None:
+        """Carry out what `collect` gave; the fault if the disk has one. Give it to `done`."""
         try:
-            if now - self._begun >= GENERATION:
-                self._begin(now)
-            for call_id in self._sweep[-self._slice :]:
-                if call_id in self._engine.sessions:
-                    self._engine.changed.add(call_id)
-            if self._sweep:
-                del self._sweep[-self._slice :]
-                self._write()
-                if not self._sweep:
-                    self._files.forget_older()
-            else:
-                self._write()
+            if work.begin:
+                self._files.begin()
+            self._files.append(work.data)
+            if work.forget:
+                self._files.forget_older()
         except OSError as error:
-            self._fail(error)
-        else:
+            return error
+        return None
+
+    def done(self, fault: OSError | None, now: float) -> None:
+        """Take note of how `write` went. After a fault everything is written anew, a while later."""
+        if fault is None:
             self._failed = False
+            return
+        self._fail(fault)
+        self._begun = now - GENERATION + RETRY
 
     def finish(self) -> None:
         """Write everything once more and let go of the files."""
         try:
-            if self._begun > -math.inf:
+            if self._begun > -math.inf and not self._off:
                 self._engine.changed.update(self._engine.sessions)
-                self._write()
+                self._files.append(self._lines())
         except OSError as error:
             self._fail(error)
         finally:
             self._files.close()
 
-    def _begin(self, now: float) -> None:
-        first = self._begun == -math.inf
-        self._begun = now
-        self._files.begin()
-        self._sweep = list(self._engine.sessions)
-        ticks = 1 if first else GENERATION / FLUSH_EVERY / 2
-        self._slice = max(1, math.ceil(len(self._sweep) / ticks))
-        if not self._sweep:
-            self._files.forget_older()
-
-    def _write(self) -> None:
-        if self._engine.changed:
-            self._files.put(*self._engine.take_changes())
+    def _lines(self) -> bytes:
+        changes = self._engine.take_changes()
+        for record in changes.records:
+            told = self._memory.freeze(record["call_id"])
+            if told:
+                record["ng"] = told
+        return lines(*changes)
 
     def _fail(self, error: OSError) -> None:
         if not self._failed:

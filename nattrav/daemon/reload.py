@@ -1,21 +1,26 @@
-"""Takes a changed configuration over while calls go on: read, check, compare, apply what can be, say the rest.
+"""Takes a changed configuration over while calls go on: read, check, compare, ask the services, apply, say the rest.
 
-A service may offer the verb `config.apply` with `{"tables": …, "dry_run": bool}`, answering `{"applied": [keys]}`:
-the keys it takes over at once. What no service takes over counts after its restart; `restart` does that, too.
+Every service is asked first whether it can take the new values over; when one cannot, nothing
+is changed anywhere. What is marked in the schema as needing a restart counts after the restart of its services, which
+`restart` does, too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from nattrav.config.diff import Change, Effect, changes
 from nattrav.config.load import ConfigurationError, Loaded
-from nattrav.config.write import SECRETS
+from nattrav.config.write import SECRET_TABLES, SECRETS, masked
+from nattrav.control.socket.messages import VerbError
 from nattrav.daemon import files
+
+TAKES_AT_MOST = 10.0
+"""Seconds a service may take to read files and change its tables."""
 
 
 class Services(Protocol):
@@ -23,10 +28,10 @@ class Services(Protocol):
 
     loaded: Loaded
 
-    async def gather(
-        self, verb: str, args: dict[str, Any] | None = None, *, roles: list[str] | None = None
-    ) -> dict[str, Any]:
-        """Ask services one verb."""
+    async def ask_each(
+        self, verb: str, args: dict[str, Any], *, roles: Sequence[str], limit: float
+    ) -> dict[str, dict[str, Any] | VerbError]:
+        """Ask services, and the supervisor itself, one verb; those that do not answer are left out."""
 
     def roles(self) -> list[str]:
         """Services of this instance."""
@@ -52,24 +57,29 @@ class Reload:
         return cls(services, path, os.environ)
 
     async def run(self, *, dry_run: bool = False, restart: bool = False) -> dict[str, Any]:
-        """Do it. On any error in the file nothing changes and `problems` says why."""
+        """Do it. On any error in the file, or a service that cannot follow, nothing changes and `problems` says why."""
         try:
             loaded = files.read(self.path, self.environ)
         except ConfigurationError as error:
-            return {"accepted": False, "problems": [str(problem) for problem in error.problems], "changes": []}
+            return _refused([str(problem) for problem in error.problems])
         found = changes(self.services.loaded.configuration, loaded.configuration)
-        live = await self._apply(loaded, found, dry_run=dry_run)
-        told = [_told(change, live) for change in found]
+        # All are asked, for the files that a configuration names may have changed although it did not.
+        answers = await self._ask(loaded, dry_run=True)
+        problems = [str(answer) for answer in answers.values() if _is_refusal(answer)]
+        if problems:
+            return _refused(problems)
+        if not dry_run:
+            self.services.accept(loaded)
+            answers = await self._ask(loaded, dry_run=False)
+        told = [_told(change, self._effect(change, answers)) for change in found]
         waiting = [
             role
             for role in self.services.roles()
             if any(role in one["services"] and one["effect"] == Effect.RESTART.value for one in told)
         ]
-        if not dry_run:
-            self.services.accept(loaded)
-            if restart:
-                for role in waiting:
-                    await self.services.restart(role)
+        if restart and not dry_run:
+            for role in waiting:
+                await self.services.restart(role)
         return {
             "accepted": not dry_run,
             "problems": [],
@@ -78,38 +88,44 @@ class Reload:
             "notes": list(_notes(told, waiting, restart=restart, dry_run=dry_run)),
         }
 
-    async def _apply(self, loaded: Loaded, found: list[Change], *, dry_run: bool) -> set[str]:
-        """Hand the change to the services; give the keys that count at once."""
-        live = {change.key for change in found if change.effect is Effect.LIVE}
-        log = loaded.configuration.log
-        if live and not dry_run:
-            for role in ["supervisor", *self.services.roles()]:
-                level = log.levels.get(role, log.level)
-                await self.services.gather("log.level", {"level": level}, roles=[role])
-        touched = [role for role in self.services.roles() if any(role in change.services for change in found)]
-        answers = await self.services.gather(
-            "config.apply", {"tables": loaded.tables, "dry_run": dry_run}, roles=touched
-        )
-        for change in found:
-            if change.services and all(
-                role not in self.services.roles() or _covers(answers.get(role), change.key) for role in change.services
-            ):
-                live.add(change.key)
-        return live
+    async def _ask(self, loaded: Loaded, *, dry_run: bool) -> dict[str, dict[str, Any] | VerbError]:
+        args = {"tables": loaded.tables, "dry_run": dry_run}
+        roles = ["supervisor", *self.services.roles()]
+        return await self.services.ask_each("config.apply", args, roles=roles, limit=TAKES_AT_MOST)
+
+    def _effect(self, change: Change, answers: Mapping[str, dict[str, Any] | VerbError]) -> Effect:
+        """Tell when a change counts after what the services answered; those that are not part of this node do not."""
+        if change.effect is not Effect.LIVE:
+            return change.effect
+        for role in change.services:
+            if role in self.services.roles():
+                answer = answers.get(role)
+                if not isinstance(answer, dict) or _covers(answer.get("left", ()), change.key):
+                    return Effect.RESTART
+        return Effect.LIVE
 
 
-def _covers(answer: Any, key: str) -> bool:
-    applied = answer.get("applied", ()) if isinstance(answer, dict) else ()
-    return any(key == one or key.startswith((f"{one}.", f"{one}[")) for one in applied)
+def _is_refusal(answer: object) -> bool:
+    """A service that knows no `config.apply` does not refuse; it only needs a restart."""
+    return isinstance(answer, VerbError) and answer.code == "refused"
 
 
-def _told(change: Change, live: set[str]) -> dict[str, Any]:
-    secret = change.key.rpartition(".")[2] in SECRETS
-    effect = Effect.LIVE if change.key in live else change.effect
+def _refused(problems: list[str]) -> dict[str, Any]:
+    return {"accepted": False, "problems": problems, "changes": []}
+
+
+def _covers(keys: Sequence[str], key: str) -> bool:
+    return any(key == one or key.startswith((f"{one}.", f"{one}[")) for one in keys)
+
+
+def _told(change: Change, effect: Effect) -> dict[str, Any]:
+    *above, name = change.key.split(".")
+    if above and above[-1] in SECRET_TABLES:
+        name = SECRETS[0]
     return {
         "key": change.key,
-        "old": "***" if secret and change.old is not None else change.old,
-        "new": "***" if secret and change.new is not None else change.new,
+        "old": masked(change.old, name),
+        "new": masked(change.new, name),
         "effect": effect.value,
         "services": list(change.services),
     }
@@ -118,9 +134,24 @@ def _told(change: Change, live: set[str]) -> dict[str, Any]:
 def _notes(told: list[dict[str, Any]], waiting: list[str], *, restart: bool, dry_run: bool) -> list[str]:
     notes = []
     if waiting and not restart:
-        notes.append(f"to make the rest count: nattrav config reload --restart (restarts {', '.join(waiting)})")
+        notes.append(
+            f"needs restart of {', '.join(waiting)}: nattrav reload --restart "
+            f"({'; '.join(RESTART_MEANS[role] for role in waiting)})"
+        )
     if waiting and restart and dry_run:
-        notes.append(f"would restart {', '.join(waiting)}")
+        notes.append(f"would restart {', '.join(waiting)} ({'; '.join(RESTART_MEANS[role] for role in waiting)})")
     if any(one["effect"] == Effect.SUPERVISOR.value for one in told):
-        notes.append("some keys count only after 'nattrav run' itself is started again")
+        notes.append(
+            "some keys count only after 'nattrav run' itself is started again: "
+            "calls in progress go on, media stops for about a second"
+        )
     return notes
+
+
+RESTART_MEANS = {
+    "relay": "relay: sessions are kept, media of all calls stops for about a second",
+    "stun": "stun: queries of that second are lost, clients repeat them",
+    "proxy": "proxy: calls in progress and registrations go on; calls being set up are lost, "
+    "phones on TCP, TLS and WebSocket connect again",
+}
+"""What a restart of each service touches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import structlog
 import trio
 
+from nattrav.config.log import LogSection
 from nattrav.control.socket.io.server import SocketTaken, serve_verbs
 from nattrav.control.socket.messages import Handler, VerbError, Verbs
+from nattrav.daemon.handover import Inherited, Leave, leave_nothing
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
 
@@ -42,6 +44,10 @@ def _level_is_fixed(level: str, logger: str | None = None) -> dict[str, str]:
     raise ValueError(f"this process has no adjustable log (asked for {level})")
 
 
+def _log_is_fixed(settings: LogSection) -> None:
+    """Nothing to change in a process without a log of its own."""
+
+
 @dataclass
 class Runtime:
     """One service's process. `directory` holds its control socket, `state_directory` what survives a restart."""
@@ -52,7 +58,12 @@ class Runtime:
     samples: Samples = field(default_factory=Samples)
     log: Any = field(default_factory=structlog.get_logger)
     set_level: SetLevel = _level_is_fixed
+    take_log: Callable[[LogSection], None] = _log_is_fixed
     socket_group: int | None = None
+    inherited: Inherited = field(default_factory=Inherited)
+    """Sockets that the process before this one, or the service manager, left for it."""
+    leave: Leave = leave_nothing
+    """Hands sockets on to the next process of this service; call it before they are closed."""
     started_at: float = field(default_factory=clock.wall)
     ready: bool = False
     listeners: list[Listening] = field(default_factory=list)

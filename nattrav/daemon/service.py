@@ -21,6 +21,7 @@ import trio
 from nattrav.config.schema import Configuration
 from nattrav.daemon.banner import listening_table
 from nattrav.daemon.directories import runtime_directory, state_directory
+from nattrav.daemon.handover import Inherited, passed
 from nattrav.daemon.logs import Log
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 
@@ -96,6 +97,7 @@ async def run_role(
         await nursery.start(_end_on_signal, end_on, nursery.cancel_scope)
         nursery.start_soon(_watch_lag, runtime)
         runtime.listeners = await nursery.start(partial(serve, configuration, runtime=runtime))
+        runtime.inherited.close()
         runtime.ready = True
         on_ready(runtime.listeners)
 
@@ -143,6 +145,7 @@ def make_runtime(role: str, configuration: Configuration, place: Place) -> Runti
     log = Log(role, configuration.log, node=configuration.node.name or socket.gethostname(), samples=runtime.samples)
     runtime.log = log.logger()
     runtime.set_level = log.set_level
+    runtime.take_log = log.take
     runtime.socket_group = group_number(configuration.admin.socket_group)
     return runtime
 
@@ -169,6 +172,7 @@ def run_alone(role: str, configuration: Configuration, explicit: Path | None = N
     try:
         place = Place.choose(configuration, explicit)
         runtime = make_runtime(role, configuration, place)
+        runtime.inherited = Inherited(descriptor for _, descriptor in passed())
         trio.run(partial(run_role, load_serve(role), configuration, runtime, on_ready=on_ready))
     except StartRefused as refused:
         print(f"nattrav {role}: {refused}", file=sys.stderr)

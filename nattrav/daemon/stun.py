@@ -13,6 +13,9 @@ import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.config.stun import StunSection
+from nattrav.daemon.apply import Prepared, apply_verb
+from nattrav.daemon.certificates import note_expiry
+from nattrav.daemon.handover import left_bound
 from nattrav.daemon.key_file import own_key
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -20,6 +23,7 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.bpf.programs import Mode
 from nattrav.net.clock import monotonic
 from nattrav.net.interfaces import expand
+from nattrav.net.options import Take, nothing_waits
 from stun.admission import Limits
 from stun.behavior import Endpoint, ServerAddress, lay_out
 from stun.counters import CHANGES, CODES, FAMILIES, TRANSPORTS, Counters
@@ -105,6 +109,11 @@ def limits(section: StunSection) -> Limits:
     )
 
 
+def stream_limits(section: StunSection) -> StreamLimits:
+    """Give what peers on TCP and TLS may hold."""
+    return StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
+
+
 def refused(what: str, error: OSError) -> StartRefused:
     """Say in one line why an address cannot be bound, and what helps."""
     match error.errno:
@@ -126,38 +135,45 @@ async def serve(
     section = config.stun
     key = nonce_key(section, runtime.state_directory)
     responder = make_responder(section, key)
-    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records)
+    take = runtime.inherited.take if len(runtime.inherited) else nothing_waits
+    udp = UdpServer(responder, limits(section), threads=section.threads, observe=section.nat_records, take=take)
     certificate = load_certificate(section)
     streams = make_streams(section, responder, udp, certificate, key)
-    await open_all(udp, streams)
+    await open_all(udp, streams, take)
     try:
         offload(section, udp, runtime)
         udp.start()
-        async with trio.open_nursery() as nursery:
-            keeper = RecordKeeper(section, udp)
-            service = Service(runtime, udp, list(streams.values()), keeper)
-            if section.nat_records:
-                nursery.start_soon(keeper.run)
-            await nursery.start(runtime.serve_control, service.verbs() | keeper.verbs())
-            for server in streams.values():
-                nursery.start_soon(server.run)
-            if certificate is not None:
-                nursery.start_soon(_refresh, certificate, runtime)
-            task_status.started(_listening(runtime, streams, responder))
-            await _watch(udp)
+        descriptors = [*udp.descriptors(), *(number for s in streams.values() for number in s.descriptors())]
+        with left_bound(runtime.leave, descriptors):
+            async with trio.open_nursery() as nursery:
+                keeper = RecordKeeper(section, udp)
+                service = Service(runtime, udp, list(streams.values()), keeper)
+                if section.nat_records:
+                    nursery.start_soon(keeper.run)
+                follower = StunFollower(runtime.state_directory, udp, streams, keeper, certificate)
+                verbs = (
+                    service.verbs() | keeper.verbs() | {"config.apply": apply_verb(runtime, config, follower.prepare)}
+                )
+                await nursery.start(runtime.serve_control, verbs)
+                for server in streams.values():
+                    nursery.start_soon(server.run)
+                if certificate is not None:
+                    nursery.start_soon(_refresh, certificate, streams["TLS"], runtime)
+                task_status.started(_listening(runtime, streams, responder))
+                await _watch(udp)
     finally:
         udp.close()
 
 
-async def open_all(udp: UdpServer, streams: dict[str, StreamServer]) -> None:
-    """Bind everything or nothing. StartRefused names the address that cannot be had."""
+async def open_all(udp: UdpServer, streams: dict[str, StreamServer], take: Take = nothing_waits) -> None:
+    """Bind everything or nothing; what is bound already is taken. StartRefused names the address that cannot be had."""
     try:
         udp.open()
     except OSError as error:
         raise refused("STUN over UDP", error) from None
     for name, server in streams.items():
         try:
-            await server.open()
+            await server.open(take)
         except OSError as error:
             udp.close()
             for opened in streams.values():
@@ -200,7 +216,7 @@ def make_streams(
     key: bytes = b"",
 ) -> dict[str, StreamServer]:
     """Build the servers of the stream transports that are switched on, by their names."""
-    bounds = StreamLimits(section.connections, section.connections_per_host, section.connection_idle)
+    bounds = stream_limits(section)
     servers = {}
     if section.tcp:
         servers["TCP"] = StreamServer(responder, udp.admission, udp.lock, bounds)
@@ -210,8 +226,10 @@ def make_streams(
     return servers
 
 
-async def _refresh(certificate: Certificate, runtime: Runtime) -> None:
+async def _refresh(certificate: Certificate, server: StreamServer, runtime: Runtime) -> None:
+    listeners = [f"stun-tls:{endpoint.local}" for endpoint in server.endpoints]
     while True:
+        note_expiry(runtime.samples, certificate.chain, listeners)
         await trio.sleep(_CERTIFICATE_CHECK)
         if not certificate.refresh():
             runtime.log.warning("TLS certificate cannot be read again; the old one stays")
@@ -235,6 +253,43 @@ def _listening(runtime: Runtime, streams: dict[str, StreamServer], responder: Re
         for name, endpoints in served.items()
         for e in endpoints
     ]
+
+
+class StunFollower:
+    """Changes one STUN service while it runs: what it answers, to whom, how much, and what it remembers."""
+
+    def __init__(
+        self,
+        state_directory: Path,
+        udp: UdpServer,
+        streams: dict[str, StreamServer],
+        keeper: RecordKeeper,
+        certificate: Certificate | None,
+    ) -> None:
+        self._state_directory = state_directory
+        self._udp = udp
+        self._streams = streams
+        self._keeper = keeper
+        self._certificate = certificate
+
+    def prepare(self, new: Configuration) -> Prepared:
+        """Build responders, read the certificate. StartRefused when addresses clash or a file cannot be used."""
+        section = new.stun
+        wanted = load_certificate(section)
+        key = nonce_key(section, self._state_directory)
+        responder = make_responder(section, key)
+        secured = make_responder(section, key, tls=True) if "TLS" in self._streams else responder
+
+        def carry_out() -> None:
+            self._udp.follow(responder, limits(section))
+            for name, server in self._streams.items():
+                server.follow(secured if name == "TLS" else responder, stream_limits(section))
+            if self._certificate is not None and wanted is not None:
+                self._certificate.replace(Path(section.tls_certificate), Path(section.tls_key))
+            self._keeper.follow(section)
+
+        begins_or_ends = (wanted is None) != (self._certificate is None)
+        return Prepared(carry_out, ("stun.tls_certificate", "stun.tls_key") if begins_or_ends else ())
 
 
 class Service:

@@ -6,34 +6,30 @@ lived for `SETTLED` seconds. When one service cannot start at first, nothing is 
 
 from __future__ import annotations
 
-import platform
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from nattrav import __version__
 from nattrav.config.load import Loaded
-from nattrav.config.write import as_tables
 from nattrav.control.socket.io.client import Unreachable, ask
 from nattrav.control.socket.messages import VerbError
-from nattrav.daemon.admin_http import application, serve_admin
+from nattrav.daemon.admin_http import Door, serve_admin
 from nattrav.daemon.child import Child, Orders
 from nattrav.daemon.drain import Drain
+from nattrav.daemon.handover import close_all, passed
+from nattrav.daemon.overview import Overview
 from nattrav.daemon.page.feed import Feed
-from nattrav.daemon.page.routes import routes
-from nattrav.daemon.reload import Reload
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
+from nattrav.daemon.supervisor_verbs import SupervisorVerbs
 from nattrav.daemon.systemd import Notifier
-from nattrav.metrics.presence import make_present
-from nattrav.metrics.samples import Samples
-from nattrav.net import clock
 
 BACKOFF_START = 0.2
 BACKOFF_LIMIT = 10.0
@@ -63,6 +59,8 @@ class Part:
     wanted: bool = False
     """Its end was asked for, so it is no crash."""
     started: trio.Event = field(default_factory=trio.Event)
+    sockets: list[int] = field(default_factory=list)
+    """What its last process left bound for the next one."""
 
 
 class Supervisor:
@@ -92,15 +90,19 @@ class Supervisor:
             for role in ORDER
             if role in loaded.configuration.node.services
         }
+        for name, descriptor in passed():
+            self._hand_out(name, descriptor)
         self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
-        self.drain = Drain(self)
-        self.feed = Feed(self, mask=False)
+        self.overview = Overview(self)
+        self.drain = Drain(self.overview, self.roles)
+        self.feed = Feed(self.overview, mask=False)
+        self.door = Door(self.overview)
         self.notifier = Notifier()
         self.config: Path | None = config
         for role in self.parts:
             runtime.samples.inc("nattrav_worker_restarts_total", role, by=0)
-        self._note_accepted()
+        self.verbs = SupervisorVerbs(self)
 
     async def run(self, *, on_ready: Callable[[list[Listening]], None]) -> None:
         """Run until SIGTERM or SIGINT. StartRefused when a service cannot start; then none is left running."""
@@ -108,12 +110,14 @@ class Supervisor:
             try:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._heed_signals, nursery.cancel_scope)
-                    await nursery.start(self.runtime.serve_control, self.verbs())
+                    await nursery.start(self.runtime.serve_control, self.verbs.table())
                     self.runtime.listeners = await nursery.start(self._serve_admin)
                     await self._start_all()
                     self.runtime.ready = True
                     on_ready(self.listeners())
                     self.notifier.tell(READY="1", STATUS="all services serve")
+                    for role in self.parts:
+                        self.notifier.forget(role[0])
                     nursery.start_soon(self._watch)
                     for part in self.parts.values():
                         nursery.start_soon(self._keep, part)
@@ -140,21 +144,6 @@ class Supervisor:
         """All listeners of all services and the supervisor's own."""
         return [one for part in self.parts.values() for one in part.listeners] + self.runtime.listeners
 
-    def verbs(self) -> dict[str, Any]:
-        """Verbs of the supervisor's control socket."""
-        return {
-            "status": self._status,
-            "metrics": self._metrics,
-            "log.level": self._log_level,
-            "config.show": self._config_show,
-            "config.reload": self._config_reload,
-            "service.restart": self._service_restart,
-            "overview": self._overview,
-            "drain": lambda args: self.drain.set(True),
-            "undrain": lambda args: self.drain.set(False),
-            "drain.state": lambda args: self.drain.state(),
-        }
-
     def roles(self) -> list[str]:
         """Services of this instance."""
         return list(self.parts)
@@ -173,44 +162,32 @@ class Supervisor:
             await part.child.end(END_WITHIN)
         await part.started.wait()
 
-    @staticmethod
-    def _datapath(samples: Samples) -> str:
-        offloads = samples.value("nattrav_relay_datapath_available", "xdp") > 0
-        return "xdp" if offloads else "userspace"
-
     async def gather(
         self, verb: str, args: dict[str, Any] | None = None, *, roles: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """Ask services (default all) one verb; those that do not answer in time are left out."""
         asked = list(self.parts) if roles is None else roles
-        answers: dict[str, Any] = {}
+        answers = await self.ask_each(verb, args or {}, roles=asked, limit=ASK_WITHIN)
+        return {role: answer for role, answer in answers.items() if not isinstance(answer, VerbError)}
+
+    async def ask_each(
+        self, verb: str, args: dict[str, Any], *, roles: Sequence[str], limit: float
+    ) -> dict[str, Any | VerbError]:
+        """Ask services, or the supervisor itself, one verb; those that do not answer in time are left out."""
+        answers: dict[str, Any | VerbError] = {}
 
         async def one(role: str) -> None:
             try:
-                answers[role] = await ask(self.runtime.directory / f"{role}.sock", verb, args, limit=ASK_WITHIN)
-            except (Unreachable, VerbError, trio.TooSlowError) as error:
+                answers[role] = await ask(self.runtime.directory / f"{role}.sock", verb, args, limit=limit)
+            except VerbError as error:
+                answers[role] = error
+            except (Unreachable, trio.TooSlowError) as error:
                 self.runtime.log.debug("a service did not answer", service=role, verb=verb, reason=str(error))
 
         async with trio.open_nursery() as nursery:
-            for role in asked:
+            for role in roles:
                 nursery.start_soon(one, role)
-        return {role: answers[role] for role in asked if role in answers}
-
-    async def samples(self) -> Samples:
-        """Sum the samples of all services and the supervisor's own."""
-        merged = Samples()
-        merged.merge(self.runtime.samples.export())
-        answers = await self.gather("metrics")
-        for role in self.parts:
-            merged.set("nattrav_worker_up", float(role in answers), role, "process")
-        for export in answers.values():
-            merged.merge(export)
-        make_present(merged, answers, [one.name for one in self.loaded.configuration.upstream])
-        merged.set("nattrav_draining", float(self.drain.active))
-        merged.set("nattrav_ready", float(not self.not_ready()))
-        version = platform.python_version()
-        merged.set("nattrav_build_info", 1, __version__, version, self._datapath(merged), self.node)
-        return merged
+        return {role: answers[role] for role in roles if role in answers}
 
     def not_ready(self) -> list[str]:
         """Why new calls should go elsewhere; empty when all is well."""
@@ -222,9 +199,14 @@ class Supervisor:
         return [*reasons, "draining"] if self.drain.active else reasons
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:
-        admin = self.loaded.configuration.admin
-        page = routes(self, mask=admin.mask_numbers) if admin.page else ()
-        await serve_admin(admin, self.runtime, lambda token: application(self, token, page), task_status=task_status)
+        await serve_admin(self.loaded.configuration.admin, self.runtime, self.door, task_status=task_status)
+
+    def _hand_out(self, name: str, descriptor: int) -> None:
+        """Give a descriptor of the service manager's to the service that stored it, else to all: one will want it."""
+        parts = [part for role, part in self.parts.items() if name == role[0]] or list(self.parts.values())
+        for part in parts:
+            part.sockets.append(os.dup(descriptor))
+        os.close(descriptor)
 
     async def _start_all(self) -> None:
         refusals: list[str] = []
@@ -242,7 +224,8 @@ class Supervisor:
             raise StartRefused("\n".join(refusals))
 
     async def _start(self, part: Part) -> None:
-        part.child = Child(part.orders)
+        sockets, part.sockets = part.sockets, []
+        part.child = Child(part.orders, sockets)
         part.listeners = await part.child.started()
         part.up = True
         part.wanted = False
@@ -257,6 +240,7 @@ class Supervisor:
             began = trio.current_time()
             if part.child is not None:
                 await part.child.ended()
+                part.sockets = part.child.left()
                 part.up = False
                 if trio.current_time() - began >= SETTLED:
                     backoff = BACKOFF_START
@@ -288,6 +272,11 @@ class Supervisor:
                 part.up = False
                 if part.child is not None:
                     nursery.start_soon(partial(part.child.end, END_WITHIN))
+        for role, part in self.parts.items():
+            left = part.sockets if part.child is None else [*part.sockets, *part.child.left()]
+            self.notifier.store(role[0], left)
+            close_all(left)
+        await self.notifier.settled()
 
     async def _heed_signals(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
@@ -297,88 +286,4 @@ class Supervisor:
                     self.runtime.log.info("ending", reason=signal.Signals(number).name)
                     scope.cancel()
                 elif self.runtime.ready:
-                    await self.reload(self.config)
-
-    async def reload(self, path: Path | None, *, dry_run: bool = False, restart: bool = False) -> dict[str, Any]:
-        """Take over a changed file; the log and two metrics say how it went."""
-        told = await Reload.of(self, path).run(dry_run=dry_run, restart=restart)
-        if dry_run:
-            return told
-        self.runtime.samples.set("nattrav_config_last_reload_successful", float(told["accepted"]))
-        if told["accepted"]:
-            self.config = path
-            self._note_accepted()
-            self.runtime.log.info("configuration reloaded", changed=[one["key"] for one in told["changes"]])
-        else:
-            self.runtime.log.error("configuration refused, the old one holds", reason=told["problems"])
-        return told
-
-    def _note_accepted(self) -> None:
-        self.runtime.samples.set("nattrav_config_last_reload_successful", 1)
-        self.runtime.samples.set("nattrav_config_last_reload_success_timestamp_seconds", clock.wall())
-
-    async def _overview(self, args: dict[str, Any]) -> dict[str, Any]:
-        return await self.feed.latest()
-
-    async def _config_show(self, args: dict[str, Any]) -> dict[str, Any]:
-        return as_tables(self.loaded.configuration)
-
-    async def _config_reload(self, args: dict[str, Any]) -> dict[str, Any]:
-        path = self.config if args.get("file") is None else Path(str(args["file"]))
-        return await self.reload(path, dry_run=bool(args.get("dry_run")), restart=bool(args.get("restart")))
-
-    async def _service_restart(self, args: dict[str, Any]) -> dict[str, Any]:
-        role = str(args.get("role", ""))
-        if role not in self.parts:
-            raise VerbError("not_found", f"no service {role!r}: choose one of {', '.join(self.parts)}")
-        await self.restart(role)
-        child = self.parts[role].child
-        return {"role": role, "pid": child.pid if child is not None else None}
-
-    async def _status(self, args: dict[str, Any]) -> dict[str, Any]:
-        return await self.status()
-
-    async def status(self) -> dict[str, Any]:
-        """State of all services, each with what it says of itself."""
-        answers = await self.gather("status")
-        services = []
-        for role, part in self.parts.items():
-            known = answers.get(role, {})
-            services.append(
-                {
-                    **known,
-                    "role": role,
-                    "up": role in answers and part.up,
-                    "ready": bool(known.get("ready")) and part.up,
-                    "pid": part.child.pid if part.child is not None else None,
-                    "restarts": part.restarts,
-                }
-            )
-        return {
-            "version": __version__,
-            "node": self.node,
-            "ready": not self.not_ready(),
-            "not_ready": self.not_ready(),
-            "started_at": self.runtime.started_at,
-            "uptime": clock.wall() - self.runtime.started_at,
-            "listening": [asdict(one) for one in self.listeners()],
-            "services": services,
-        }
-
-    async def _metrics(self, args: dict[str, Any]) -> Any:
-        return (await self.samples()).export()
-
-    async def _log_level(self, args: dict[str, Any]) -> dict[str, Any]:
-        level, only = str(args.get("level", "")), args.get("logger")
-        known = ["supervisor", *self.parts]
-        if only is not None and only not in known:
-            raise VerbError("not_found", f"no service {only!r}: choose one of {', '.join(known)}")
-        answers: dict[str, Any] = {}
-        if only in (None, "supervisor"):
-            try:
-                answers["supervisor"] = self.runtime.set_level(level)["level"]
-            except ValueError as error:
-                raise VerbError("invalid", str(error)) from None
-        roles = [role for role in self.parts if only in (None, role)]
-        gathered = await self.gather("log.level", {"level": level}, roles=roles)
-        return answers | {role: answer["level"] for role, answer in gathered.items()}
+                    await self.verbs.reload(self.config)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from nattrav.location.bindings import Binding, Refused, Registered, Registration
+from nattrav.location.bindings import Binding, Limits, Refused, Registered, Registration
 from nattrav.sip.transport.flow import Flow
 
 
 class Location(Protocol):
     """Bindings by address-of-record. `now` is wall-clock seconds. Answers at once, never from disk."""
+
+    limits: Limits
 
     def __len__(self) -> int:
         """How many bindings there are."""

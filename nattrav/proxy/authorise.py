@@ -21,15 +21,20 @@ class Authorisation:
     def __init__(self, parts: Parts, accounts: Accounts) -> None:
         self._parts = parts
         self.accounts = accounts
-        settings = parts.sip.registrar
-        self._policy = settings.authentication
-        self._algorithms = [Algorithm(name) for name in settings.algorithms]
-        self._nonces = Nonces(parts.randomness(32), parts.settings.realm, lifetime=settings.nonce_lifetime)
+        self._nonces = Nonces(parts.randomness(32), parts.settings.realm)
         self._counts = NonceCounts()
-        self._open = [ipaddress.ip_network(net, strict=False) for net in settings.open_nets]
-        self._from_open_net = lru_cache(maxsize=20_000)(self._in_open_net)
         self.rejected = False
         """The last request carried credentials that were wrong."""
+        self.follow()
+
+    def follow(self) -> None:
+        """Decide by the settings as they are now."""
+        settings = self._parts.sip.registrar
+        self._policy = settings.authentication
+        self._algorithms = [Algorithm(name) for name in settings.algorithms]
+        self._nonces.lifetime = settings.nonce_lifetime
+        self._open = [ipaddress.ip_network(net, strict=False) for net in settings.open_nets]
+        self._from_open_net = lru_cache(maxsize=20_000)(self._in_open_net)
 
     @property
     def uses_digest(self) -> bool:
@@ -140,7 +145,7 @@ class Authorisation:
             uri = SipUri.parse(text)
         except MalformedMessage:
             return False
-        return self._parts.is_ours(uri.host, uri.port, uri.transport)
+        return self._parts.names_us(uri)
 
     def _in_open_net(self, host: str) -> bool:
         address = ipaddress.ip_address(host)

@@ -1,10 +1,13 @@
-"""What the proxy's core is told and what it asks of its shell."""
+"""What the proxy's core is told and what it asks of its shell.
+
+Those that come with every message are named tuples, which are made in half the time of a frozen dataclass.
+"""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nattrav.sip.transport.flow import Flow, Target
 
@@ -16,7 +19,6 @@ class DropReason(enum.Enum):
     STRAY_RESPONSE = "stray_response"
     STRAY_ACK = "stray_ack"
     NOT_OUR_VIA = "not_our_via"
-    BAD_NEXT_VIA = "bad_next_via"
     AFTER_FINAL = "after_final"
     SCANNER = "scanner"
     BANNED = "banned"
@@ -25,14 +27,10 @@ class DropReason(enum.Enum):
     FLOW_GONE = "flow_gone"
     NO_ROUTE = "no_route"
     MAX_FORWARDS = "max_forwards"
-    LOOP = "loop"
-    TABLE_FULL = "table_full"
-    HOOK = "hook"
     FAULT = "fault"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send `data` on a flow; a flow that is gone is reported with `flow_closed`."""
 
     flow: Flow
@@ -55,8 +53,7 @@ class Close:
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class AskRelay:
+class AskRelay(NamedTuple):
     """Ask the relay; the answer comes back as `relay_reply(request, …)`. Arguments are ng's own words."""
 
     request: int
@@ -73,8 +70,7 @@ class Lookup:
     uri: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """A message ended here."""
 
     reason: DropReason
@@ -97,8 +93,7 @@ class Record:
     fields: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Observe:
+class Observe(NamedTuple):
     """A value for a histogram of the registry, in its unit."""
 
     name: str

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from nattrav.net.address import TransportAddress
-from nattrav.sip.transport.flow import Flow, Target
+from nattrav.sip.transport.flow import SECURE, Flow, Target
 
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listener:
     """One bound socket. `id` as in flows and tokens; `advertised`, name or address, is what Via and URIs show."""
 
@@ -21,11 +22,37 @@ class Listener:
     advertised: str
     port: int
 
-    @property
+    @cached_property
     def sent_by(self) -> str:
         """`host[:port]` as written into Via and URIs; always with the port unless it is the default one."""
         host = f"[{self.advertised}]" if ":" in self.advertised else self.advertised
         return host if self.port == _DEFAULT_PORT[self.transport] else f"{host}:{self.port}"
+
+    def via(self, branch: str) -> str:
+        """The Via header field of a request that leaves from here."""
+        before, after = self._around_branch
+        return f"{before}{branch}{after}"
+
+    @cached_property
+    def _around_branch(self) -> tuple[str, str]:
+        rport = ";rport" if self.transport == "udp" else ""
+        return f"Via: SIP/2.0/{self.transport.upper()} {self.sent_by};branch=", rport
+
+    def uri(self, user: str | None, *, explicit: bool = False, secure: bool = False) -> str:
+        """A URI that leads here; with its transport when it is not UDP, or `explicit`.
+
+        `secure` makes it `sips:` where the transport can be. WSS has no transport parameter of its own (RFC 7118
+        §5.2): it is `ws`, and its port is always written, as the default one of `ws` is another.
+        """
+        userinfo = "" if user is None else f"{user}@"
+        transport, place = self.transport, self.sent_by
+        if transport == "wss":
+            transport = "ws"
+            if self.port == _DEFAULT_PORT["wss"]:
+                place = f"{place}:{self.port}"
+        if secure and self.transport in SECURE:
+            return f"sips:{userinfo}{place}{';transport=ws' if transport == 'ws' else ''}"
+        return f"sip:{userinfo}{place}{f';transport={transport}' if explicit or transport != 'udp' else ''}"
 
     @property
     def family(self) -> int:

@@ -16,33 +16,48 @@ LOCAL = "local"
 
 
 class Increment(Protocol):
-    """Adds one to a counter of the registry."""
+    """Adds to a counter of the registry."""
 
-    def __call__(self, name: str, *labels: str) -> None: ...
+    def __call__(self, name: str, *labels: str, by: float = 1) -> None: ...
 
 
 class MessageMeter:
-    """Counts messages from their first octets: no parsing, so that it costs little and sees what the parser refuses."""
+    """Counts messages from their first octets: no parsing, so that it costs little and sees what the parser refuses.
 
-    def __init__(self, count: Increment) -> None:
-        self._count = count
+    The counts are kept by octets of the messages, of which only those that the RFCs know become keys.
+    """
+
+    def __init__(self) -> None:
+        self._requests: dict[tuple[str, bytes, str], int] = {}
+        self._responses: dict[tuple[str, bytes, bytes], int] = {}
 
     def message(self, direction: str, transport: str, data: bytes) -> None:
         """Count one message that was received (`rx`) or is sent (`tx`); keepalives are none."""
         if data[:8] == b"SIP/2.0 ":
-            code = _CODES.get(data[8:11], OTHER_CODE)
-            self._count("nattrav_sip_responses_total", direction, _method_of_response(data), code)
+            at = data.find(b"\nCSeq:")
+            method = data[data.rfind(b" ", at, end := data.find(b"\r", at)) + 1 : end] if at >= 0 else b""
+            response = (direction, data[8:11], method)
+            if response not in self._responses:
+                code = response[1] if response[1] in _CODES else b""
+                response = (direction, code, method if method in _METHODS else b"")
+                self._responses.setdefault(response, 0)
+            self._responses[response] += 1
         elif data[:1] not in b"\r\n\0":
-            method = _METHODS.get(data[: data.find(b" ", 0, 32)], OTHER_METHOD)
-            self._count("nattrav_sip_requests_total", direction, method, transport)
+            request = (direction, data[: data.find(b" ", 0, 32)], transport)
+            if request not in self._requests:
+                request = (direction, request[1] if request[1] in _METHODS else b"", transport)
+                self._requests.setdefault(request, 0)
+            self._requests[request] += 1
 
-
-def _method_of_response(data: bytes) -> str:
-    at = data.find(b"\nCSeq:")
-    if at < 0:
-        return OTHER_METHOD
-    words = data[at + 6 : data.find(b"\r", at)].split()
-    return _METHODS.get(words[1], OTHER_METHOD) if len(words) == 2 else OTHER_METHOD
+    def hand_over(self, count: Increment) -> None:
+        """Add what was counted since the last call to the registry's counters."""
+        for (direction, code, method), by in self._responses.items():
+            label = _METHODS.get(method, OTHER_METHOD)
+            count("nattrav_sip_responses_total", direction, label, _CODES.get(code, OTHER_CODE), by=by)
+        for (direction, method, transport), by in self._requests.items():
+            count("nattrav_sip_requests_total", direction, _METHODS.get(method, OTHER_METHOD), transport, by=by)
+        self._responses.clear()
+        self._requests.clear()
 
 
 def code_label(code: int, cause: str) -> str:

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from nattrav.net.address import NON_PUBLIC, AddressClass, TransportAddress, canonical, classify
 
@@ -32,6 +33,9 @@ class NatTest(enum.Enum):
     CLAT = "clat"
     SOURCE_MOVED = "source_moved"
 
+    # Members are single objects; the hash that enum gives them is a call of Python code on every use of a set.
+    __hash__ = object.__hash__
+
 
 BY_ADDRESS = frozenset(
     {
@@ -46,8 +50,7 @@ BY_ADDRESS = frozenset(
 BY_PORT = frozenset({NatTest.VIA_PORT_DIFFERS, NatTest.CONTACT_PORT_DIFFERS})
 
 
-@dataclass(frozen=True, slots=True)
-class FirstHop:
+class FirstHop(NamedTuple):
     """What a request says of its sender and where it really came from. Hosts are as written, without brackets.
 
     `contact` is None without a Contact (or with `*`); `media_hosts` are the c= and a=rtcp addresses of its SDP.
@@ -106,6 +109,7 @@ class NatTests:
     def __init__(self, local_nets: Iterable[str] = ()) -> None:
         self._local = tuple(ipaddress.ip_network(net, strict=False) for net in local_nets)
         self._verdicts: dict[tuple[tuple[NatTest, ...], bool], NatVerdict] = {}
+        self._given: dict[tuple[str, ...], int] = {}
 
     def examine(self, hop: FirstHop) -> NatVerdict:
         """Run every NAT test that the facts allow. The same tests give the same verdict object."""
@@ -167,7 +171,18 @@ class NatTests:
             verdict = self._verdict(frozenset(fired), rport=hop.rport)
             if len(self._verdicts) < 1000:
                 self._verdicts[key] = verdict
+        names = verdict.names
+        self._given[names] = self._given.get(names, 0) + 1
         return verdict
+
+    def take_detections(self) -> dict[str, int]:
+        """Give how often each test fired since the last call, by name."""
+        given, self._given = self._given, {}
+        found: dict[str, int] = {}
+        for names, times in given.items():
+            for name in names:
+                found[name] = found.get(name, 0) + times
+        return found
 
     @staticmethod
     def _verdict(fired: frozenset[NatTest], *, rport: bool) -> NatVerdict:

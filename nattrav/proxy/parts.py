@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
 from nattrav.proxy.alg import AlgSign, AlgWatch
@@ -17,8 +18,13 @@ from nattrav.proxy.quirks import Quirks, rule_from
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
 from nattrav.sip.branch import BranchMaker
+from nattrav.sip.message import Request
 from nattrav.sip.resolve import DeadDestinations
 from nattrav.sip.transport.flow import Flow
+from nattrav.sip.uri import SipUri
+
+SECURED = MappingProxyType({"udp": "tls", "tcp": "tls", "ws": "wss"})
+"""What carries `sips:` instead of a transport that its URI names or leaves out (RFC 5630 §3.1.3, RFC 7118 §5.2)."""
 
 Randomness = Callable[[int], bytes]
 """Gives that many unpredictable octets; tests pass a counter, so that a run can be replayed octet by octet."""
@@ -32,11 +38,13 @@ class Settings:
     upstreams: Sequence[Upstream] = ()
     users: Sequence[User] = ()
     quirks: Sequence[Quirk] = ()
+    kept_realm: str | None = None
+    """Realm of before a change of domains."""
 
     @property
     def realm(self) -> str:
         """Realm of challenges and of flow tokens."""
-        return self.sip.realm or (self.sip.domains[0] if self.sip.domains else "nattrav")
+        return self.kept_realm or self.sip.realm or (self.sip.domains[0] if self.sip.domains else "nattrav")
 
 
 class Parts:
@@ -50,9 +58,10 @@ class Parts:
         randomness: Randomness,
         wall_offset: float = 0.0,
     ) -> None:
-        self.settings = settings
-        self.sip = settings.sip
         self.listeners = Listeners(listeners)
+        shown = {(one.advertised, one.port) for one in listeners}
+        self.sent_by = frozenset(shown | {(host, None) for host, _ in shown})
+        """What the topmost Via of a response to us can say."""
         self.signer = TokenSigner(token_secrets, settings.realm)
         self.randomness = randomness
         self.wall_offset = wall_offset
@@ -61,16 +70,9 @@ class Parts:
         self.hooks = NO_HOOKS
         self.out: list[Effect] = []
         self.timers = Timers()
-        values = settings.sip.timers
-        self.transactions = Transactions(
-            self.timers,
-            TimerValues(values.t1, values.t2, values.t4, values.ringing, values.next_hop),
-            self.out,
-        )
-        self.nat = NatTests(settings.sip.local_nets)
+        self.transactions = Transactions(self.timers, TimerValues(), self.out)
+        self.follow(settings)
         self.alg = AlgWatch()
-        self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
-        self.domains = frozenset(settings.sip.domains)
         self.connections: dict[tuple[int, str, int], Flow] = {}
         self.dead = DeadDestinations()
         self.waiting: dict[int, Callable[[object, float], None]] = {}
@@ -80,6 +82,16 @@ class Parts:
         self._salt = randomness(9)
         self.branches = BranchMaker(randomness(32))
         self._tag_secret = randomness(16)
+
+    def follow(self, settings: Settings) -> None:
+        """Go by these settings from the next message on."""
+        self.settings = settings
+        self.sip = settings.sip
+        values = settings.sip.timers
+        self.transactions.follow(TimerValues(values.t1, values.t2, values.t4, values.ringing, values.next_hop))
+        self.nat = NatTests(settings.sip.local_nets)
+        self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
+        self.domains = frozenset(settings.sip.domains)
 
     def wall(self, now: float) -> float:
         """Seconds since the epoch, for records."""
@@ -101,11 +113,21 @@ class Parts:
         self.waiting[self._request] = continuation
         return self._request
 
-    def is_ours(self, host: str, port: int | None, transport: str | None = None) -> bool:
-        """The URI's host names this proxy or one of its domains."""
-        return (port is None and host.lower() in self.domains) or self.listeners.is_ours(
-            host.lower(), port, transport or "udp"
-        )
+    def names_us(self, uri: SipUri) -> bool:
+        """The URI's host is this proxy or one of its domains; without a port it is the default one of its transport."""
+        host = uri.host.lower()
+        if uri.port is None and host in self.domains:
+            return True
+        transport = uri.transport or "udp"
+        return self.listeners.is_ours(host, uri.port, SECURED.get(transport, transport) if uri.secure else transport)
+
+    def comes_round(self, request: Request) -> bool:
+        """The request passed here before: a Via of ours stands below its topmost one."""
+        names = request.names
+        if names.count("via") == 1 and "," not in request.lines[names.index("via")]:
+            return False
+        ours = self.listeners.is_ours
+        return any(ours(via.host.lower(), via.port, via.transport) for via in request.vias[1:])
 
     def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Move a counter; whoever exports metrics takes the sums with `take_counts`."""
@@ -114,6 +136,8 @@ class Parts:
 
     def take_counts(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """Give what was counted since the last call: (metric, labels) to sum."""
+        for name, times in self.nat.take_detections().items():
+            self.count("nattrav_sip_nat_detections_total", name, by=times)
         counts, self._counts = self._counts, {}
         return counts
 

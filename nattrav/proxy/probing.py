@@ -24,13 +24,14 @@ FIRST = 0.5
 class Probe(Timed, Context):
     """The probing of one upstream."""
 
-    __slots__ = ("prober", "sent", "state")
+    __slots__ = ("ended", "prober", "sent", "state")
 
     def __init__(self, prober: Prober, state: UpstreamState) -> None:
         super().__init__()
         self.prober = prober
         self.state = state
         self.sent = 0.0
+        self.ended = False
 
     def expire(self, now: float) -> None:
         self.prober.look_up(self, now)
@@ -56,11 +57,19 @@ class Prober:
 
     def __init__(self, parts: Parts, upstreams: Upstreams, routing: Routing) -> None:
         self._parts = parts
+        self._upstreams = upstreams
         self._routing = routing
-        self._probes = [Probe(self, state) for state in upstreams.all if state.settings.probe]
+        self._probes: list[Probe] = []
 
     def start(self, now: float) -> None:
-        """Begin at once; the first answers tell who is up before the first call does."""
+        """Begin at once; the first answers tell who is up before the first call does. Call it again for other ones."""
+        known = {id(probe.state): probe for probe in self._probes}
+        wanted = [state for state in self._upstreams.all if state.settings.probe]
+        self._probes = [known.pop(id(s)) if id(s) in known else Probe(self, s) for s in wanted]
+        for probe in known.values():
+            probe.ended = True
+            probe.state.up = True
+            probe.deadline = None
         for number, probe in enumerate(self._probes):
             self._parts.timers.set(probe, now + FIRST * (number + 1) / len(self._probes))
 
@@ -103,6 +112,8 @@ class Prober:
 
     def heard(self, probe: Probe, serves: bool, now: float) -> None:
         """An answer came."""
+        if probe.ended:
+            return
         state = probe.state
         state.losses = 0
         if serves:
@@ -112,6 +123,8 @@ class Prober:
 
     def lost(self, probe: Probe, now: float) -> None:
         """No answer came: ask again soon, and believe it after two."""
+        if probe.ended:
+            return
         state = probe.state
         state.losses += 1
         if state.losses >= LOSSES:

@@ -25,6 +25,8 @@ class UpstreamState:
     round_trip: float | None = None
     losses: int = 0
     attempts: int = 0
+    disabled: bool = False
+    """An operator took it out of use: it gets no new calls; its own requests are still known."""
     current: int = field(default=0)
 
     @property
@@ -42,10 +44,21 @@ class Upstreams:
 
     def __init__(self, settings: Sequence[Upstream]) -> None:
         self.all: list[UpstreamState] = []
+        self.follow(settings)
+
+    def follow(self, settings: Sequence[Upstream]) -> None:
+        """Go by these; of one whose name and target stay the same it is still known how it fares."""
+        before = {(state.name, state.settings.target): state for state in self.all}
+        self.all = []
         for one in settings:
-            uri = SipUri.parse(one.target)
-            known = frozenset([uri.host]) if is_literal(uri.host) else frozenset()
-            self.all.append(UpstreamState(one, uri, known))
+            state = before.get((one.name, one.target))
+            if state is None:
+                uri = SipUri.parse(one.target)
+                known = frozenset([uri.host]) if is_literal(uri.host) else frozenset()
+                state = UpstreamState(one, uri, known)
+            else:
+                state.settings = one
+            self.all.append(state)
         self._networks = [
             (ipaddress.ip_network(net, strict=False), state) for state in self.all for net in state.settings.sources
         ]
@@ -86,7 +99,7 @@ class Upstreams:
         best = -1
         found: list[UpstreamState] = []
         for state in self.all:
-            if state is exclude:
+            if state is exclude or state.disabled:
                 continue
             longest = max((len(p) for p in state.settings.prefixes if user.startswith(p)), default=-1)
             if longest < 0 or longest < best:
@@ -101,9 +114,12 @@ class Upstreams:
         found = [
             state
             for state in self.all
-            if host in state.settings.domains
-            or (state.uri.host == host and (port is None or (state.uri.port or 5060) == port))
-            or (host in state.addresses and (port is None or (state.uri.port or 5060) == port))
+            if not state.disabled
+            and (
+                host in state.settings.domains
+                or (state.uri.host == host and (port is None or (state.uri.port or 5060) == port))
+                or (host in state.addresses and (port is None or (state.uri.port or 5060) == port))
+            )
         ]
         return self._in_order(found, now)
 

@@ -159,7 +159,7 @@ class Nonces:
     def __init__(self, key: bytes, realm: str, *, lifetime: float = 300.0) -> None:
         self._mac = hmac.new(key, digestmod=hashlib.sha256)
         self._mac.update(realm.encode("utf-8", "surrogateescape"))
-        self._lifetime = lifetime
+        self.lifetime = lifetime
 
     def make(self, now: float, number: int) -> str:
         """Make a nonce. `now` is wall-clock seconds; `number` is below 2**32 and given once in a lifetime."""
@@ -178,7 +178,7 @@ class Nonces:
         age = now - int.from_bytes(head[: self._TIME], "big") / 16
         number = int.from_bytes(head[self._TIME :], "big")
         # A little ahead is a clock that was put right.
-        return (NonceState.FRESH if -30.0 <= age <= self._lifetime else NonceState.STALE), number
+        return (NonceState.FRESH if -30.0 <= age <= self.lifetime else NonceState.STALE), number
 
     def _sign(self, head: bytes) -> bytes:
         mac = self._mac.copy()

@@ -8,11 +8,12 @@ header field is one line that still contains its CRLF. Nobody changes a message 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from nattrav.net.address import TransportAddress
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.grammar import TOKEN, canonical_name, header_number, split_first, split_list, unfold
+from nattrav.sip.grammar import TOKEN, canonical_name, displayed_name, header_number, split_first, split_list, unfold
 from nattrav.sip.lazy import lazy
 from nattrav.sip.name_addr import NameAddr
 from nattrav.sip.uri import SipUri, TelUri, parse_uri
@@ -21,6 +22,7 @@ from nattrav.sip.via import Via
 MAX_EXPIRES = 2**32 - 1
 MAX_CSEQ = 2**31 - 1
 
+_KEEP = re.compile(r";[ \t]*keep(?=[ \t]*(?:;|$))", re.IGNORECASE)
 _CSEQ = re.compile(rf"0*([0-9]{{1,10}})[ \t]+({TOKEN})")
 
 # RFC 3261 §7.3.1: these are never joined by commas, their own syntax has some; Date has one too.
@@ -32,6 +34,45 @@ class CSeq(NamedTuple):
 
     number: int
     method: str
+
+
+def line_value(line: str) -> str:
+    """The value of one header line, unfolded, without white space around it."""
+    value = line.partition(":")[2].strip(" \t\r\n")
+    return unfold(value) if "\n" in value else value
+
+
+def _read_party(line: str) -> NameAddr:
+    parsed = NameAddr.parse(line_value(line))
+    if "tag" in parsed.params and not parsed.params["tag"]:
+        raise MalformedMessage("From or To has an empty tag")
+    return parsed
+
+
+def _read_cseq(line: str) -> CSeq:
+    value = line_value(line)
+    match = _CSEQ.fullmatch(value)
+    if match is None:
+        raise MalformedMessage(f"CSeq is {value[:40]!r}")
+    number = int(match[1])
+    if number > MAX_CSEQ:
+        raise MalformedMessage(f"CSeq number is {number}")
+    return CSeq(number, match[2])
+
+
+def _read_max_forwards(line: str) -> int | None:
+    value = line_value(line)
+    if not (value.isascii() and value.isdigit()):
+        raise MalformedMessage(f"Max-Forwards is {value[:40]!r}")
+    return int(value) if len(value) < 3 else header_number(value.lstrip("0") or "0", 255)
+
+
+# The messages of one call repeat these lines octet by octet.
+_read_party_again = lru_cache(maxsize=8192)(_read_party)
+_read_cseq_again = lru_cache(maxsize=2048)(_read_cseq)
+_read_max_forwards_again = lru_cache(maxsize=256)(_read_max_forwards)
+_SHORT = 512
+"""Octets of the longest line that is remembered."""
 
 
 class Message:
@@ -55,8 +96,7 @@ class Message:
 
     def value(self, index: int) -> str:
         """The value of the header line at `index`, unfolded, without white space around it."""
-        value = self.lines[index].partition(":")[2].strip(" \t\r\n")
-        return unfold(value) if "\n" in value else value
+        return line_value(self.lines[index])
 
     def first(self, name: str) -> str | None:
         """The value of the first header field of that name (commas and all), or None. Any spelling of the name."""
@@ -104,21 +144,21 @@ class Message:
     @lazy
     def from_(self) -> NameAddr:
         """The From header field."""
-        return self._name_addr("from")
+        return self._party("from")
 
     @lazy
     def to(self) -> NameAddr:
         """The To header field."""
-        return self._name_addr("to")
+        return self._party("to")
 
-    def _name_addr(self, name: str) -> NameAddr:
-        value = self._first(name)
-        if value is None:
-            raise MalformedMessage(f"no {name.capitalize()}")
-        parsed = NameAddr.parse(value)
-        if "tag" in parsed.params and not parsed.params["tag"]:
-            raise MalformedMessage(f"{name.capitalize()} has an empty tag")
-        return parsed
+    def _party(self, name: str) -> NameAddr:
+        line = self._line(name)
+        return _read_party_again(line) if len(line) <= _SHORT else _read_party(line)
+
+    def _line(self, name: str) -> str:
+        if name not in self.names:
+            raise MalformedMessage(f"no {displayed_name(name)}")
+        return self.lines[self.names.index(name)]
 
     @lazy
     def call_id(self) -> str:
@@ -131,16 +171,8 @@ class Message:
     @lazy
     def cseq(self) -> CSeq:
         """The CSeq; numbers of 2**31 and more are refused (RFC 3261 §8.1.1.5)."""
-        value = self._first("cseq")
-        if value is None:
-            raise MalformedMessage("no CSeq")
-        match = _CSEQ.fullmatch(value)
-        if match is None:
-            raise MalformedMessage(f"CSeq is {value[:40]!r}")
-        number = int(match[1])
-        if number > MAX_CSEQ:
-            raise MalformedMessage(f"CSeq number is {number}")
-        return CSeq(number, match[2])
+        line = self._line("cseq")
+        return _read_cseq_again(line) if len(line) <= _SHORT else _read_cseq(line)
 
     @lazy
     def contacts(self) -> list[NameAddr] | Literal["*"]:
@@ -168,19 +200,40 @@ class Message:
     @lazy
     def max_forwards(self) -> int | None:
         """0..255, or None when absent or over-range; anything but digits is refused."""
-        value = self._first("max-forwards")
-        if value is None:
+        if "max-forwards" not in self.names:
             return None
-        if not (value.isascii() and value.isdigit()):
-            raise MalformedMessage(f"Max-Forwards is {value[:40]!r}")
-        if len(value) < 3:
-            return int(value)
-        return header_number(value.lstrip("0") or "0", 255)
+        line = self._line("max-forwards")
+        return _read_max_forwards_again(line) if len(line) <= _SHORT else _read_max_forwards(line)
 
     @lazy
     def max_breadth(self) -> int | None:
         """How many branches may be under way at a time (RFC 5393 §5.1); None when absent or no number."""
         return header_number(self._first("max-breadth"), 2**31 - 1)
+
+    def read_routing_fields(self) -> None:
+        """Read what every message is routed and matched by, at once; raises MalformedMessage at the first fault.
+
+        The same as asking for `via`, `from_`, `to`, `call_id`, `cseq` and `max_forwards` in this order, for less.
+        """
+        names, lines, read = self.names, self.lines, self.__dict__
+        try:
+            via = lines[names.index("via")]
+            from_, to = lines[names.index("from")], lines[names.index("to")]
+            call_id, cseq = lines[names.index("call-id")], lines[names.index("cseq")]
+        except ValueError:
+            for name in ("via", "from", "to", "call-id", "cseq"):
+                self._line(name)
+            raise
+        value = via.partition(":")[2].strip(" \t")
+        read["via"] = Via(value) if "," not in value and "\n" not in value else Via(split_first(line_value(via))[0])
+        read["from_"] = _read_party_again(from_) if len(from_) <= _SHORT else _read_party(from_)
+        read["to"] = _read_party_again(to) if len(to) <= _SHORT else _read_party(to)
+        value = line_value(call_id)
+        if not value:
+            raise MalformedMessage("no Call-ID")
+        read["call_id"] = value
+        read["cseq"] = _read_cseq_again(cseq) if len(cseq) <= _SHORT else _read_cseq(cseq)
+        _ = self.max_forwards
 
     @lazy
     def expires(self) -> int | None:
@@ -196,7 +249,7 @@ class Message:
     @lazy
     def user_agent(self) -> str | None:
         """User-Agent, or Server."""
-        return self.first("user-agent") or self.first("server")
+        return self._first("user-agent") or self._first("server")
 
     def render(self) -> bytes:
         """The octets of the message: those received, but for the stamp on the top Via and cut trailing garbage."""
@@ -231,6 +284,16 @@ class Request(Message):
         self.lines[index] = f"{line[: line.index(':') + 1]} {via.text}{',' if rest else ''}{rest}"
         self.__dict__["via"] = via
         self.__dict__.pop("vias", None)
+
+    def promise_keepalives(self, seconds: int) -> None:
+        """Fill the `keep` parameter of the top Via, which the response repeats (RFC 6223 §4.3)."""
+        via = self.via
+        text = _KEEP.sub(f";keep={seconds}", via.text, count=1)
+        if text != via.text:
+            index = self.names.index("via")
+            self.lines[index] = self.lines[index].replace(via.text, text, 1)
+            self.__dict__["via"] = Via(text)
+            self.__dict__.pop("vias", None)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.request_uri}>"

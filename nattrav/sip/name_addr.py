@@ -22,7 +22,7 @@ _ADDR_SPEC = re.compile(r"[ \t]*(?P<uri>[A-Za-z][A-Za-z0-9+.\-]*:[^<>\s\",;?]+)[
 class NameAddr:
     """Display name, URI and header field parameters. Immutable; `str()` gives the text it was parsed from."""
 
-    __slots__ = ("display", "params", "text", "uri")
+    __slots__ = ("display", "params", "tag", "text", "uri")
 
     display: str
     """As written, quotes included; see `display_name`."""
@@ -31,16 +31,13 @@ class NameAddr:
     params: dict[str, str | None]
     """Lower-case names, None for flags, quotes kept."""
     text: str
+    tag: str | None
+    """The tag parameter; an empty one counts as absent."""
 
     @staticmethod
     def parse(text: str) -> NameAddr:
         """Read one value. Raises MalformedMessage."""
         return _parse_cached(text) if len(text) <= 512 else _parse(text)
-
-    @property
-    def tag(self) -> str | None:
-        """The tag parameter; an empty one counts as absent."""
-        return self.params.get("tag") or None
 
     @property
     def sip_uri(self) -> SipUri:
@@ -74,6 +71,7 @@ def _parse(text: str) -> NameAddr:
     if match is None:
         raise MalformedMessage(f"{text[:80]!r} is neither a name-addr nor an addr-spec")
     value.params = {} if params is None else parse_params(params)
+    value.tag = value.params.get("tag") or None
     return value
 
 

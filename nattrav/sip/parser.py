@@ -7,6 +7,7 @@ those properties do not raise afterwards (RFC 3261 §16.3: only what a proxy nee
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import cast
 
 from nattrav.sip.errors import BodyTooShort, MalformedMessage
@@ -82,6 +83,14 @@ def _read_head(text: str, body: bytes) -> tuple[Request | Response, MalformedMes
     return message, start_problem or problem
 
 
+def _read_status_line(line: str) -> tuple[int, str] | None:
+    match = _STATUS_LINE.fullmatch(line)
+    return None if match is None else (int(match[1]), match[2] or "")
+
+
+_read_status_line_again = lru_cache(maxsize=512)(_read_status_line)
+
+
 def _unfolded_lines(lines: list[str]) -> list[str]:
     """Put folded lines together; each keeps its CRLF."""
     logical = [lines[0]]
@@ -113,6 +122,9 @@ def _settle_names(lines: list[str], found: list[str | None]) -> tuple[list[str],
 def _read_start_line(
     start_line: str, lines: list[str], names: list[str], body: bytes
 ) -> tuple[Request | Response, MalformedMessage | None]:
+    status = _read_status_line_again(start_line) if start_line[:4] == "SIP/" and len(start_line) < 100 else None
+    if status is not None:
+        return Response(*status, start_line, lines, names, body), None
     match = _REQUEST_LINE.fullmatch(start_line)
     if match is not None:
         method, request_uri, version = match.groups()
@@ -122,10 +134,9 @@ def _read_start_line(
         if len(start_line) > MAX_LINE:
             return request, MalformedMessage(f"Request-URI of {len(request_uri)} octets", status=414)
         return request, None
-    match = _STATUS_LINE.fullmatch(start_line)
-    if match is not None:
-        status, reason = match.groups()
-        return Response(int(status), reason or "", start_line, lines, names, body), None
+    status = _read_status_line(start_line)
+    if status is not None:
+        return Response(*status, start_line, lines, names, body), None
     problem = MalformedMessage(f"{start_line[:80]!r} is neither a request line nor a status line")
     if start_line[:4].upper() == "SIP/":
         return Response(0, "", start_line, lines, names, body), problem
@@ -136,13 +147,14 @@ def _read_start_line(
 
 
 def _cut_body(message: Message) -> None:
-    if "content-length" not in message.names:
+    names = message.names
+    if "content-length" not in names:
         return
-    value = message.value(message.names.index("content-length"))
+    value = message.lines[names.index("content-length")].partition(":")[2].strip(" \t\r\n")
     if not (value.isascii() and value.isdigit() and len(value) < 12):
         raise MalformedMessage(f"Content-Length is {value[:40]!r}")
     length = int(value)
-    if message.names.count("content-length") > 1 and len({other.lstrip("0") for other in message.all("l")}) > 1:
+    if names.count("content-length") > 1 and len({other.lstrip("0") for other in message.all("l")}) > 1:
         raise MalformedMessage("several Content-Lengths that differ")
     if length > len(message.body):
         raise BodyTooShort(length, len(message.body))
@@ -155,9 +167,9 @@ def check(message: Request | Response) -> None:
     names = message.names
     if len(set(names)) < len(names):
         _check_repeated(names)
-    _ = message.via, message.from_, message.to, message.call_id, message.max_forwards
-    cseq = message.cseq
+    message.read_routing_fields()
     if isinstance(message, Request):
+        cseq = message.cseq
         if cseq.method != message.method:
             status = 400 if message.method in KNOWN_METHODS else 501
             raise MalformedMessage(f"CSeq method {cseq.method[:40]} in a {message.method[:40]}", status=status)

@@ -64,11 +64,12 @@ class SnapshotFiles:
         self._descriptor = descriptor
         self._append(_line({"version": VERSION}))
 
-    def put(self, records: Iterable[Record], gone: Iterable[str] = ()) -> None:
-        """Append sessions as they are now, and Call-IDs of sessions that ended."""
-        data = b"".join(
-            [*(_line({"put": record}) for record in records), *(_line({"gone": call_id}) for call_id in gone)]
-        )
+    def put(self, records: Iterable[Record], gone: Iterable[str] = (), learned: Iterable[Record] = ()) -> None:
+        """Append sessions as they are now, Call-IDs of sessions that ended, and what ports of others learned."""
+        self.append(lines(records, gone, learned))
+
+    def append(self, data: bytes) -> None:
+        """Append what `lines` gave."""
         if data:
             self._append(data)
 
@@ -119,5 +120,19 @@ class SnapshotFiles:
                         yield record
 
 
+def lines(records: Iterable[Record], gone: Iterable[str] = (), learned: Iterable[Record] = ()) -> bytes:
+    """Write changes as lines of the journal."""
+    return b"".join(
+        [
+            *(_line({"put": record}) for record in records),
+            *(_line({"learned": news}) for news in learned),
+            *(_line({"gone": call_id}) for call_id in gone),
+        ]
+    )
+
+
+_encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
 def _line(record: Record) -> bytes:
-    return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encoded(record).encode("ascii") + b"\n"

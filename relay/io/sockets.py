@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
@@ -27,14 +28,20 @@ class UdpOpener:
     A socket that rests in the data plane is taken from there instead of bound anew.
     """
 
-    def __init__(self, plane: Resting | None = None) -> None:
+    def __init__(
+        self, plane: Resting | None = None, inherited: Callable[[TransportAddress], Socket | None] | None = None
+    ) -> None:
+        """`inherited` gives sockets that are bound since before the process began."""
         self._plane = plane
+        self._inherited = inherited
 
     def open(self, local: TransportAddress) -> Socket:
         """Bind a socket; PortTaken when another program has the port, NoSocket when none can be had."""
         rested = None if self._plane is None else self._plane.claim(local)
         if rested is not None:
             return rested
+        if self._inherited is not None and (waiting := self._inherited(local)) is not None:
+            return waiting
         try:
             return open_udp(local)
         except OSError as error:

@@ -25,7 +25,15 @@ from nattrav.net.batch import Batch
 from nattrav.net.bpf.programs import Mode
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.mmsg import Datagrams, open_datagrams
-from nattrav.net.options import IP_MTU_DISCOVER, IP_PMTUDISC_DONT, dropped_by_kernel, force_receive_buffer, open_udp
+from nattrav.net.options import (
+    IP_MTU_DISCOVER,
+    IP_PMTUDISC_DONT,
+    Take,
+    dropped_by_kernel,
+    force_receive_buffer,
+    nothing_waits,
+    open_udp,
+)
 from stun.admission import Admission, Limits
 from stun.behavior import Endpoint, primary
 from stun.counters import Counters
@@ -67,8 +75,13 @@ class UdpServer:
         portable: bool = False,
         vectorised: bool = True,
         observe: bool = False,
+        take: Take = nothing_waits,
     ) -> None:
-        """`observe`: threads keep notes of the requests they answer; somebody must read them."""
+        """`observe`: threads keep notes of the requests they answer; somebody must read them.
+
+        `take` gives sockets that are bound already.
+        """
+        self._take = take
         self._observe = observe
         self.responder = responder
         self.admission = Admission(limits, [secrets.randbits(64) | 1 for _ in range(2)])
@@ -84,7 +97,7 @@ class UdpServer:
     def open(self) -> None:
         """Bind every endpoint once per thread. Raises OSError with `filename` naming the address that is taken."""
         try:
-            if self._count > 1:
+            if self._count > 1 and self._take is nothing_waits:
                 # SO_REUSEPORT would let a second server of the same user share our ports unnoticed.
                 self._refuse_company()
             for number in range(self._count):
@@ -107,8 +120,9 @@ class UdpServer:
             raise
 
     def _open_one(self, local: TransportAddress) -> socket.socket:
+        waiting = self._take(socket.SOCK_DGRAM, local)
         try:
-            sock = open_udp(local, send_buffer=4 << 20, reuse_port=self._count > 1)
+            sock = waiting or open_udp(local, send_buffer=4 << 20, reuse_port=self._count > 1)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(local)) from error
         force_receive_buffer(sock, _RECEIVE_BUFFER)
@@ -121,6 +135,14 @@ class UdpServer:
                 open_udp(endpoint.local).close()
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(endpoint.local)) from error
+
+    def follow(self, responder: Responder, limits: Limits) -> None:
+        """Answer by another responder of the same endpoints, and other limits, from the next batch on."""
+        self.responder = responder
+        with self.lock:
+            self.admission.follow(limits)
+        for thread in self._threads:
+            thread.follow(responder)
 
     def offload(self, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> None:
         """Have the kernel answer clients that come back, before `start`. OffloadRefused when it cannot."""
@@ -142,6 +164,10 @@ class UdpServer:
         if self.kernel is not None:
             self.kernel.close()
             self.kernel = None
+
+    def descriptors(self) -> list[int]:
+        """The descriptors of every thread's sockets."""
+        return [number for thread in self._threads for number in thread.descriptors()]
 
     @property
     def data_threads(self) -> Sequence[DataThread]:
@@ -193,11 +219,10 @@ class DataThread:
         self.teacher: Teacher | None = None
         self.number = number
         self.counters = Counters()
-        self._responder = responder
         self._admission = admission
         self._lock = lock
-        self._fast = FastPath(responder, _REPLY_SIZE)
-        self._fast.enabled &= vectorised
+        self._vectorised = vectorised
+        self.follow(responder)
         self._datagrams: list[Datagrams] = [open_datagrams(s, portable=portable) for s in sockets]
         self._ipv6 = [s.family == socket.AF_INET6 for s in sockets]
         self._batch = Batch(_SLOTS, _REQUEST_SIZE)
@@ -214,6 +239,12 @@ class DataThread:
         self._window_start = 0.0
         self._last_size = 0
 
+    def follow(self, responder: Responder) -> None:
+        """Answer by this responder; any thread may call it, for each name is replaced at once."""
+        fast = FastPath(responder, _REPLY_SIZE)
+        fast.enabled &= self._vectorised
+        self._responder, self._fast = responder, fast
+
     def start(self) -> None:
         """Begin to serve."""
         self._thread.start()
@@ -229,6 +260,10 @@ class DataThread:
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
+
+    def descriptors(self) -> list[int]:
+        """The descriptors of this thread's sockets, one an endpoint."""
+        return [datagrams.sock.fileno() for datagrams in self._datagrams]
 
     def cpu_seconds(self) -> float:
         """CPU time this thread has used; 0 before it runs."""

@@ -13,6 +13,7 @@ import trio
 
 from nattrav.net.address import TransportAddress, canonical
 from nattrav.net.clock import monotonic, wall
+from nattrav.net.options import Take, nothing_waits
 from stun.admission import Admission
 from stun.attributes import MalformedMessage
 from stun.behavior import Endpoint
@@ -59,10 +60,21 @@ class StreamServer:
         self._listeners: list[trio.SocketListener] = []
         self.endpoints: tuple[Endpoint, ...] = responder.endpoints
 
-    async def open(self) -> None:
-        """Bind every endpoint. Raises OSError with `filename` naming the address that is taken."""
+    def follow(self, responder: Responder, limits: StreamLimits) -> None:
+        """Answer by another responder of the same endpoints; connections that are open keep within the new limits."""
+        self._responder, self._limits = responder, limits
+
+    async def open(self, take: Take = nothing_waits) -> None:
+        """Bind every endpoint, or `take` the socket that is bound already.
+
+        Raises OSError with `filename` naming the address that is taken.
+        """
         for endpoint in self._responder.endpoints:
             local = endpoint.local
+            waiting = take(trio.socket.SOCK_STREAM, local)
+            if waiting is not None:
+                self._listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(waiting)))
+                continue
             sock = trio.socket.socket(local.family, trio.socket.SOCK_STREAM)
             try:
                 sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
@@ -75,6 +87,10 @@ class StreamServer:
                 await self.close()
                 raise OSError(error.errno, error.strerror, str(local)) from error
             self._listeners.append(trio.SocketListener(sock))
+
+    def descriptors(self) -> list[int]:
+        """The listening sockets' descriptors."""
+        return [listener.socket.fileno() for listener in self._listeners]
 
     async def close(self) -> None:
         """Close the listening sockets."""
@@ -166,15 +182,21 @@ class Certificate:
 
     def __init__(self, chain: Path, key: Path) -> None:
         """Raises OSError or ssl.SSLError when the files cannot be used."""
-        self._chain, self._key = chain, key
+        self.chain, self._key = chain, key
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
         self._stamp = self._stamps()
         self.context.load_cert_chain(chain, key)
 
+    def replace(self, chain: Path, key: Path) -> None:
+        """Use other files, which are known to fit, for new connections."""
+        self.chain, self._key = chain, key
+        self._stamp = self._stamps()
+        self.context.load_cert_chain(chain, key)
+
     def _stamps(self) -> list[float]:
-        return [path.stat().st_mtime for path in (self._chain, self._key)]
+        return [path.stat().st_mtime for path in (self.chain, self._key)]
 
     def refresh(self) -> bool:
         """Load the files if they changed; False when they are unreadable or do not fit, then the old ones stay."""
@@ -182,8 +204,8 @@ class Certificate:
             stamp = self._stamps()
             if stamp != self._stamp:
                 # A pair that does not fit must be noticed before the live context holds half of it.
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._chain, self._key)
-                self.context.load_cert_chain(self._chain, self._key)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.chain, self._key)
+                self.context.load_cert_chain(self.chain, self._key)
                 self._stamp = stamp
         except (OSError, ssl.SSLError):
             return False

@@ -17,7 +17,7 @@ def test_a_change_says_when_it_counts_and_what_it_touches() -> None:
     new = configuration('[log]\nlevel = "debug"\n[admin]\npage = false\n[node]\nservices = ["stun"]\n')
     assert changes(Configuration(), new) == [
         Change("node.services", ["stun", "relay", "proxy"], ["stun"], Effect.SUPERVISOR, ("relay", "stun", "proxy")),
-        Change("admin.page", True, False, Effect.SUPERVISOR, ()),
+        Change("admin.page", True, False, Effect.LIVE, ()),
         Change("log.level", "info", "debug", Effect.LIVE, ("relay", "stun", "proxy")),
     ]
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import trio
 
 from nattrav.config.admin import AdminSection
-from nattrav.daemon.admin_http import application, open_listener, serve_admin
+from nattrav.daemon.admin_http import Door, open_listener, serve_admin
 from nattrav.daemon.runtime import Runtime, StartRefused
 from nattrav.metrics.samples import Samples
 from nattrav.net.address import TransportAddress
@@ -39,14 +38,20 @@ class Parts:
     def not_ready(self) -> list[str]:
         return self.reasons
 
+    async def gather(
+        self, verb: str, args: dict[str, Any] | None = None, *, roles: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        return {}
+
 
 @asynccontextmanager
 async def served(tmp_path: Path, parts: Parts, token: str | None = None) -> AsyncIterator[int]:
     async with trio.open_nursery() as nursery:
-        admin = AdminSection(listen=["127.0.0.1:0"])
+        file = tmp_path / "token"
+        file.write_text(token or "")
+        admin = AdminSection(listen=["127.0.0.1:0"], token_file=str(file) if token else "", page=False)
         runtime = Runtime("supervisor", tmp_path, tmp_path)
-        make = partial(application, parts)
-        (listening,) = await nursery.start(serve_admin, admin, runtime, lambda _: make(token))
+        (listening,) = await nursery.start(serve_admin, admin, runtime, Door(parts))
         yield TransportAddress.parse(listening.address).port
         nursery.cancel_scope.cancel()
 
@@ -146,8 +151,8 @@ async def test_a_missing_or_short_token_file_refuses_the_start(tmp_path: Path) -
     runtime = Runtime("supervisor", tmp_path, tmp_path)
     missing = AdminSection(listen=["127.0.0.1:0"], token_file=str(tmp_path / "none"))
     with pytest.raises(StartRefused, match="cannot read"):
-        await serve_admin(missing, runtime, lambda _: None)  # type: ignore[arg-type,return-value]
+        await serve_admin(missing, runtime, Door(Parts()))
     (tmp_path / "short").write_text("abc\n")
     short = AdminSection(listen=["127.0.0.1:0"], token_file=str(tmp_path / "short"))
     with pytest.raises(StartRefused, match="less than 16"):
-        await serve_admin(short, runtime, lambda _: None)  # type: ignore[arg-type,return-value]
+        await serve_admin(short, runtime, Door(Parts()))

@@ -243,6 +243,41 @@ def test_a_changed_file_is_taken_over_and_a_wrong_one_refused(bundle: Bundle) ->
     assert metrics["nattrav_config_last_reload_successful"] == [[[], 1]]
 
 
+def test_a_service_that_cannot_follow_refuses_for_all_and_nothing_is_changed(bundle: Bundle) -> None:
+    bundle.wait_ready()
+    file = bundle.directory / "n.toml"
+    good = file.read_text()
+    file.write_text(good + '\n[log]\nlevel = "debug"\n[sip]\nhistory = 13\n')
+    told = bundle.ask("supervisor", "config.reload")
+    assert not told["accepted"]
+    assert "proxy: not with thirteen; choose another number" in told["problems"]
+    assert bundle.ask("stun", "log.level")["level"] == "info"
+    assert bundle.ask("supervisor", "config.show")["sip"]["history"] == 200
+    assert bundle.ask("proxy", "told") == []
+
+
+def test_what_counts_at_once_is_told_apart_from_what_needs_a_restart(bundle: Bundle) -> None:
+    bundle.wait_ready()
+    file = bundle.directory / "n.toml"
+    file.write_text(
+        file.read_text() + '\n[sip]\nhistory = 7\nmode = "redirect"\n[relay]\nports = "40000-40001"\ntimeout = "30s"\n'
+        '[[user]]\nname = "alice"\npassword = "secret"\n'
+    )
+    told = bundle.ask("supervisor", "config.reload")
+    assert {one["key"]: one["effect"] for one in told["changes"]} == {
+        "sip.history": "at once",
+        "sip.mode": "after a restart of the service",
+        "relay.ports": "after a restart of the service",
+        "relay.timeout": "at once",
+        "user[alice]": "at once",
+    }
+    assert "secret" not in str(told)
+    assert told["notes"][0].startswith(
+        "needs restart of relay, proxy: nattrav reload --restart (relay: sessions are kept"
+    )
+    assert bundle.ask("proxy", "told") == ["history 7"]
+
+
 def test_a_service_restarted_on_purpose_gets_the_new_configuration_and_is_no_crash(bundle: Bundle) -> None:
     before = bundle.pids()
     file = bundle.directory / "n.toml"

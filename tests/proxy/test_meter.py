@@ -8,12 +8,14 @@ from nattrav.proxy.meter import MessageMeter, code_label, method_label
 def counted(*messages: bytes) -> Counter[tuple[str, ...]]:
     counts: Counter[tuple[str, ...]] = Counter()
 
-    def count(name: str, *labels: str) -> None:
-        counts[(name.removeprefix("nattrav_sip_").removesuffix("_total"), *labels)] += 1
+    def count(name: str, *labels: str, by: float = 1) -> None:
+        counts[(name.removeprefix("nattrav_sip_").removesuffix("_total"), *labels)] += int(by)
 
-    meter = MessageMeter(count)
+    meter = MessageMeter()
     for message in messages:
         meter.message("rx", "udp", message)
+    meter.hand_over(count)
+    meter.hand_over(count)
     return counts
 
 
@@ -31,10 +33,11 @@ def test_responses_are_counted_by_code_and_by_the_method_of_their_cseq() -> None
         b"SIP/2.0 200 OK\r\nVia: x\r\nCSeq: 1 BYE\r\n\r\n",
         b"SIP/2.0 299 Odd\r\nCSeq: 1 NEW\r\n\r\n",
         b"SIP/2.0 404 x",
+        b"SIP/2.0 404 x\nCSeq:",
     ) == {
         ("responses", "rx", "BYE", "200"): 1,
         ("responses", "rx", "OTHER", "other"): 1,
-        ("responses", "rx", "OTHER", "404"): 1,
+        ("responses", "rx", "OTHER", "404"): 2,
     }
 
 

@@ -44,7 +44,6 @@ def test_the_batch_goes_on_and_leaves_with_one_call() -> None:
         Core(),  # type: ignore[arg-type]
         resolve=nothing,
         observe=nothing,
-        count=nothing,
         log=lambda level, event, facts: logged.append((level, event, facts)),
         record=nothing,
     )

@@ -47,9 +47,9 @@ def test_an_unknown_interface_is_warned_about_and_the_default_used() -> None:
 
 
 def test_pools_that_could_give_out_the_same_port_are_found() -> None:
-    one, other = interfaces("a/203.0.113.5").pools[0], interfaces("b/203.0.113.5", low=30500, high=31500).pools[0]
+    one, other = ("203.0.113.5", 30000, 30999), ("203.0.113.5", 30500, 31500)
     assert overlapping([one, other]) == (one, other)
-    assert overlapping([one, interfaces("b/203.0.113.6").pools[0]]) is None
+    assert overlapping([one, ("203.0.113.6", 30500, 31500), ("203.0.113.5", 31000, 31999)]) is None
 
 
 @pytest.mark.parametrize(

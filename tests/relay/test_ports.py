@@ -172,3 +172,52 @@ def test_a_random_set_is_a_set(items: list[int]) -> None:
         assert all(item in random_set for item in model)
         if model:
             assert random_set.draw(random.Random(1).randrange) in model
+
+
+def test_a_resized_pool_gives_out_the_new_ports_and_lets_go_of_old_ones_when_their_calls_end() -> None:
+    ports, opener = pool(30000, 30003, quarantine=0.0), MemoryOpener()
+    old = ports.open_pair(opener, 0.0)
+    assert old is not None
+    ports.resize(31000, 31001)
+    assert (ports.total, ports.used, ports.free) == (2, 0, 2)
+    new = ports.open_pair(opener, 0.0)
+    assert new is not None
+    assert new[0][0] == 31000
+    assert ports.open_pair(opener, 0.0) is None
+    give_back(ports, *old)
+    give_back(ports, *new)
+    assert (ports.used, ports.free) == (0, 2)
+
+
+def test_a_pool_that_grows_keeps_what_is_in_use_resting_or_taken_by_others() -> None:
+    opener = MemoryOpener()
+    ports = pool(30000, 30003, quarantine=5.0)
+    first, second = ports.open_pair(opener, 0.0), ports.open_pair(opener, 0.0)
+    assert first is not None
+    assert second is not None
+    give_back(ports, *first, now=0.0)
+    ports.resize(30000, 30009, excluded=[30009])
+    assert (ports.used, ports.quarantined, ports.free, ports.total) == (2, 2, 5, 9)
+    given = [ports.open_single(opener, 1.0)[0] for _ in range(5)]  # type: ignore[index]
+    assert sorted(given) == [30004, 30005, 30006, 30007, 30008]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(2, 9)), max_size=6), st.randoms(use_true_random=False))
+def test_however_a_pool_is_resized_no_port_is_given_out_twice(
+    spans: list[tuple[int, int]], chance: random.Random
+) -> None:
+    ports, opener = pool(30000, 30009, quarantine=0.0), MemoryOpener()
+    held: list[tuple[int, object]] = []
+    for start, length in spans:
+        while (one := ports.open_single(opener, 0.0)) is not None and chance.random() < 0.7:
+            held.append(one)
+        if one is not None:
+            held.append(one)
+        chance.shuffle(held)
+        for _ in range(len(held) // 2):
+            give_back(ports, held.pop())
+        ports.resize(30000 + start, 30000 + start + length)
+        numbers = [number for number, _ in held]
+        assert len(set(numbers)) == len(numbers)
+        assert ports.used == sum(ports.low <= number <= ports.high for number in numbers)
+        assert ports.free == ports.total - ports.used

@@ -12,7 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nattrav.control.ng import codec_bencode
 from nattrav.control.ng.codec_bencode import Encodable, MalformedMessage, Value
@@ -49,16 +49,14 @@ class RelayChoice:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SendControl:
+class SendControl(NamedTuple):
     """Send `payload` to a relay's control address, from the socket that belongs to it."""
 
     relay: str
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A request is settled. `reply` is None when no relay answered; `relay` is the one that did, or the last tried."""
 
     request_id: int
@@ -125,6 +123,14 @@ class RelayPool:
         self._calls: OrderedDict[str, str] = OrderedDict()
         self._timers: list[tuple[float, bytes]] = []
 
+    def follow(self, relays: Sequence[RelayChoice], intervals: Sequence[float]) -> None:
+        """Use these relays. One that is no longer named takes no new calls, and keeps those it has."""
+        wanted = {choice.name: choice for choice in relays}
+        for name, health in self._relays.items():
+            health.choice = wanted.pop(name, RelayChoice(name, 0))
+        self._relays |= {name: _Health(choice) for name, choice in wanted.items()}
+        self._intervals = tuple(intervals)
+
     def ask(
         self,
         command: str,
@@ -140,7 +146,7 @@ class RelayPool:
         chosen = relay or bound
         first = command == "offer" and chosen is None
         if chosen is None or chosen not in self._relays:
-            chosen = self._candidates(call_id or "", ())[0]
+            chosen = self._first_choice(call_id or "")
         if call_id is not None:
             if command == "offer":
                 self._bind(call_id, chosen)
@@ -149,6 +155,11 @@ class RelayPool:
         return self._number, self._send(
             _Request(self._number, command, arguments, call_id, first, now), chosen, [], now
         )
+
+    @property
+    def pending(self) -> int:
+        """How many requests wait for their reply."""
+        return len(self._pending)
 
     def relay_of(self, call_id: str) -> str | None:
         """The relay that a call is on."""
@@ -283,6 +294,9 @@ class RelayPool:
     def _last_cookie(self) -> bytes:
         return f"{self._prefix}_{self._cookies}".encode()
 
+    def _first_choice(self, call_id: str) -> str:
+        return next(iter(self._relays)) if len(self._relays) == 1 else self._candidates(call_id, ())[0]
+
     def _candidates(self, call_id: str, refused_by: Sequence[str]) -> list[str]:
         """Relays in the order a call should try them: rendezvous hashing by weight, those that answer first.
 
@@ -322,8 +336,7 @@ class RelayPool:
             self._calls.popitem(last=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     number: int
     command: str
     arguments: Mapping[str, Encodable]

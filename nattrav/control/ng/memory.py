@@ -6,7 +6,10 @@ Bounded; the oldest call is forgotten first, which costs it nothing but the stea
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
 
 from nattrav.net.immutable import immutable
 from nattrav.sdp.description import Description, origin_fields
@@ -80,6 +83,36 @@ class CallMemory:
                 call.shown[tag] = shown
         return shown
 
+    def freeze(self, call_id: str) -> dict[str, Any]:
+        """Write a call down as JSON-able data, empty when nothing is known; `thaw` reads it in another process."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return {}
+        offers = {
+            tag: [[section.protocol, sorted(section.formats)] for section in sections]
+            for tag, sections in call.offers.items()
+        }
+        shown = {
+            tag: [one.fields, one.address, one.username, one.name, one.version, one.text]
+            for tag, one in call.shown.items()
+            if one != _NOTHING_SHOWN
+        }
+        return {"offers": offers, "shown": shown} if shown else {"offers": offers}
+
+    def thaw(self, call_id: str, data: Mapping[str, Any]) -> None:
+        """Take up what `freeze` gave. Data that makes no sense is left alone: a call can go on without."""
+        try:
+            offers = {
+                str(tag): tuple([Offered(str(protocol), frozenset(formats)) for protocol, formats in sections])
+                for tag, sections in data.get("offers", {}).items()
+            }
+            shown = {str(tag): _shown(*fields) for tag, fields in data.get("shown", {}).items()}
+        except (AttributeError, TypeError, ValueError):
+            return
+        if offers or shown:
+            call = self._call(call_id)
+            call.offers, call.shown = offers, shown
+
     def _call(self, call_id: str) -> Call:
         call = self._calls.get(call_id)
         if call is None:
@@ -87,6 +120,21 @@ class CallMemory:
                 self._calls.popitem(last=False)
             call = self._calls[call_id] = Call()
         return call
+
+
+_NOTHING_SHOWN = Shown()
+
+
+def _shown(
+    fields: list[str] | None,
+    address: Sequence[str] | None,
+    username: str | None,
+    name: str | None,
+    version: int | None,
+    text: int | None,
+) -> Shown:
+    kind, host = address or (None, None)
+    return Shown(fields, (kind, host) if kind and host else None, username, name, version, text)
 
 
 def replaced_origin(
@@ -129,7 +177,7 @@ def counted(text: bytes, origin: str, shown: Shown, *, always: bool) -> bytes:
 
     `origin` is the `o=` value the text was written with.
     """
-    digest = hash(text)
+    digest = crc32(text)
     if shown.text is None or shown.version is None or (shown.text == digest and not always):
         shown.text = digest
         return text
@@ -137,5 +185,5 @@ def counted(text: bytes, origin: str, shown: Shown, *, always: bool) -> bytes:
     user, session_id, _, rest = origin.split(" ", 3)
     new = f"{user} {session_id} {shown.version} {rest}"
     text = text.replace(b"\r\no=" + origin.encode("latin-1"), b"\r\no=" + new.encode("latin-1"), 1)
-    shown.text = hash(text)
+    shown.text = crc32(text)
     return text

@@ -59,10 +59,14 @@ class Server:
     ) -> None:
         self.handler = handler
         self.drops: Counter[Drop] = Counter()
+        self._cache = cache if cache is not None else CookieCache()
+        self.follow(allow, key, rate)
+
+    def follow(self, allow: Sequence[Network], key: bytes | None, rate: float) -> None:
+        """Decide by these from the next request on."""
         self._allow = tuple(allow)
         self._allowed: dict[str, bool] = {}
         self._key = key
-        self._cache = cache if cache is not None else CookieCache()
         self._rates = RequestRates(rate) if rate else None
 
     def receive(self, datagram: bytes, source: str | None, now: float, wall: float) -> Outcome:

@@ -22,6 +22,9 @@ _DATAGRAM = 65536
 _BATCH = 64
 _BACKLOG = 10_000
 
+HOLD, HELD_MOST = 0.05, 10
+"""A `delete` is in no hurry: it waits so many seconds for others, or until so many wait (see `Relays.ask`)."""
+
 OnAnswer = Callable[[int, dict[str, Any] | None], None]
 """Called with the core's number of a question and the relay's reply, or None when no relay answered."""
 
@@ -53,11 +56,7 @@ class Relays:
         self._key = key
         self._rounds = rounds
         rounds.at_end(self._flush)
-        self.pool = RelayPool(
-            [RelayChoice(one.name, one.weight) for one in addresses],
-            prefix=cookie_prefix,
-            intervals=(first_retry, 2 * first_retry, 4 * first_retry),
-        )
+        self.pool = RelayPool(_choices(addresses), prefix=cookie_prefix, intervals=_intervals(first_retry))
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
         self._unsent: dict[str, deque[bytes]] = {one.name: deque(maxlen=_BACKLOG) for one in addresses}
@@ -65,20 +64,69 @@ class Relays:
         self._on_answer = on_answer
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
+        self._held: dict[int, tuple[dict[str, Any], str]] = {}
+        self._held_until = 0.0
+        self._serving = False
+        self.lost = 0
+        """Requests that gave way to later ones, because their relay took none for long."""
+
+    def follow(self, addresses: Sequence[RelayAddress], first_retry: float, key: bytes | None) -> None:
+        """Ask these relays from now on; those no longer named keep the calls they have."""
+        self._key = key
+        for one in addresses:
+            if one.name not in self._addresses:
+                self._addresses[one.name] = one
+                self._unsent[one.name] = deque(maxlen=_BACKLOG)
+                if self._serving:
+                    self._listen(one)
+        self.pool.follow(_choices(addresses), _intervals(first_retry))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no relay has taken yet."""
+        return sum(map(len, self._unsent.values()))
+
+    def _listen(self, one: RelayAddress) -> None:
+        sock = self._sockets[one.name] = _open(one)
+        self._rounds.add(sock, partial(self._receive, one.name, sock))
 
     def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
-        """Ask on behalf of the core's question `number`."""
+        """Ask on behalf of the core's question `number`.
+
+        The ends of several calls are told together, which spares both processes wake-ups. What follows about a call
+        never overtakes them.
+        """
+        if command == "delete":
+            self._held[number] = (arguments, call_id)
+            if len(self._held) == 1:
+                self._held_until = monotonic() + HOLD
+            if len(self._held) >= HELD_MOST:
+                self._release()
+            return
+        if any(held == call_id for _, held in self._held.values()):
+            self._release()
+        self._ask(number, command, arguments, call_id)
+
+    def _release(self) -> None:
+        held, self._held = self._held, {}
+        for number, (arguments, call_id) in held.items():
+            self._ask(number, "delete", arguments, call_id)
+
+    def _ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
         asked, effects = self.pool.ask(command, arguments, call_id=call_id, now=monotonic())
         self._numbers[asked] = number
         self._carry_out(effects)
 
     def handle_timeout(self, now: float) -> None:
-        """Let the pool send again, give up or ping."""
+        """Let the pool send again, give up or ping, and tell the ends of calls that have waited long enough."""
+        if self._held and now >= self._held_until:
+            self._release()
         self._carry_out(self.pool.handle_timeout(now))
 
-    def next_timeout(self) -> float | None:
-        """When the pool wants to be called."""
-        return self.pool.next_timeout()
+    def next_timeout(self) -> float:
+        """When to call `handle_timeout`."""
+        pool = self.pool.next_timeout()
+        return min(pool, self._held_until) if self._held else pool
 
     def _carry_out(self, effects: Sequence[PoolEffect]) -> None:
         for effect in effects:
@@ -92,6 +140,8 @@ class Relays:
                 self._on_change(effect.relay, effect.up)
 
     def _send(self, name: str, payload: bytes) -> None:
+        if len(self._unsent[name]) == _BACKLOG:
+            self.lost += 1
         self._unsent[name].append(payload)
         if not self._rounds.reading:
             self._flush()
@@ -132,12 +182,13 @@ class Relays:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive until cancelled, in the rounds that somebody else runs."""
         try:
+            self._serving = True
             for one in self._addresses.values():
-                sock = self._sockets[one.name] = _open(one)
-                self._rounds.add(sock, partial(self._receive, one.name, sock))
+                self._listen(one)
             task_status.started()
             await self._send_late()
         finally:
+            self._release()
             for sock in self._sockets.values():
                 self._rounds.remove(sock)
                 sock.close()
@@ -145,7 +196,8 @@ class Relays:
 
     def _receive(self, name: str, sock: socket.socket) -> None:
         now = monotonic()
-        for _ in range(_BATCH):
+        # Once every question is answered nothing more is expected; what comes nevertheless is read in the next round.
+        for _ in range(min(_BATCH, max(1, self.pool.pending))):
             try:
                 datagram = sock.recv(_DATAGRAM)
             except OSError:
@@ -159,6 +211,14 @@ class Relays:
         if self._key is None or self._addresses[name].path is not None:
             return datagram
         return unseal(self._key, Way.REPLY, datagram, wall())
+
+
+def _choices(addresses: Sequence[RelayAddress]) -> list[RelayChoice]:
+    return [RelayChoice(one.name, one.weight) for one in addresses]
+
+
+def _intervals(first: float) -> tuple[float, ...]:
+    return first, 2 * first, 4 * first
 
 
 def _open(one: RelayAddress) -> socket.socket:

@@ -25,8 +25,10 @@ from nattrav.sip.transport.flow import (
 )
 from nattrav.sip.transport.io.transports import Transports
 
-SHORTEST, LONGEST = 0.04, 0.1
+SHORTEST, LONGEST = 0.05, 0.1
 """Bounds of the sleep between two looks at the timers, in seconds; SIP's shortest timer is T1, half a second."""
+
+OBSERVATIONS_KEPT = 1000
 
 Resolve = Callable[[str], Awaitable[list[tuple[str, tuple[str, int], str | None]]]]
 
@@ -35,14 +37,13 @@ Tap = Callable[[str, Flow | Target, bytes], None]
 
 
 class Shell:
-    """One core with its sockets. `count`, `log`, `record` and `tap` take what leaves the process another way."""
+    """One core with its sockets. `observe`, `log`, `record` and `tap` take what leaves the process another way."""
 
     def __init__(
         self,
         core: Proxy,
         *,
         resolve: Resolve,
-        count: Callable[..., None],
         observe: Callable[..., None],
         log: Callable[[str, str, dict[str, Any]], None],
         record: Callable[[dict[str, Any]], None],
@@ -56,11 +57,13 @@ class Shell:
         self.sent = 0
         self._resolve = resolve
         self._observe = observe
-        self._meter = MessageMeter(count)
+        self._observed: list[Observe] = []
+        self.meter = MessageMeter()
         self._log = log
         self._record = record
-        self._tap = tap
+        self.tap = tap
         self._nursery: trio.Nursery | None = None
+        self._lookups = 0
 
     def deliver(self, batch: list[Incoming]) -> None:
         """Take a batch from the transports; what it causes is sent when this returns."""
@@ -71,12 +74,13 @@ class Shell:
             if isinstance(item, bytes):
                 if flow is not None:
                     self.received += 1
-                    self._meter.message("rx", flow.transport, item)
-                    if self._tap is not None:
-                        self._tap("rx", flow, item)
+                    self.meter.message("rx", flow.transport, item)
+                    if self.tap is not None:
+                        self.tap("rx", flow, item)
                     effects += self._decide(flow, item, now)
             elif isinstance(item, Kept):
-                continue
+                if flow is not None:
+                    core.kept(flow, now)
             elif isinstance(item, FlowOpened):
                 if flow is not None:
                     core.flow_opened(flow)
@@ -103,6 +107,12 @@ class Shell:
             self._log("error", "fault_on_message", {"exc_info": fault, "source": str(flow.remote)})
             return effects
 
+    def hand_over_observations(self) -> None:
+        """Put the observed values into their histograms; together they cost less than one by one."""
+        observed, self._observed = self._observed, []
+        for name, value, labels in observed:
+            self._observe(name, value, *labels)
+
     def relay_answered(self, number: int, reply: dict[str, Any] | None) -> None:
         """Take a relay's reply."""
         self._carry_out(self.core.relay_reply(number, reply, monotonic()))
@@ -118,17 +128,17 @@ class Shell:
         for effect in effects:
             if isinstance(effect, Send):
                 outgoing.append(Outgoing(effect.flow, effect.data))
-                self._meter.message("tx", effect.flow.transport, effect.data)
+                self.meter.message("tx", effect.flow.transport, effect.data)
             elif isinstance(effect, AskRelay):
                 if self.relays is None:
                     self._carry_out(self.core.relay_reply(effect.request, None, monotonic()))
                 else:
                     self.relays.ask(effect.request, effect.command, effect.arguments, effect.call_id)
             elif isinstance(effect, Observe):
-                self._observe(effect.name, effect.value, *effect.labels)
+                self._observed.append(effect)
             elif isinstance(effect, Connect):
                 outgoing.append(Outgoing(effect.target, effect.data, effect.branch))
-                self._meter.message("tx", effect.target.transport, effect.data)
+                self.meter.message("tx", effect.target.transport, effect.data)
             elif isinstance(effect, Drop):
                 key = (effect.flow.transport, effect.reason.value)
                 self.drops[key] = self.drops.get(key, 0) + 1
@@ -138,20 +148,28 @@ class Shell:
                 self._log(effect.level, effect.event, effect.facts)
             elif isinstance(effect, Lookup):
                 if self._nursery is not None:
+                    self._lookups += 1
                     self._nursery.start_soon(self._look_up, effect.request, effect.uri)
             elif isinstance(effect, Close):
                 self.transports.close(effect.flow)
             else:
                 assert_never(effect)
         if outgoing:
-            if self._tap is not None:
+            if self.tap is not None:
                 for one in outgoing:
-                    self._tap("tx", one.to, one.data)
+                    self.tap("tx", one.to, one.data)
             self.sent += len(outgoing)
             self.transports.send(outgoing)
 
+    def hurried(self) -> bool:
+        """Connections and lookups are served by tasks of their own, which somebody waits for."""
+        return self._lookups > 0 or self.transports.busy
+
     async def _look_up(self, request: int, uri: str) -> None:
-        found = await self._resolve(uri)
+        try:
+            found = await self._resolve(uri)
+        finally:
+            self._lookups -= 1
         self._carry_out(self.core.next_hops(request, found, monotonic()))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -168,6 +186,8 @@ class Shell:
         while True:
             now = monotonic()
             self._carry_out(self.core.handle_timeout(now))
+            if len(self._observed) > OBSERVATIONS_KEPT:
+                self.hand_over_observations()
             deadlines = [self.core.next_timeout()]
             if self.relays is not None:
                 self.relays.handle_timeout(now)

@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 
 import trio
 
+from nattrav.net import clock
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.selftest.io.nat import SymmetricNat
 from nattrav.selftest.phone import Effect, News, Phone, Send, Tell
+from nattrav.selftest.reports import Reporter
 from nattrav.selftest.tones import FRAME, Heard, examine, tone_frame, verdict
 
 CALLER_TONE, CALLEE_TONE = 440.0, 660.0
 STEP_LIMIT = 15.0
 RTP_HEADER = 12
+REPORT_EVERY = 50
+"""Frames between two RTCP reports."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class _Agent:
         self.heard: list[bytes] = []
         self._inbox_in, self._inbox = trio.open_memory_channel[bytes](1000)
         nat.attach(self.signalling, self._arrived)
+        self.reports = TransportAddress(inside, 4001)
+        self._reporter = Reporter(secrets.randbits(32), f"{account.user}@selftest")
         nat.attach(self.media, self._heard)
+        nat.attach(self.reports, lambda data: self._reporter.receive(data, trio.current_time()))
 
     def _arrived(self, data: bytes) -> None:
         try:
@@ -63,6 +70,7 @@ class _Agent:
     def _heard(self, data: bytes) -> None:
         if len(data) == RTP_HEADER + FRAME and data[0] >> 6 == 2:
             self.heard.append(data[RTP_HEADER:])
+            self._reporter.heard(data)
 
     async def run(self) -> None:
         """Feed the phone with datagrams and time-outs."""
@@ -91,11 +99,14 @@ class _Agent:
         return None
 
     async def talk(self, destination: TransportAddress, frames: int) -> None:
-        """Send the tone for that many 20 ms frames."""
-        start, ssrc = trio.current_time(), secrets.randbits(32)
+        """Send the tone for that many 20 ms frames, and a report once a second to the port beside it."""
+        start, beside = trio.current_time(), TransportAddress(destination.host, destination.port + 1)
         for number in range(frames):
-            header = struct.pack("!BBHII", 0x80, 0, number & 0xFFFF, number * FRAME, ssrc)
+            header = struct.pack("!BBHII", 0x80, 0, number & 0xFFFF, number * FRAME, self._reporter.ssrc)
             await self.nat.send(self.media, destination, header + tone_frame(self.tone, number))
+            self._reporter.sent(FRAME)
+            if number % REPORT_EVERY == REPORT_EVERY // 2:
+                await self.nat.send(self.reports, beside, self._reporter.report(clock.wall(), trio.current_time()))
             await trio.sleep_until(start + (number + 1) * 0.02)
 
 

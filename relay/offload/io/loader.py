@@ -16,7 +16,7 @@ from nattrav.net.bpf.library import refusal
 from nattrav.net.bpf.objects import BpfObject
 from nattrav.net.bpf.programs import Attachment, Mode, Program, RunTime
 from nattrav.net.interfaces import InterfaceAddress, local_addresses
-from relay.offload.layout import DEVICES, REASONS, ROW, Device, settings
+from relay.offload.layout import DEVICES, REASONS, ROW, Device, device, settings
 
 OBJECT = Path(__file__).parent.parent / "relay.bpf.o"
 
@@ -145,11 +145,11 @@ def open_xdp(
         thing.load()
         program = thing.program("relay")
         attachments += (program.attach(name, mode or _mode_for(name)) for name in place.interfaces)
-        devices = [Device(one.index, mac_of(one.interface), one.mode is Mode.NATIVE) for one in attachments]
+        for one in attachments:
+            thing.map("devices").update(*device(Device(one.index, mac_of(one.interface), one.mode is Mode.NATIVE)))
         thing.map(".bss").update(
             bytes(4),
             settings(
-                devices,
                 hop_time=hop_time,
                 route_from=_ROUTE_FROM,
                 ttl=_number("net/ipv4/ip_default_ttl", 64),

@@ -7,10 +7,9 @@ from pathlib import Path
 import trio
 
 from nattrav.config.admin import AdminSection
-from nattrav.daemon.admin_http import application, serve_admin
+from nattrav.daemon.admin_http import Door, serve_admin
 from nattrav.daemon.page.feed import READERS, Feed
 from nattrav.daemon.page.render import policy
-from nattrav.daemon.page.routes import routes
 from nattrav.daemon.runtime import Runtime
 from nattrav.net.address import TransportAddress
 from tests.daemon.page.fake_services import FakeServices
@@ -20,11 +19,7 @@ async def start(nursery: trio.Nursery, tmp_path: Path, services: FakeServices) -
     runtime = Runtime("supervisor", tmp_path, tmp_path)
     admin = AdminSection(listen=["127.0.0.1:0"])
 
-    async def serve(*, task_status: trio.TaskStatus[object]) -> None:
-        page = routes(services, mask=True)
-        await serve_admin(admin, runtime, lambda _: application(services, None, page), task_status=task_status)
-
-    (listening,) = await nursery.start(serve)
+    (listening,) = await nursery.start(serve_admin, admin, runtime, Door(services))
     return TransportAddress.parse(listening.address).port
 
 

@@ -8,7 +8,8 @@ import trio
 
 from nattrav.config.schema import Configuration
 from nattrav.control.socket.messages import Handler
-from nattrav.daemon.runtime import Listening, Runtime
+from nattrav.daemon.apply import Prepared, apply_verb
+from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 
 
 async def serve(config: Configuration, *, runtime: Runtime, task_status: trio.TaskStatus[list[Listening]]) -> None:
@@ -25,6 +26,12 @@ async def serve(config: Configuration, *, runtime: Runtime, task_status: trio.Ta
 
         return handle
 
+    def follow(new: Configuration) -> Prepared:
+        if new.sip.history == 13:
+            raise StartRefused(f"{runtime.role}: not with thirteen; choose another number")
+        left = ("relay.ports",) if new.relay.ports == "40000-40001" else ()
+        return Prepared(lambda: told.append(f"history {new.sip.history}"), left)
+
     async def show(args: dict[str, Any]) -> Any:
         return told
 
@@ -34,9 +41,9 @@ async def serve(config: Configuration, *, runtime: Runtime, task_status: trio.Ta
     (runtime.state_directory / runtime.role).write_text(config.node.name)
     names = [f"{runtime.role}.drain", f"{runtime.role}.undrain"]
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            runtime.serve_control, {"block": block, "told": show, **{name: tell(name) for name in names}}
-        )
+        verbs = {"block": block, "told": show, **{name: tell(name) for name in names}}
+        verbs["config.apply"] = apply_verb(runtime, config, follow)
+        await nursery.start(runtime.serve_control, verbs)
         host, port = sock.getsockname()
         task_status.started([runtime.listening("echo", "udp", f"{host}:{port}", "192.168.1.5")])
         await trio.sleep_forever()

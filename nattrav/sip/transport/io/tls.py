@@ -73,6 +73,17 @@ class TlsContexts:
         self._seen = seen
         self._by_name, self._default, self._client = by_name, default, client
 
+    def replace(self, other: TlsContexts) -> None:
+        """Use what `other` has read, for connections made from now on."""
+        self.certificates = other.certificates
+        self._client_authority, self._trusted, self._verify = other._client_authority, other._trusted, other._verify
+        self._seen, self._by_name, self._default, self._client = (
+            other._seen,
+            other._by_name,
+            other._default,
+            other._client,
+        )
+
     def _server_context(self, certificate: Certificate) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
