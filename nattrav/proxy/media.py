@@ -123,7 +123,7 @@ class Media:
         if not part:
             call.media.session = False
             call.media.closing = True
-        arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": call.caller_tag}
+        arguments: dict[str, Any] = {"call-id": call.session, "from-tag": call.caller_tag}
         if branch is not None:
             arguments["via-branch"] = branch
         if to_tag is not None:
@@ -131,7 +131,7 @@ class Media:
         if delay is not None:
             arguments["delete-delay"] = delay
         request = self._parts.await_reply(_ignore if part else partial(self._deleted, call))
-        self._parts.out.append(AskRelay(request, "delete", call.call_id, arguments))
+        self._parts.out.append(AskRelay(request, "delete", call.session, arguments))
 
     def delete_unknown(self, call_id: str, tag: str) -> None:
         """End the relay session of a call that began before this process did; without one the relay just says so."""
@@ -152,19 +152,19 @@ class Media:
         ):
             arguments = {
                 **kind,
-                "call-id": call.call_id,
+                "call-id": call.session,
                 "from-tag": offerer,
                 "to-tag": answerer,
                 "sdp": sdp,
                 **call.media.wishes.get(sender, {"ICE": "remove", "replace": ["origin"]}),
             }
             request = self._parts.await_reply(_ignore)
-            self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
+            self._parts.out.append(AskRelay(request, command, call.session, arguments))
 
     def _arguments(
         self, command: str, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
     ) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
+        arguments: dict[str, Any] = {"call-id": call.session, "from-tag": from_tag, "sdp": sdp}
         if side.status is None:
             arguments["sip-message-type"] = "sip_request"
         else:
@@ -185,7 +185,7 @@ class Media:
 
     def _ask(self, command: str, call: Call, arguments: dict[str, Any], resume: Resume) -> None:
         request = self._parts.await_reply(partial(self._answered, command, call, resume))
-        self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
+        self._parts.out.append(AskRelay(request, command, call.session, arguments))
 
     def _answered(self, command: str, call: Call, resume: Resume, reply: object, now: float) -> None:
         if isinstance(reply, dict) and reply.get("result") == "ok" and "sdp" in reply:
