@@ -411,8 +411,8 @@ def test_an_interface_that_has_a_program_already_is_named(kernel: XdpFlows) -> N
 
 def test_a_process_that_is_killed_leaves_nothing_attached(cable: Wire) -> None:
     script = (
-        f"from relay.offload.io.loader import open_xdp; kernel = open_xdp(['{RELAY}'], 8); print(kernel.how, flush=True); "
-        "import time; time.sleep(60)"
+        f"import time; from relay.offload.io.loader import open_xdp; kernel = open_xdp(['{RELAY}'], 8); "
+        "print(kernel.how, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
