@@ -258,7 +258,8 @@ class Crossbar:
 
     def due(self, now: float) -> bool:
         """Tell whether `handle_timeout` has something to do; to be asked before each batch."""
-        return any(heap and heap[0][0] <= now for heap in (self._windows, self._piercing))
+        windows, piercing = self._windows, self._piercing
+        return bool(windows and windows[0][0] <= now) or bool(piercing and piercing[0][0] <= now)
 
     def handle_timeout(self, now: float) -> list[Pierce]:
         """Let windows end and give the opening packets that are due."""

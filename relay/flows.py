@@ -242,9 +242,10 @@ class FlowTable:
         sums = self.drops[: self._high].sum(axis=0).tolist()
         return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
 
-    def sums(self) -> FlowFigures:
-        """Add up the counters of all open rows."""
-        rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
+    def sums(self, rows: NDArray[np.intp] | None = None) -> FlowFigures:
+        """Add up the counters of some rows, or of all open ones."""
+        if rows is None:
+            rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
         heard = rows[self.started[rows]]
         expected = int((self.expected_before[heard] + self.max_sequence[heard] - self.base_sequence[heard] + 1).sum())
         received, duplicates = int(self.received[heard].sum()), int(self.duplicates[heard].sum())

@@ -367,13 +367,22 @@ class ResponseContext(Forwarding):
                 self._dialog_ended(call, request, "bye", now)
         elif self.invite and self.initial:
             if status >= 300 and call.state is CallState.EARLY:
-                rooms.media.delete(call, delay=0)
-                rooms.calls.end(call, "cancel" if self.cancelled else "rejected", now, status)
+                if rooms.calls.failed(call):
+                    rooms.media.delete(call, delay=0)
+                    rooms.calls.end(call, "cancel" if self.cancelled else "rejected", now, status)
+                else:
+                    self._free_branches(call)
         elif self.method in ("INVITE", "UPDATE") and status >= 300:
             if status in ENDS_DIALOG and call.state is not CallState.EARLY:
                 self._dialog_ended(call, request, "timeout", now, status)
             elif self.offer is not None or self.invite:
                 rooms.media.restore(call)
+
+    def _free_branches(self, call: Call) -> None:
+        """The call rings elsewhere: only what this INVITE had at the relay goes."""
+        for branch in self.branches:
+            if branch.relayed:
+                self.rooms.media.delete(call, branch=branch.branch)
 
     def _dialog_ended(self, call: Call, request: Request | None, cause: str, now: float, status: int = 0) -> None:
         """One dialog is over, and with the last one the call: a fork may have led to several (S8)."""

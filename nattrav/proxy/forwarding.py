@@ -93,7 +93,8 @@ class Forwarding:
     def start(self, hops: list[Hop], now: float) -> None:
         """Begin with the first group of destinations."""
         self.groups = in_groups(hops)
-        self.forking = len(hops) > 1
+        # A core may fork, too, with several INVITEs of one call: the relay tells them apart by their branches.
+        self.forking = len(hops) > 1 or not self.sender.access
         self._next_group(now)
 
     def _next_group(self, now: float) -> None:

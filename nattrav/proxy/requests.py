@@ -331,7 +331,7 @@ class Requests:
             if hops.status in (403, 404) and sender.access:
                 self._fault(sender.flow, "refused_target", now)
             self._refuse(server, hops, now, call)
-            if call is not None and call.state is CallState.EARLY:
+            if call is not None and call.state is CallState.EARLY and rooms.calls.failed(call):
                 rooms.calls.end(call, "rejected", now, hops.status)
             return
         if parts.sip.mode == "redirect" and sender.upstream is None:
@@ -377,7 +377,7 @@ class Requests:
         every = [one for hop in hops for one in (hop, *hop.alternatives)]
         contacts = [("Contact", f"<{one.request_uri}>;q={one.q:g}") for one in every]
         self._refuse(server, Refused(302, "redirect", tuple(contacts)), now, call)
-        if call is not None:
+        if call is not None and self._rooms.calls.failed(call):
             self._rooms.calls.end(call, "rejected", now, 302)
 
     def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:

@@ -260,7 +260,8 @@ class Routing:
                 flow = self.token_flow(token)
                 if flow is None:
                     return Refused(430, "N1")
-                return [Hop(routes.request_uri, flow, access=True)]
+                bound = self._location.by_flow(flow)
+                return [Hop(routes.request_uri, flow, access=True, binding=bound[0] if bound else None)]
         if routes.next_route is not None and not sender.authorised:
             onward = routes.next_route
             # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.

@@ -249,7 +249,7 @@ class Message:
     @lazy
     def user_agent(self) -> str | None:
         """User-Agent, or Server."""
-        return self.first("user-agent") or self.first("server")
+        return self._first("user-agent") or self._first("server")
 
     def render(self) -> bytes:
         """The octets of the message: those received, but for the stamp on the top Via and cut trailing garbage."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nattrav.net import uring
 from nattrav.net.address import TransportAddress
@@ -18,7 +19,7 @@ from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
 from relay.io.backend import Backend
 from relay.io.portable import PortableBackend
-from relay.io.shard import Close, Instruction, MakeBackend, Open, Rest, Set, Shard
+from relay.io.shard import HANDLING_BOUNDS, Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
 from relay.offload.xdp import KernelFlows, Sums, add_sums
 from relay.plane import DropReason, FlowEvent, FlowFigures, FlowSettings, Learned
@@ -54,6 +55,18 @@ class _Bound:
     local: TransportAddress
     tos: int | None
     lost: int = 0
+
+
+@dataclass(slots=True)
+class Activity:
+    """What data threads did: see the fields of the same names of `Steer`, `Shard` and `Backend`."""
+
+    rtcp: NDArray[np.uint64]
+    handling: list[int]
+    handled: float = 0.0
+    departed: int = 0
+    exhausted: int = 0
+    rearmed: int = 0
 
 
 class Gathering:
@@ -309,9 +322,15 @@ class DataPlane:
         found: list[int] = counts.tolist()
         return found
 
-    def sums(self) -> FlowFigures:
+    def sums(self, flows: Sequence[int] | None = None) -> FlowFigures:
         """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""
         total = FlowFigures()
+        if flows is not None:
+            slots, owners = np.divmod(np.array(flows, np.intp), len(self._shards))
+            for number, shard in enumerate(self._shards):
+                with shard.lock:
+                    total = add_figures(total, shard.table.sums(slots[owners == number]))
+            return total
         for shard in self._shards:
             with shard.lock:
                 total = add_figures(total, shard.table.sums())
@@ -342,6 +361,21 @@ class DataPlane:
                 if shard.steer is not None and shard.steer.late:
                     drops[DropReason.LATE] = drops.get(DropReason.LATE, 0) + shard.steer.late
         return sum(s.batches for s in self._shards), sum(s.packets for s in self._shards), drops
+
+    def activity(self) -> Activity:
+        """What the data threads did since the start."""
+        rtcp = np.zeros((2, 256), np.uint64)
+        found = Activity(rtcp=rtcp, handling=[0] * (len(HANDLING_BOUNDS) + 1))
+        for shard in self._shards:
+            found.departed += shard.departed
+            found.handled += shard.handled
+            found.handling = [one + other for one, other in zip(found.handling, shard.handling, strict=True)]
+            if shard.steer is not None:
+                rtcp += shard.steer.rtcp
+            if shard.backend is not None:
+                found.exhausted += shard.backend.exhausted
+                found.rearmed += shard.backend.rearmed
+        return found
 
     def _place(self, flow: int) -> tuple[Shard, int]:
         if flow not in self._open:

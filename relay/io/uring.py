@@ -16,7 +16,6 @@ from nattrav.net.frames import HEADER, NAME, PAYLOAD, Frames
 from nattrav.net.options import Socket
 from nattrav.net.uring import (
     CQE_BUFFER,
-    CQE_BUFFER_SHIFT,
     CQE_MORE,
     FEATURE_MIN_TIMEOUT,
     OP_ASYNC_CANCEL,
@@ -38,10 +37,10 @@ from relay.steer import Departures, Rows
 _TWIN = 1 << 32
 _SLOT = _TWIN - 1
 _RECEIVED_MAX = 1 << 33
-# A datagram's completion: user_data is a slot, the result is not negative, and the receive stays armed.
-_UNUSUAL = np.array([~(_RECEIVED_MAX - 1) & (1 << 64) - 1, 1 << 31 | CQE_MORE << 32], np.uint64)
-_USUAL = np.array([0, CQE_MORE << 32], np.uint64)
-_FRAME_SHIFT = np.uint64(32 + CQE_BUFFER_SHIFT)
+# A datagram's completion, as 16-bit quarters: it names a frame, and the receive stays armed. Only receives name one.
+_FLAGS, _FRAME = 6, 7
+_USUAL = np.uint16(CQE_BUFFER | CQE_MORE)
+_OVERHEAD = np.int32(PAYLOAD)
 _WAKE = 1 << 41
 _CANCELLED = 1 << 42
 _POLLIN = 1
@@ -210,13 +209,16 @@ class UringBackend:
         self._spent = NOTHING.frames
         if count == 0:
             return NOTHING
-        # Row: user_data, then result (low half) and flags (high half).
-        usual = (completed & _UNUSUAL) == _USUAL
-        if np.count_nonzero(usual) < 2 * count:
-            completed = completed[self._exceptions(completed, usual.all(axis=1))]
-        slots = completed.view(np.uint32)[:, 0].astype(np.intp)
-        frames = (completed[:, 1] >> _FRAME_SHIFT).astype(np.intp)
-        lengths = completed.view(np.int32)[:, 2] - np.int32(PAYLOAD)
+        # Row: user_data, then result (low half) and flags (high half; of these the upper half is the frame).
+        quarters = completed.view(np.uint16)
+        usual = quarters[:, _FLAGS] == _USUAL
+        if np.count_nonzero(usual) < count:
+            completed = completed[self._exceptions(completed, usual)]
+            quarters = completed.view(np.uint16)
+        halves = completed.view(np.int32)
+        slots = halves[:, 0].astype(np.intp)
+        frames = quarters[:, _FRAME].astype(np.intp)
+        lengths = halves[:, 2] - _OVERHEAD
         ring.seen(count)
         self._spent = frames
         return Arrivals(slots, frames, lengths) if len(slots) else NOTHING

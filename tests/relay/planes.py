@@ -106,10 +106,10 @@ class MemoryPlane:
     def received(self, flows: Sequence[int]) -> list[int]:
         return [self.counted[flow].packets_in for flow in flows]
 
-    def sums(self) -> FlowFigures:
+    def sums(self, flows: Sequence[int] | None = None) -> FlowFigures:
         total = FlowFigures()
-        for figures in self.counted.values():
-            total = add_figures(total, figures)
+        for flow in self.counted if flows is None else flows:
+            total = add_figures(total, self.counted[flow])
         return total
 
     def events(self) -> list[FlowEvent]:

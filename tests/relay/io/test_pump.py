@@ -391,6 +391,19 @@ def test_an_idle_plane_forwards_a_single_packet_without_waiting_for_company(
         plane.stop()
 
 
+def test_what_the_threads_did_is_counted(plane: DataPlane, party: Callable[..., Party]) -> None:
+    a, b = party(), party()
+    pair = Pair(plane, a.address, b.address)
+    for n in range(3):
+        a.send(rtp(n), pair.local[0])
+        assert b.receive() == [rtp(n)]
+    activity = plane.activity()
+    assert activity.departed >= 2
+    assert sum(activity.handling) == activity.departed
+    assert activity.handled > 0
+    assert (activity.exhausted, int(activity.rtcp.sum())) == (0, 0)
+
+
 class TestResting:
     """Sockets of closed flows that stay bound."""
 
