@@ -170,6 +170,7 @@ def test_latched_flows_are_forwarded_by_the_kernel_and_counted_once(
         assert figures.drops == {}
     assert by_kernel(plane) == 100
     assert plane.received(flows.flow) == [51, 51]
+    assert plane.offloaded_flows() == set(flows.flow)
     assert time.monotonic() - plane.last_accepted(flows.flow) < 2
     assert (plane.sums().packets_in, plane.sums().packets_out) == (102, 102)
     assert plane.close(flows.flow[0]).packets_in == 51
