@@ -102,7 +102,9 @@ class Requests:
             return
         if upstream is None and request.to.tag is None:
             sender.treatment = self._treatment(request, flow)
-        registers_here = method == "REGISTER" and upstream is None and parts.sip.mode != "edge"
+        mode = parts.sip.mode
+        # At a registrar also through edges that it knows as upstreams.
+        registers_here = method == "REGISTER" and (mode == "registrar" or (mode == "redirect" and upstream is None))
         if registers_here:
             challenge = self.authorisation.first_challenge(request, sender, now)
             if challenge is not None:
