@@ -334,6 +334,8 @@ class Upstream(Section):
     """Overrides [sip] relay for its calls."""
     latch: bool = False
     """Learn its media address from packets; gateways on public addresses send from where their SDP says."""
+    flow_failed: Literal[430, 480] = 430
+    """What it is told when a phone's flow is gone; 480 for cores that do not know 430 (RFC 5626)."""
     probe: bool = True
     """Send OPTIONS to see whether it is up."""
     probe_interval: Duration = 30.0
