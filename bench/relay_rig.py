@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relay.tally import RIPE_EVERY
+
 ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 BUILD = ROOT / ".build"
@@ -74,8 +76,6 @@ def network() -> Iterator[None]:
         for namespace, device, address in ((FAR, FAR_DEVICE, FAR_IP), (NEAR, NEAR_DEVICE, RELAY_IP)):
             run_command("ip", "-n", namespace, "addr", "add", f"{address}/16", "dev", device)
             run_command("ip", "-n", namespace, "link", "set", device, "up", "txqueuelen", "10000")
-        # A veth end takes frames from a program at the other one only while it has a queue of its own (NAPI).
-        run_command(*in_namespace(FAR, "ethtool", "-K", FAR_DEVICE, "gro", "on"))
         for party in PARTY_IPS:
             run_command(*("ip", "-n", NEAR, "neigh", "add", party, "lladdr", NOBODY, "dev", NEAR_DEVICE))
         yield
@@ -107,6 +107,8 @@ class Relay:
     full_memory: int = 0
     """Resident bytes before the first and after the last session was set up, before any packet."""
     stop: Callable[[], None] = field(default=lambda: None)
+    steady_after: int = 0
+    """Packets of a leg after which nothing about it changes any more."""
     programs: list[Path] = field(default_factory=list)
     """What /proc says of the BPF programs it has loaded, while statistics of them are kept."""
 
@@ -343,14 +345,29 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
     return over_ng("rtpengine", command, CONTROL, sessions, threads)
 
 
-def ours(backend: str, sessions: int, *, threads: int = 1) -> Relay:
-    """`nattrav relay serve`."""
+def programs_of(pid: int) -> list[Path]:
+    """What /proc says of the BPF programs that a process has loaded."""
+    return [one for one in Path(f"/proc/{pid}/fdinfo").iterdir() if "run_time_ns" in one.read_text()]
+
+
+def ours(
+    backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] | None = None, offload: str = "off"
+) -> Relay:
+    """`nattrav relay serve`, with its XDP program where `offload` is `xdp`.
+
+    Unless `ports` says which, it has as many ports as the sessions need and some more.
+    """
+    first, last = ports or (10000, min(65534, 10000 + max(8000, 4 * sessions + 1500)))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
-        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "10000", "--port-max", "65534"),
+        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(first), "--port-max", str(last)),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
+        *("--offload", offload),
     ]
-    return over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay = over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
+    relay.steady_after = 2 * RIPE_EVERY
+    relay.programs = programs_of(relay.process.pid)
+    return relay
 
 
 def direct(backend: str, sessions: int, *, threads: int = 1, coalesce: str = "") -> Relay:

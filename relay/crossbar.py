@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, AddressClass, TransportAddress, classify
+from relay.crossing import Flow, Pierce, Twin
 from relay.flows import CODE, Flag, FlowTable
 from relay.latching import CONTINUITY_SILENCE, Arrival, Latch, Verdict
 from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned, ReportFigures
-from relay.rtcp import RoundTrip, reports
+from relay.rtcp import reports
 from relay.rtp import DEFAULT_CLOCK_RATE, HEADER, STATIC_CLOCK_RATES, Kind, MalformedMessage
 
 EVENTS_MAX = 4096
@@ -36,41 +36,7 @@ _VALID = {
 _RTCP, _MEDIA = int(Kind.RTCP), int(Kind.ANY & ~Kind.RTCP)
 _OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
 _OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
-_LIMITED, _REPORTED = int(Flag.LIMITED), int(Flag.REPORTED)
-
-
-@dataclass(slots=True)
-class Flow:
-    """One open flow, apart from what is in the table's columns."""
-
-    number: int
-    slot: int
-    local: TransportAddress
-    settings: FlowSettings
-    latch: Latch
-    feeders: set[int] = field(default_factory=set)
-    """Slots whose packets leave by this flow."""
-    followers: set[int] = field(default_factory=set)
-    """Slots of RTCP flows whose companion this is."""
-    learned: Learned = field(default_factory=Learned)
-    valid: int = 0
-    """Bits of `Kind` that the flow may carry."""
-    expected: TransportAddress | None = None
-    aimed: TransportAddress | None = None
-    sendable: bool = False
-    """`aimed` is the target in the table, and packets may go there."""
-    trip: RoundTrip = field(default_factory=RoundTrip)
-    reported: ReportFigures = field(default_factory=ReportFigures)
-    connected: dict[int, int] = field(default_factory=dict)
-    """Route → slot it leaves by, as the table has it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pierce:
-    """Ask the shell to send an opening packet from a flow's socket."""
-
-    slot: int
-    target: TransportAddress
+_LIMITED, _REPORTED, _TWIN = int(Flag.LIMITED), int(Flag.REPORTED), int(Flag.TWIN)
 
 
 class Crossbar:
@@ -98,6 +64,8 @@ class Crossbar:
         self._piercing: list[tuple[float, int, int]] = []
         self._pierced: set[int] = set()
         self._serial = 0
+        self.stale: list[int] = []
+        """Slots whose twin has lost its use, to be taken from here."""
         self.touched: set[int] | None = None
         """Slots whose columns were written anew, for whoever puts a set here and empties it."""
 
@@ -150,6 +118,8 @@ class Crossbar:
     def close(self, slot: int) -> None:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
         flow = self.flows.pop(slot)
+        if flow.twin is not None:
+            self.stale.append(slot)
         self._untie(flow)
         if self.touched is not None:
             self.touched.add(slot)
@@ -169,6 +139,38 @@ class Crossbar:
         for follower in flow.followers:
             if follower in self.flows:
                 self.flows[follower].latch.companion_host = None
+
+    def wants_twin(self, slot: int) -> TransportAddress | None:
+        """Give the address to connect a twin to: a latched party that packets come from and go to."""
+        flow = self.flows.get(slot)
+        if flow is None or flow.twin is not None or not flow.sendable or not flow.learned.latched:
+            return None
+        peer = flow.latch.target
+        settled = peer is not None and peer == flow.learned.source == flow.aimed and peer != flow.twin_failed
+        return peer if settled else None
+
+    def adopt(self, slot: int, twin: Twin) -> None:
+        """Let packets leave by a flow's twin as long as they go to the address it is connected to."""
+        flow = self.flows[slot]
+        flow.twin = twin
+        self.table.flags[slot] |= _TWIN
+        self._reconnect(flow)
+
+    def disown(self, slot: int, *, failed: bool = False) -> None:
+        """Let packets leave by the flow's own socket again; after a failure there is no other twin for that address."""
+        flow = self.flows.get(slot)
+        if flow is None or flow.twin is None:
+            return
+        if failed:
+            flow.twin_failed = flow.twin.peer
+        flow.twin = None
+        self.table.flags[slot] &= 0xFF ^ _TWIN
+        self._reconnect(flow)
+
+    def _reconnect(self, flow: Flow) -> None:
+        for feeder in flow.feeders:
+            if feeder in self.flows:
+                self._refresh(self.flows[feeder])
 
     def think(self, slot: int, arrival: Arrival, now: float) -> Verdict:
         """Take one datagram that the columns alone do not decide through the flow's latch."""
@@ -256,7 +258,8 @@ class Crossbar:
 
     def due(self, now: float) -> bool:
         """Tell whether `handle_timeout` has something to do; to be asked before each batch."""
-        return any(heap and heap[0][0] <= now for heap in (self._windows, self._piercing))
+        windows, piercing = self._windows, self._piercing
+        return bool(windows and windows[0][0] <= now) or bool(piercing and piercing[0][0] <= now)
 
     def handle_timeout(self, now: float) -> list[Pierce]:
         """Let windows end and give the opening packets that are due."""
@@ -330,6 +333,8 @@ class Crossbar:
         self._refresh(flow, now)
         if flow.learned.latched != before.latched or flow.learned.source != before.source:
             source = flow.learned.source
+            if flow.twin is not None and flow.learned.latched and source != flow.twin.peer:
+                self.stale.append(flow.slot)
             for follower in flow.followers:
                 if follower in self.flows:
                     host = source.host if flow.learned.latched and source is not None else None
@@ -349,7 +354,7 @@ class Crossbar:
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
         if now is not None:
-            flags = int(table.flags[slot]) & (_LIMITED | _REPORTED) | _OPEN
+            flags = int(table.flags[slot]) & (_LIMITED | _REPORTED | _TWIN) | _OPEN
             if settings.public:
                 flags |= _PUBLIC
             if settings.selected:
@@ -398,9 +403,10 @@ class Crossbar:
                 self.table.set_target(egress, target)
         if not out.sendable:
             return DropReason.NO_PEER
-        if flow.connected.get(route) != egress:
-            flow.connected[route] = egress
-            self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN)
+        twin = out.twin.file if out.twin is not None and out.twin.peer == target else None
+        if flow.connected.get(route) != egress or flow.through[route] != twin:
+            flow.connected[route], flow.through[route] = egress, twin
+            self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN, twin)
         settings = flow.settings
         if settings.blocked and media:
             return DropReason.BLOCKED

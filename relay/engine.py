@@ -230,13 +230,14 @@ class Engine:
             raise Refusal("invalid limit, must be >= 0")
         return [call_id for call_id, _ in zip(self.sessions, range(limit), strict=False)]
 
-    def statistics(self, now: float) -> Statistics:
-        """Give the relay's counters."""
+    def statistics(self, now: float, *, traffic: bool = False) -> Statistics:
+        """Give the relay's counters; with `traffic` also those of each pool, which looks at every flow."""
         return self.totals.statistics(
             self.sessions.values(),
             self.interfaces,
             now=now,
             sums=self.sums(),
+            by_pool=self.streams.by_pool() if traffic else {},
             draining=self.limits.draining,
             packet_rate=self.limits.packet_rate,
             byte_rate=self.limits.byte_rate,
@@ -268,7 +269,10 @@ class Engine:
         The last intervals of sessions that ended since then come with it.
         """
         ended, self._qualities = self._qualities, []
-        return ended + self.survey.look(self.sessions, now, span)
+        found = ended + self.survey.look(self.sessions, now, span)
+        for quality in found:
+            self.totals.quality.add(quality)
+        return found
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called again."""

@@ -50,6 +50,8 @@ class Flag(enum.IntFlag):
     REPORTED = 32
     """A refused source has been told about since the last latch."""
     SELECTED = 64
+    TWIN = 128
+    """Has a second socket, connected to the party."""
 
 
 # One row holds all of a flow side by side: the first cache line is what every packet asks, the rest what is counted.
@@ -184,6 +186,11 @@ class FlowTable:
         self.begin(slot)
         return slot
 
+    @property
+    def room(self) -> int:
+        """Rows that are free."""
+        return self.capacity - self._high + len(self._free)
+
     def give_back(self, slot: int) -> None:
         """Make a row free again."""
         heapq.heappush(self._free, slot)
@@ -209,12 +216,15 @@ class FlowTable:
         """Say where packets that leave by this flow go."""
         self.targets[slot] = np.frombuffer(to_row(target), np.uint8)
 
-    def connect(self, route: int, egress: int, address_length: int) -> None:
-        """Make a route leave by flow `egress` to that flow's target."""
+    def connect(self, route: int, egress: int, address_length: int, twin: int | None = None) -> None:
+        """Make a route leave by flow `egress` to that flow's target: by its socket, or by its connected `twin`."""
         self.egress[route] = egress
+        file, address = int(self.file[egress]), self._targets_at + egress * SOCKADDR_ROW
+        if twin is not None:
+            file, address, address_length = twin, 0, 0
         self.route_words[route] = (
-            OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | int(self.file[egress]) << 32,
-            self._targets_at + egress * SOCKADDR_ROW,
+            OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | file << 32,
+            address,
             0,
             MSG_DONTWAIT << 32,
             SENT | route,
@@ -232,9 +242,10 @@ class FlowTable:
         sums = self.drops[: self._high].sum(axis=0).tolist()
         return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
 
-    def sums(self) -> FlowFigures:
-        """Add up the counters of all open rows."""
-        rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
+    def sums(self, rows: NDArray[np.intp] | None = None) -> FlowFigures:
+        """Add up the counters of some rows, or of all open ones."""
+        if rows is None:
+            rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
         heard = rows[self.started[rows]]
         expected = int((self.expected_before[heard] + self.max_sequence[heard] - self.base_sequence[heard] + 1).sum())
         received, duplicates = int(self.received[heard].sum()), int(self.duplicates[heard].sum())

@@ -17,6 +17,14 @@ from relay.flows import Flag, FlowTable
 from relay.rtp import MAX_DROPOUT, MAX_MISORDER, Kind, kinds_of
 
 ROOM = 16384
+
+RIPE_SHIFT = 6
+RIPE_EVERY = 1 << RIPE_SHIFT
+"""Packets after which a flow without a twin is looked at again: 1.3 seconds of speech."""
+
+RIPE_MAX = 4096
+"""Flows that wait for that look; of more, the others come at their next turn."""
+
 _RATE_CHANGES = 64
 _TRANSIT_JUMP = 2.0
 """Seconds by which two packets' transit may differ; more is a new timeline (hold, clock change), not jitter."""
@@ -36,6 +44,10 @@ class Tally:
         self._room = room
         self.noted = 0
         self.limited: set[int] = set()
+        self.seek = False
+        """Look for flows that a connected twin might pay for."""
+        self.ripe: list[int] = []
+        """Slots of such flows, to be taken from here."""
         self._route: NDArray[np.int64] = np.zeros(room, np.int64)
         self._length: NDArray[np.int64] = np.zeros(room, np.int64)
         self._head: NDArray[np.complex128] = np.zeros(room, np.complex128)
@@ -81,14 +93,21 @@ class Tally:
         kind = kinds_of(head.view(np.uint16)[::8], self._length[:count])
         table = self._table
         slots = self._route[:count] >> 1
-        order = np.argsort(slots, kind="stable")
+        order = _sorting(slots)
         slots = slots[order]
         begins = _begins(slots)
         ends = np.append(begins[1:], count) - 1
         flows = slots[begins]
         lengths, times = self._length[:count][order], arrived[order]
         counts = (ends - begins + 1).astype(np.uint64)
-        table.packets_in[flows] += counts
+        before = table.packets_in[flows]
+        total = before + counts
+        table.packets_in[flows] = total
+        if self.seek:
+            crossed = (before ^ total) >> RIPE_SHIFT != 0
+            crossed &= (table.flags[flows] & Flag.TWIN) == 0
+            self.ripe += flows[crossed].tolist()
+            del self.ripe[RIPE_MAX:]
         table.bytes_in[flows] += np.add.reduceat(lengths, begins).astype(np.uint64)
         latest = times[ends]
         table.last_in[flows] = np.maximum(table.last_in[flows], latest)
@@ -135,14 +154,8 @@ class Tally:
         known = egress >= 0
         if np.count_nonzero(known) < len(egress):
             egress, lengths = egress[known], lengths[known]
-        order = np.argsort(egress, kind="stable")
-        egress = egress[order]
-        if not len(egress):
-            return
-        begins = _begins(egress)
-        flows = egress[begins]
-        table.packets_out[flows] += np.diff(np.append(begins, len(egress))).astype(np.uint64)
-        table.bytes_out[flows] += np.add.reduceat(lengths[order], begins).astype(np.uint64)
+        np.add.at(table.packets_out, egress, np.uint64(1))
+        np.add.at(table.bytes_out, egress, lengths.astype(np.uint64))
 
     def _follow(self, head: NDArray[np.complex128], slots: Rows, times: NDArray[np.float64]) -> None:
         """RFC 3550 appendices A.1, A.3 and A.8 for RTP packets sorted by flow, in order of arrival within each.
@@ -215,8 +228,10 @@ class Tally:
         differs = np.abs(elapsed - ticks / table.clock_rate[slots])
         differs[fresh | (differs > _TRANSIT_JUMP)] = 0.0
         # J += (|D| - J)/16 for each packet in turn, written as one weighted sum per flow.
-        weight = np.power(15 / 16, np.repeat(ends, ends - begins + 1) - np.arange(total))
-        kept = np.power(15 / 16, ends - begins + 1)
+        counts = ends - begins + 1
+        faded = np.power(15 / 16, np.arange(int(counts.max()) + 1))
+        weight = faded[np.repeat(ends, counts) - np.arange(total)]
+        kept = faded[counts]
         table.jitter[flows] = table.jitter[flows] * kept + np.add.reduceat(differs * weight, begins) / 16
         table.timestamp[flows] = timestamp[ends]
         table.arrival[flows] = times[ends]
@@ -233,6 +248,15 @@ class Tally:
         ):
             table.clock_rate[slot] = self._clock_rate(slot, payload_type)
         table.payload_type[flows] = payload_types
+
+
+def _sorting(slots: Rows) -> Rows:
+    """Order of slots, stable: by halves of 16 bits, which numpy sorts by radix, in a fiftieth of the time."""
+    order = np.argsort(slots.astype(np.uint16), kind="stable")
+    above = slots >> 16
+    if np.count_nonzero(above):
+        order = order[np.argsort(above[order].astype(np.uint16), kind="stable")]
+    return order
 
 
 def _begins(sorted_values: NDArray[np.signedinteger]) -> Rows:

@@ -36,7 +36,7 @@ def explain(
     for one in found["calls"]:
         print()
         print("\n".join(redacted(clean(line)) for line in ladder(one, full=full)))
-        for line in relay_view(one["call"]["call_id"]):
+        for line in relay_view(one["call"]["session"]):
             print(clean(line))
     if found["more_calls"]:
         print(f"\n{found['more_calls']} older calls match; --limit shows more")

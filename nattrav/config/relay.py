@@ -170,6 +170,11 @@ class RelaySection(Section):
                     raise ValueError(f"{key}: {name!r} is not in interfaces: use one of {', '.join(sorted(names))}")
         return self
 
+    @property
+    def ports_stated(self) -> bool:
+        """The operator chose port ranges of his own."""
+        return bool(self.interface_ports) or self.ports != type(self).model_fields["ports"].default
+
     def chosen_interfaces(self) -> list[RelayInterface]:
         """Give the interfaces as values."""
         return [RelayInterface.parse(text) for text in self.interfaces]

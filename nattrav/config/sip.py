@@ -387,8 +387,8 @@ class Quirk(Section):
     """Overrides the keepalive method."""
     o_line: Literal["keep", "replace"] | None = None
     """replace: the o= line shows the relay, too."""
-    ice: Literal["strip", "pass", "relay"] | None = None
-    """What happens to ICE candidates."""
+    ice: Literal["strip", "pass"] | None = None
+    """pass: calls that the device offers with ICE candidates go without our relay, which takes candidates out."""
     max_udp: int | None = Field(default=None, ge=500, le=65535)
     """Largest UDP datagram the device can take."""
     digest: Literal["md5"] | None = None

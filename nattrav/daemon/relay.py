@@ -47,7 +47,7 @@ async def serve(
     """Relay until cancelled. StartRefused when an address, a port or the system does not allow it."""
     section = config.relay
     layout = build_interfaces(section)
-    policy, budget = claim_sockets(layout.ports, build_policy(section))
+    policy, budget = claim_sockets(layout, build_policy(section))
     if not budget.enough:
         runtime.log.warning(
             "fewer open files allowed than media ports",

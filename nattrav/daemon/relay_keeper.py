@@ -25,6 +25,9 @@ TOO_OLD = 600.0
 RETRY = 5.0
 """Seconds after which a disk that failed is tried again, with everything."""
 
+ATTEMPTS = 30
+"""How often, once a second, a session is tried again whose ports another program took while the relay was away."""
+
 
 @immutable
 class Writing:
@@ -52,6 +55,9 @@ class SessionKeeper:
         self._begun = -math.inf
         self._failed = False
         self._off = False
+        self._missing: list[dict[str, Any]] = []
+        self._attempts = ATTEMPTS
+        self._next_attempt = -math.inf
 
     def restore(self) -> None:
         """Take up what the last process left."""
@@ -65,21 +71,39 @@ class SessionKeeper:
         except OSError as error:
             self._fail(error)
             return
-        restored, lost = self._engine.restore(records, clock.monotonic())
-        for record in records:
-            call_id = record.get("call_id")
-            if call_id in self._engine.sessions:
-                self._memory.thaw(call_id, record.get("ng") or {})
+        restored, lost = self._take_up(records, clock.monotonic())
+        self._missing = [record for record in records if record.get("call_id") not in self._engine.sessions]
         if records:
             self._log.info("sessions restored", restored=restored, lost=len(lost))
         for reason in lost[:20]:
             self._log.warning("session not restored", session=reason)
+
+    def _take_up(self, records: list[dict[str, Any]], now: float) -> tuple[int, list[str]]:
+        restored, lost = self._engine.restore(records, now)
+        for record in records:
+            call_id = record.get("call_id")
+            if call_id in self._engine.sessions:
+                self._memory.thaw(call_id, record.get("ng") or {})
+        return restored, lost
+
+    def _try_again(self, now: float) -> None:
+        """Try the sessions whose ports were taken; one that its phones have made anew meanwhile is left alone."""
+        self._next_attempt = now + 1.0
+        self._attempts -= 1
+        waiting = [record for record in self._missing if record.get("call_id") not in self._engine.sessions]
+        restored, _ = self._take_up(waiting, now)
+        if restored:
+            self._log.info("sessions restored late", restored=restored)
+        still = [record for record in waiting if record.get("call_id") not in self._engine.sessions]
+        self._missing = still if self._attempts > 0 else []
 
     def collect(self, now: float) -> Writing | None:
         """Give what changed, to be written; call it every `FLUSH_EVERY` seconds."""
         if self._off:
             self._engine.forget_changes()
             return None
+        if self._missing and now >= self._next_attempt:
+            self._try_again(now)
         begin = now - self._begun >= GENERATION
         if begin:
             first = self._begun == -math.inf

@@ -25,6 +25,9 @@ _EVENTS = {
 }
 
 
+_RTCP_TYPES = {"sr": 200, "rr": 201, "sdes": 202, "bye": 203, "app": 204, "rtpfb": 205, "psfb": 206, "xr": 207}
+
+
 @dataclass(slots=True)
 class _Reading:
     at: float
@@ -145,6 +148,19 @@ class RelayMetrics:
             self._raise("nattrav_relay_rtp_duplicate_packets_total", rtp.duplicates, pool)
         batches, _, _ = self._plane.totals()
         samples.set("nattrav_relay_recv_batches_total", batches)
+        activity = self._plane.activity()
+        samples.set("nattrav_relay_send_batches_total", activity.departed)
+        samples.set("nattrav_relay_receive_starved_total", activity.exhausted)
+        samples.set("nattrav_relay_receive_rearmed_total", activity.rearmed)
+        samples.set_buckets(
+            "nattrav_relay_forward_latency_seconds", [float(n) for n in activity.handling], activity.handled
+        )
+        for direction, counts in zip(("rx", "tx"), activity.rtcp, strict=True):
+            known = 0
+            for word, number in _RTCP_TYPES.items():
+                samples.set("nattrav_relay_rtcp_packets_total", int(counts[number]), direction, word)
+                known += int(counts[number])
+            samples.set("nattrav_relay_rtcp_packets_total", int(counts.sum()) - known, direction, "other")
         samples.set("nattrav_relay_socket_overflow_packets_total", self._plane.overflows())
         events: Counter[str] = Counter()
         for kind, count in self._engine.streams.events_seen.items():

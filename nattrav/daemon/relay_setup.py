@@ -51,6 +51,10 @@ def build_policy(section: RelaySection) -> Policy:
     )
 
 
+SOCKETS_PER_SESSION = 4
+"""RTP and RTCP of both parties of an audio call."""
+
+
 @dataclass(frozen=True)
 class Resizing:
     """A pool that lives on with another range."""
@@ -143,16 +147,23 @@ def _hosts(interface: RelayInterface) -> Iterator[tuple[str, str]]:
             yield host, interface.advertised if same_family and interface.advertised else host
 
 
-def claim_sockets(ports: int, policy: Policy) -> tuple[Policy, DescriptorBudget]:
-    """Raise the descriptor limit for every port; StartRefused when hardly any would be left."""
-    budget = claim_descriptors(ports)
-    if budget.useless:
-        raise StartRefused(
-            f"{budget.needed} media ports need as many open files, but this process may have only {budget.allowed}; "
-            f"raise the limit (LimitNOFILE={budget.needed + 1024} in the unit, or ulimit -Hn), or narrow [relay] ports"
-        )
+def claim_sockets(layout: Layout, policy: Policy) -> tuple[Policy, DescriptorBudget]:
+    """Raise the descriptor limit for every port.
+
+    Where the system does not allow that, the relay takes fewer sessions, if that is what was asked for: by
+    `max_sessions`, or by saying nothing about the ports. StartRefused otherwise.
+    """
+    section = layout.section
+    budget = claim_descriptors(layout.ports)
     if budget.enough:
         return policy, budget
+    wanted = section.max_sessions * SOCKETS_PER_SESSION
+    if not (0 < wanted <= budget.allowed) and (budget.useless or section.ports_stated):
+        raise StartRefused(
+            f"[relay] ports: {budget.needed} media ports need as many open files, but this process may have only "
+            f"{budget.allowed}; raise the limit (LimitNOFILE={budget.needed + 1024} in the unit, or ulimit -Hn), "
+            f"narrow the range, or set [relay] max_sessions = {budget.allowed // SOCKETS_PER_SESSION}"
+        )
     return replace(policy, limits=replace(policy.limits, sockets=budget.allowed)), budget
 
 
@@ -189,6 +200,7 @@ def build_plane(
             pin=section.pin_threads,
             resting=resting,
             kernel=kernel,
+            twins=min(budget.spare, budget.needed),
         )
         plane.start()
     except BackendRefused as refused:

@@ -34,6 +34,7 @@ def open_udp(
     receive_buffer: int | None = None,
     send_buffer: int | None = None,
     reuse_port: bool = False,
+    reuse_address: bool = False,
     tos: int | None = None,
 ) -> socket.socket:
     """Open a non-blocking UDP socket bound to `local`.
@@ -50,6 +51,8 @@ def open_udp(
             sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if reuse_address:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if send_buffer is not None:
@@ -61,6 +64,34 @@ def open_udp(
         sock.close()
         raise
     return sock
+
+
+def open_connected_twin(sock: socket.socket, local: TransportAddress, peer: TransportAddress) -> socket.socket:
+    """Open a second socket on the local address of `sock`, connected to `peer`, with the same TOS.
+
+    From then on the kernel gives it the peer's datagrams and `sock` those of everybody else. Until it is connected, for
+    some microseconds, it may get anybody's: whoever reads it looks at the source all the same. Raises OSError.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        twin = open_udp(local, reuse_address=True, tos=get_tos(sock) or None)
+    finally:
+        # Only these two share the address: with the option left on, any local program could join them.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    try:
+        twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        twin.connect(peer)
+    except BaseException:
+        twin.close()
+        raise
+    return twin
+
+
+def get_tos(sock: socket.socket) -> int:
+    """Read the IPv4 TOS or IPv6 traffic class octet."""
+    if sock.family == socket.AF_INET6:
+        return sock.getsockopt(socket.IPPROTO_IPV6, IPV6_TCLASS)
+    return sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
 
 
 def enlarge(sock: socket.socket, *, receive_buffer: int, send_buffer: int) -> None:

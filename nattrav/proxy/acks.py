@@ -138,7 +138,7 @@ class Acks:
         if isinstance(context, ResponseContext):
             if context.call is not None:
                 context.call.note(now, True, flow, data)
-            context.cancel(now)
+            context.cancel(now, request.first("reason") if "reason" in request.names else None)
 
 
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:

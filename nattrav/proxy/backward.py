@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
 from nattrav.proxy.best_response import best, with_all_challenges
 from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.effects import DropReason
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.forwarding import Forwarding, verdict_of
 from nattrav.proxy.hooks import ResponseView
@@ -14,12 +16,17 @@ from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.transactions import ClientTransaction
 from nattrav.sip.edit import Edit
-from nattrav.sip.message import Response
+from nattrav.sip.message import Request, Response
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import State
+from nattrav.sip.transport.flow import Target
 
 ENDS_DIALOG = frozenset((408, 481))
 """Failures of an in-dialog INVITE, UPDATE or BYE that end the dialog (RFC 5057)."""
+
+
+ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+"""Why the other phones stop ringing, so that they list no missed call (RFC 3326)."""
 
 
 class ResponseContext(Forwarding):
@@ -86,7 +93,7 @@ class ResponseContext(Forwarding):
         self.failures.clear()
         for other in self.branches:
             if other is not branch and not other.ended:
-                self._cancel(other, now)
+                self._cancel(other, now, ELSEWHERE)
         call = self.call
         if call is not None and self.initial:
             call.flows[Party.CALLEE] = branch.flow
@@ -133,14 +140,19 @@ class ResponseContext(Forwarding):
             self.groups.clear()
             for other in self.branches:
                 if not other.ended:
-                    self._cancel(other, now)
+                    self._cancel(other, now, f"SIP;cause={status}")
         self._settle(now)
 
     def _follow(self, response: Response, now: float) -> bool:
         """Recurse on the Contacts of a 3xx that lie inside our own domains, when that is wanted (R11)."""
         if not self.rooms.parts.sip.recurse or self.request is None or self.done or self.cancelled:
             return False
-        hops = self.rooms.routing.redirected(response, self.routes, self.sender, now)
+        tried = {(branch.hop_wanted.request_uri, branch.hop) for branch in self.branches}
+        hops = [
+            hop
+            for hop in self.rooms.routing.redirected(response, self.routes, self.sender, now)
+            if (hop.request_uri, hop.next_hop) not in tried
+        ]
         if not hops:
             return False
         self.groups[:0] = in_groups(hops)
@@ -221,6 +233,8 @@ class ResponseContext(Forwarding):
         self.done = True
         parts = self.rooms.parts
         data = respond(request, status, reason, to_tag=parts.to_tag(self.server.key[0]))
+        if self.server.flow.reliable:
+            self._find_way_back()
         if self.call is not None:
             self.call.note(now, False, self.server.flow, data, "S2")
         self.server.respond(status, data, now)
@@ -250,7 +264,7 @@ class ResponseContext(Forwarding):
         via_branch = branch.branch if self.forking and self.initial else None
         media = self.rooms.media
         if self.offer is not None or self.method == "PRACK":
-            if response.status >= 200 and self.offer is not None:
+            if self.offer is not None and (response.status >= 200 or "rseq" in response.names):
                 call.media.stable = (offerer, self.offer, tag, sdp)
             media.answer(call, sdp, side, resume, from_tag=offerer, to_tag=tag, branch=via_branch)
         else:
@@ -298,6 +312,7 @@ class ResponseContext(Forwarding):
             self._mark_response(edit, response, now)
         if self.server.flow.reliable:
             edit.framed()
+            self._find_way_back()
         data = edit.render()
         if quirks.limits_size and self.sender.access:
             # A response can be refused by nobody; what stays too large goes out all the same.
@@ -316,6 +331,18 @@ class ResponseContext(Forwarding):
         self.server.respond(status, data, now)
         if first_final:
             self._ended(status, now)
+
+    def _find_way_back(self) -> None:
+        """When the connection of the request is gone, open one to its sender (§18.2.2), but never towards a phone."""
+        flow, parts, request = self.server.flow, self.rooms.parts, self.request
+        if parts.connections.get((flow.listener, flow.remote.host, flow.remote.port)) == flow:
+            return
+        if self.sender.access:
+            parts.drop(DropReason.FLOW_GONE, flow)
+        elif request is not None:
+            via = request.via
+            there = TransportAddress(via.received or flow.remote.host, via.sent_by[1])
+            self.server.target = Target(flow.transport, there, via.host)
 
     def _mark_response(self, edit: Edit, response: Response, now: float) -> None:
         branch = next((one for one in self.branches if one.branch == response.via.branch), None)
@@ -337,37 +364,56 @@ class ResponseContext(Forwarding):
         rooms = self.rooms
         if self.method == "BYE":
             if status not in (401, 407):
-                rooms.media.delete(call)
-                rooms.calls.end(call, "bye", now)
+                self._dialog_ended(call, request, "bye", now)
         elif self.invite and self.initial:
             if status >= 300 and call.state is CallState.EARLY:
-                rooms.media.delete(call, delay=0)
-                rooms.calls.end(call, "cancel" if self.cancelled else "rejected", now, status)
+                if rooms.calls.failed(call):
+                    rooms.media.delete(call, delay=0)
+                    rooms.calls.end(call, "cancel" if self.cancelled else "rejected", now, status)
+                else:
+                    self._free_branches(call)
         elif self.method in ("INVITE", "UPDATE") and status >= 300:
-            if status in ENDS_DIALOG:
-                rooms.media.delete(call)
-                rooms.calls.end(call, "timeout", now, status)
+            if status in ENDS_DIALOG and call.state is not CallState.EARLY:
+                self._dialog_ended(call, request, "timeout", now, status)
             elif self.offer is not None or self.invite:
                 rooms.media.restore(call)
 
+    def _free_branches(self, call: Call) -> None:
+        """The call rings elsewhere: only what this INVITE had at the relay goes."""
+        for branch in self.branches:
+            if branch.relayed:
+                self.rooms.media.delete(call, branch=branch.branch)
+
+    def _dialog_ended(self, call: Call, request: Request | None, cause: str, now: float, status: int = 0) -> None:
+        """One dialog is over, and with the last one the call: a fork may have led to several (S8)."""
+        if request is not None and len(call.callee_tags) > 1:
+            tag = request.from_.tag if request.to.tag == call.caller_tag else request.to.tag
+            if tag in call.callee_tags:
+                call.callee_tags.discard(tag)
+                self.rooms.media.delete(call, to_tag=tag)
+                return
+        self.rooms.media.delete(call)
+        self.rooms.calls.end(call, cause, now, status)
+
     # ---- CANCEL
 
-    def cancel(self, now: float) -> None:
-        """The sender cancels its INVITE (S3)."""
+    def cancel(self, now: float, reason: str | None = None) -> None:
+        """The sender cancels its INVITE (S3); `reason` is what its Reason header field says (RFC 3326)."""
         if self.done or self.cancelled:
             return
         self.cancelled = True
         self.groups.clear()
         for branch in self.branches:
             if not branch.ended:
-                self._cancel(branch, now)
+                self._cancel(branch, now, reason)
         self._settle(now)
 
-    def _cancel(self, branch: Branch, now: float) -> None:
+    def _cancel(self, branch: Branch, now: float, reason: str | None = None) -> None:
         """Cancel a branch now when it has a provisional response, else when one comes."""
         if branch.cancelled or branch.ended:
             return
         branch.cancelled = True
+        branch.reason = reason
         if branch.state is State.PROCEEDING:
             self._send_cancel(branch, now)
         elif branch.state is None:
@@ -379,7 +425,7 @@ class ResponseContext(Forwarding):
             return
         parts = self.rooms.parts
         client = ClientTransaction(parts.transactions, (branch.branch, "CANCEL"), None)
-        data = forward.cancel_for(edit, branch.request_uri, branch.cseq)
+        data = forward.cancel_for(edit, branch.request_uri, branch.cseq, branch.reason)
         if self.call is not None:
             self.call.note(now, False, hop, data, "S3")
         client.start(hop, data, now)

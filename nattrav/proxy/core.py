@@ -154,13 +154,13 @@ class Proxy:
 
     def session_closed(self, call_id: str, reason: str, now: float) -> list[Effect]:
         """The relay ended a session by itself: its media died."""
-        for call in self.rooms.calls.with_call_id(call_id):
+        for call in self.rooms.calls.of_session(call_id):
             if not call.media.session:
                 continue
             call.media.session = False
             self._hang_up(call, "no media", now)
             self.rooms.calls.end(call, "media_timeout", now)
-            self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
+            self.parts.log("info", "call_reaped", call_id=call.call_id, reason=reason)
         return self.take_effects()
 
     def end(self) -> list[Effect]:

@@ -93,7 +93,8 @@ class Forwarding:
     def start(self, hops: list[Hop], now: float) -> None:
         """Begin with the first group of destinations."""
         self.groups = in_groups(hops)
-        self.forking = len(hops) > 1
+        # A core may fork, too, with several INVITEs of one call: the relay tells them apart by their branches.
+        self.forking = len(hops) > 1 or not self.sender.access
         self._next_group(now)
 
     def _next_group(self, now: float) -> None:
@@ -102,8 +103,12 @@ class Forwarding:
             self.groups.clear()
             self.answer_myself(440, now)
             return
+        self.preparing += 1
         for hop in group:
             self._begin(hop, now)
+        self.preparing -= 1
+        if len(group) > 1 or not self.branches:
+            self._settle(now)
 
     def _begin(self, hop: Hop, now: float) -> None:
         if hop.next_hop is None:
@@ -145,7 +150,7 @@ class Forwarding:
             first, *rest = hop.alternatives
             first.alternatives = rest
             self._begin(first, now)
-        elif not self.branches:
+        else:
             self._settle(now)
 
     def _prepare(self, hop: Hop, next_hop: Flow | Target, now: float) -> None:
@@ -160,7 +165,7 @@ class Forwarding:
             last_used=self.routes.last_used,
             record_routes=self._record_routes(hop, next_hop, now),
             routes=hop.routes,
-            strip_authorization=self.sender.user is not None,
+            strip_realm=None if self.sender.user is None else parts.settings.realm,
             max_breadth=hop.breadth,
         )
         if parts.quirks.marks_contacts and self.sender.access:
@@ -180,7 +185,10 @@ class Forwarding:
                 call.upstream = hop.upstream.name
             self.rooms.calls.attempted(call)
         sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
-        if sdp is not None and call is not None and self._relays(call, hop):
+        if sdp is not None and call is not None and self._stays_out(call, sdp):
+            self.offer = sdp
+            self._send(branch, now)
+        elif sdp is not None and call is not None and self._relays(call, hop):
             self._ask_for_request(branch, call, request, sdp)
         else:
             self._send(branch, now)
@@ -215,6 +223,14 @@ class Forwarding:
 
     def _adjust_request(self, edit: Edit, hop: Hop, now: float) -> None:
         """For contexts of special requests: change what goes out."""
+
+    def _stays_out(self, call: Call, sdp: bytes) -> bool:
+        """The media goes without us: another relay has it already (D14), or the device does ICE by itself (D9)."""
+        if call.media.session:
+            return False
+        if b"a=nortpproxy:yes" in sdp:
+            return True
+        return self.sender.treatment.ice == "pass" and b"a=candidate:" in sdp
 
     def _relays(self, call: Call, hop: Hop) -> bool:
         if call.media.session:
@@ -346,7 +362,7 @@ class Forwarding:
         return True
 
     def _record_routes(self, hop: Hop, next_hop: Flow | Target, now: float) -> list[str]:
-        if not self.initial or self.method not in forward.RECORD_ROUTED:
+        if self.method not in (forward.RECORD_ROUTED if self.initial else forward.RECORD_ROUTED_INSIDE):
             return []
         rooms, sender = self.rooms, self.sender
         listeners = rooms.parts.listeners

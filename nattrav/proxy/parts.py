@@ -18,6 +18,7 @@ from nattrav.proxy.quirks import Quirks, rule_from
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
 from nattrav.sip.branch import BranchMaker
+from nattrav.sip.message import Request
 from nattrav.sip.resolve import DeadDestinations
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
@@ -119,6 +120,14 @@ class Parts:
             return True
         transport = uri.transport or "udp"
         return self.listeners.is_ours(host, uri.port, SECURED.get(transport, transport) if uri.secure else transport)
+
+    def comes_round(self, request: Request) -> bool:
+        """The request passed here before: a Via of ours stands below its topmost one."""
+        names = request.names
+        if names.count("via") == 1 and "," not in request.lines[names.index("via")]:
+            return False
+        ours = self.listeners.is_ours
+        return any(ours(via.host.lower(), via.port, via.transport) for via in request.vias[1:])
 
     def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Move a counter; whoever exports metrics takes the sums with `take_counts`."""

@@ -12,9 +12,9 @@ from nattrav.proxy.alg import AlgSign, signs_of
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.dialogs import RESUMES, Dialogs
 from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import DropReason, Send
-from nattrav.proxy.forwarding import nat_of
 from nattrav.proxy.hook_views import register_view, request_view
 from nattrav.proxy.hooks import Refuse, Route
 from nattrav.proxy.keepalive import Keepalive
@@ -34,9 +34,6 @@ from nattrav.sip.transaction import server_key
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
 
-_RESUMES = frozenset(("INVITE", "UPDATE", "BYE"))
-"""Methods that show a call in progress."""
-
 
 class Requests:
     """Takes one request after the other."""
@@ -50,6 +47,7 @@ class Requests:
         self.authorisation = Authorisation(parts, accounts)
         self.admission = Admission(parts.sip.limits)
         self.draining = False
+        self._dialogs = Dialogs(rooms, self._examine)
         self._acks = Acks(rooms, self._fault, self.authorisation.admits_source)
         listeners = parts.listeners.all
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
@@ -71,6 +69,8 @@ class Requests:
             verdict = self._examine(flow, request, data, now)
             symmetric = self._forces_rport(verdict, flow, request)
         request.stamp(flow.remote, force_rport=symmetric)
+        if "keep" in via.params and upstream is None:
+            request.promise_keepalives(int(parts.sip.keepalive.interval))
         key = server_key(request)
         server = parts.transactions.servers.get(key)
         if server is not None:
@@ -331,7 +331,7 @@ class Requests:
             if hops.status in (403, 404) and sender.access:
                 self._fault(sender.flow, "refused_target", now)
             self._refuse(server, hops, now, call)
-            if call is not None and call.state is CallState.EARLY:
+            if call is not None and call.state is CallState.EARLY and rooms.calls.failed(call):
                 rooms.calls.end(call, "rejected", now, hops.status)
             return
         if parts.sip.mode == "redirect" and sender.upstream is None:
@@ -377,7 +377,7 @@ class Requests:
         every = [one for hop in hops for one in (hop, *hop.alternatives)]
         contacts = [("Contact", f"<{one.request_uri}>;q={one.q:g}") for one in every]
         self._refuse(server, Refused(302, "redirect", tuple(contacts)), now, call)
-        if call is not None:
+        if call is not None and self._rooms.calls.failed(call):
             self._rooms.calls.end(call, "rejected", now, 302)
 
     def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
@@ -401,7 +401,7 @@ class Requests:
         call = rooms.calls.of(request)
         from_access = party_facts(call, request, sender)
         if call is not None:
-            self._follow(call, request, sender.flow, server.flow)
+            self._dialogs.follow(call, request, sender.flow, server.flow)
         sender.authorised = sender.upstream is not None or self.authorisation.admits_source(sender)
         if server.invite:
             server.respond(100, respond(request, 100, to_tag=None), now)
@@ -414,56 +414,9 @@ class Requests:
         if isinstance(hop, Refused):
             self._refuse(server, hop, now, call)
             return
-        if call is None and routes.tokens and request.method in _RESUMES:
-            call = self._resume(request, sender, hop, data, now, both=len(routes.tokens) > 1)
+        if call is None and routes.tokens and request.method in RESUMES:
+            call = self._dialogs.resume(request, sender, hop, data, now, both=len(routes.tokens) > 1)
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start([hop], now)
-
-    def _follow(self, call: Call, request: Request, flow: Flow, answer: Flow) -> None:
-        """Take note of what a request inside a dialog says of its sender: its CSeq, its newest source (N4)."""
-        before = call.moves(request, flow, answer)
-        if before is not None:
-            self._parts.count("nattrav_sip_nat_detections_total", NatTest.SOURCE_MOVED.value)
-            self._parts.log("info", "source_moved", call_id=call.call_id, before=str(before), now=str(flow))
-        party = call.sender(request)
-        if request.cseq.number > call.cseq[party]:
-            call.cseq[party] = request.cseq.number
-
-    def _resume(
-        self, request: Request, sender: Sender, hop: Hop, data: bytes, now: float, *, both: bool
-    ) -> Call | None:
-        """Take up a call of before a restart, which our token in its route set proves; its media stays with the relay.
-
-        Whether its media went through the relay nobody knows any more: it does from its next offer on, which a relay
-        that still has the session answers with the ports of before.
-        """
-        rooms, parts = self._rooms, self._parts
-        if len(rooms.calls) >= parts.sip.limits.calls:
-            return None
-        call = rooms.calls.resume(request, now)
-        if call is None:
-            return None
-        call.access[Party.CALLER] = both or not hop.access
-        call.access[Party.CALLEE] = hop.access
-        call.flows[Party.CALLER] = sender.flow
-        if isinstance(hop.next_hop, Flow):
-            call.flows[Party.CALLEE] = hop.next_hop
-            bound = rooms.location.by_flow(hop.next_hop) if hop.access else []
-            if bound:
-                call.nat[Party.CALLEE] = nat_of(bound[0])
-        if call.access[Party.CALLER]:
-            sender.upstream = None
-            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request, data, now)
-        upstream = sender.upstream
-        if upstream is None and not hop.access and hop.next_hop is not None:
-            upstream = rooms.upstreams.by_source(hop.next_hop.remote)
-        policy = parts.sip.relay
-        if upstream is not None:
-            call.upstream = upstream.name
-            policy = upstream.settings.relay or policy
-        call.media.session = call.media.used = policy != "never"
-        call.note(now, True, sender.flow, data, *call.nat[Party.CALLER].names)
-        parts.log("info", "call_resumed", call_id=call.call_id, method=request.method)
-        return call
 
     def _answer_options(self, server: ServerTransaction, request: Request, now: float) -> None:
         status = 503 if self.draining else 200

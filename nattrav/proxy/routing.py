@@ -230,6 +230,8 @@ class Routing:
         if transport == "udp":
             return Flow("udp", listener.id, listener.bound, address)
         open_one = self._parts.connections.get((listener.id, address.host, address.port))
+        if open_one is None and transport in ("ws", "wss"):
+            return None  # only clients open WebSockets (RFC 7118 §3)
         return open_one or Target(transport, address, server_name or "")
 
     def instead_of_udp(self, hop: Hop, flow: Flow, now: float) -> Hop | None:
@@ -258,7 +260,8 @@ class Routing:
                 flow = self.token_flow(token)
                 if flow is None:
                     return Refused(430, "N1")
-                return [Hop(routes.request_uri, flow, access=True)]
+                bound = self._location.by_flow(flow)
+                return [Hop(routes.request_uri, flow, access=True, binding=bound[0] if bound else None)]
         if routes.next_route is not None and not sender.authorised:
             onward = routes.next_route
             # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.
@@ -266,7 +269,11 @@ class Routing:
                 return Refused(403, "R4")
         uri = request.uri if routes.request_uri == request.request_uri else SipUri.parse(routes.request_uri)
         if not isinstance(uri, SipUri):
-            number = uri.number if hasattr(uri, "number") else ""
+            number = uri.number
+            bound = self._location.lookup(self._own_aor(number), parts.wall(now))
+            hops = [hop for hop in map(self._to_binding, bound) if hop.next_hop is not None]
+            if hops:
+                return hops
             return self._to_upstreams(self._upstreams.for_number(number, now, sender.upstream), routes, sender)
         if routes.next_route is not None:
             return [self._toward(routes.next_route, routes, sender)]
@@ -448,6 +455,7 @@ class Routing:
     def aor(self, uri: SipUri) -> str:
         """Name an address-of-record: user and domain, one domain for all of our own addresses."""
         host = uri.host.lower()
-        if host not in self._parts.domains:
-            host = self._parts.sip.domains[0] if self._parts.sip.domains else "*"
-        return f"{uri.user}@{host}"
+        return f"{uri.user}@{host}" if host in self._parts.domains else self._own_aor(uri.user or "")
+
+    def _own_aor(self, user: str) -> str:
+        return f"{user}@{self._parts.sip.domains[0] if self._parts.sip.domains else '*'}"

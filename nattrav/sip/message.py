@@ -22,6 +22,7 @@ from nattrav.sip.via import Via
 MAX_EXPIRES = 2**32 - 1
 MAX_CSEQ = 2**31 - 1
 
+_KEEP = re.compile(r";[ \t]*keep(?=[ \t]*(?:;|$))", re.IGNORECASE)
 _CSEQ = re.compile(rf"0*([0-9]{{1,10}})[ \t]+({TOKEN})")
 
 # RFC 3261 §7.3.1: these are never joined by commas, their own syntax has some; Date has one too.
@@ -248,7 +249,7 @@ class Message:
     @lazy
     def user_agent(self) -> str | None:
         """User-Agent, or Server."""
-        return self.first("user-agent") or self.first("server")
+        return self._first("user-agent") or self._first("server")
 
     def render(self) -> bytes:
         """The octets of the message: those received, but for the stamp on the top Via and cut trailing garbage."""
@@ -283,6 +284,16 @@ class Request(Message):
         self.lines[index] = f"{line[: line.index(':') + 1]} {via.text}{',' if rest else ''}{rest}"
         self.__dict__["via"] = via
         self.__dict__.pop("vias", None)
+
+    def promise_keepalives(self, seconds: int) -> None:
+        """Fill the `keep` parameter of the top Via, which the response repeats (RFC 6223 §4.3)."""
+        via = self.via
+        text = _KEEP.sub(f";keep={seconds}", via.text, count=1)
+        if text != via.text:
+            index = self.names.index("via")
+            self.lines[index] = self.lines[index].replace(via.text, text, 1)
+            self.__dict__["via"] = Via(text)
+            self.__dict__.pop("vias", None)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.request_uri}>"

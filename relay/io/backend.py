@@ -29,8 +29,16 @@ class Backend(Protocol):
     frames: Frames
     released: list[int]
     """Slots whose sockets the kernel no longer uses, to be taken from here."""
+    exhausted: int
+    """Times the kernel found no free frame for a datagram."""
+    rearmed: int
+    """Times receiving on a socket ended by itself and was asked for again."""
     failures: list[tuple[int, int]]
     """(route, errno) of sends the kernel refused, to be taken from here."""
+    twins_released: list[int]
+    """Slots whose twins the kernel no longer uses, to be taken from here."""
+    twins_failed: list[int]
+    """Slots whose twins reported an error instead of a datagram, to be taken from here."""
 
     def file(self, slot: int, sock: Socket) -> int:
         """Give the number that sends name a socket by."""
@@ -40,6 +48,15 @@ class Backend(Protocol):
 
     def detach(self, slot: int, sock: Socket) -> None:
         """Receive no more. The slot appears in `released` when that is certain."""
+
+    def attach_twin(self, slot: int, twin: Socket) -> int:
+        """Receive on a second socket of the same slot; give the number that sends name it by.
+
+        There must be room: as many twins as the backend was made for.
+        """
+
+    def detach_twin(self, slot: int, twin: Socket) -> None:
+        """Receive no more on it. The slot appears in `twins_released` when that is certain."""
 
     def exchange(self, departures: Departures | None, timeout: float | None) -> Arrivals:
         """Send a batch, give its frames back, and wait for the next one: at most `timeout` seconds, None = forever.

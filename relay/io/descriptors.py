@@ -26,14 +26,19 @@ class DescriptorBudget:
         return self.allowed >= self.needed
 
     @property
+    def spare(self) -> int:
+        """How many are left when every port is open."""
+        return max(0, self.allowed - self.needed)
+
+    @property
     def useless(self) -> bool:
         """So few that starting would only hide the mistake."""
         return self.allowed < self.needed * USEFUL_SHARE
 
 
 def claim_descriptors(ports: int) -> DescriptorBudget:
-    """Raise the soft limit, and as root the hard one, to hold `ports` sockets."""
-    wanted = ports + RESERVE
+    """Raise the soft limit, and as root the hard one, to hold `ports` sockets and half as many twins of them."""
+    wanted = ports + ports // 2 + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         with contextlib.suppress(OSError, ValueError):
@@ -44,5 +49,5 @@ def claim_descriptors(ports: int) -> DescriptorBudget:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(target, soft), hard))
     granted = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    allowed = ports if granted == resource.RLIM_INFINITY else max(0, granted - RESERVE)
+    allowed = 2 * ports if granted == resource.RLIM_INFINITY else max(0, granted - RESERVE)
     return DescriptorBudget(ports, allowed)

@@ -42,6 +42,12 @@ class PortableBackend:
         self._coalesce = coalesce
         self.released: list[int] = []
         self.failures: list[tuple[int, int]] = []
+        self.exhausted = 0
+        self.rearmed = 0
+        self.twins_released: list[int] = []
+        self.twins_failed: list[int] = []
+        self._twins: set[int] = set()
+        """Descriptors of twins."""
         self.frames = Frames(frames)
         self._epoll = select.epoll()
         self._epoll.register(wake_fd, select.EPOLLIN)
@@ -74,6 +80,21 @@ class PortableBackend:
         self._epoll.unregister(fd)
         del self._slot_of[fd]
         self.released.append(slot)
+
+    def attach_twin(self, slot: int, twin: Socket) -> int:
+        """See `Backend`."""
+        fd = twin.fileno()
+        self._twins.add(fd)
+        self.attach(slot, twin)
+        return fd
+
+    def detach_twin(self, slot: int, twin: Socket) -> None:
+        """See `Backend`."""
+        fd = twin.fileno()
+        self._twins.discard(fd)
+        self._epoll.unregister(fd)
+        del self._slot_of[fd]
+        self.twins_released.append(slot)
 
     def exchange(self, departures: Departures | None, timeout: float | None) -> Arrivals:
         """See `Backend`."""
@@ -123,13 +144,19 @@ class PortableBackend:
                 slots.append(self._slot_of[fd])
                 counts.append(count)
                 position += count
-            elif count < 0 and ctypes.get_errno() == errno.EBADF:
-                raise OSError(errno.EBADF, "recvmmsg")
+            elif count < 0:
+                self._failed(fd, ctypes.get_errno())
         self._used = self._last = position
         if position == 0:
             return NOTHING
         lengths = self._headers["length"][:position].astype(np.int32)
         return Arrivals(np.repeat(np.array(slots), counts), np.arange(position), lengths)
+
+    def _failed(self, fd: int, code: int) -> None:
+        if code == errno.EBADF:
+            raise OSError(errno.EBADF, "recvmmsg")
+        if fd in self._twins and code != errno.EAGAIN:
+            self.twins_failed.append(self._slot_of[fd])
 
     def _drain_wake(self) -> None:
         try:

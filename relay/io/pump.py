@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nattrav.net import uring
 from nattrav.net.address import TransportAddress
@@ -18,7 +19,7 @@ from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
 from relay.io.backend import Backend
 from relay.io.portable import PortableBackend
-from relay.io.shard import Close, Instruction, MakeBackend, Open, Rest, Set, Shard
+from relay.io.shard import HANDLING_BOUNDS, Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
 from relay.offload.xdp import KernelFlows, Sums, add_sums
 from relay.plane import DropReason, FlowEvent, FlowFigures, FlowSettings, Learned
@@ -27,6 +28,9 @@ COALESCE = 0.001
 """Seconds a datagram may wait for company, unless configured otherwise."""
 
 BACKENDS = ("auto", "io_uring", "portable")
+
+SHORT = 256
+"""Free rows of a data thread's table below which resting sockets are closed."""
 
 RESTING = 16384
 """Sockets of ended flows that stay bound, at most: some 3 KiB of kernel memory each, for a third of a call's set-up."""
@@ -51,6 +55,18 @@ class _Bound:
     local: TransportAddress
     tos: int | None
     lost: int = 0
+
+
+@dataclass(slots=True)
+class Activity:
+    """What data threads did: see the fields of the same names of `Steer`, `Shard` and `Backend`."""
+
+    rtcp: NDArray[np.uint64]
+    handling: list[int]
+    handled: float = 0.0
+    departed: int = 0
+    exhausted: int = 0
+    rearmed: int = 0
 
 
 class Gathering:
@@ -90,6 +106,7 @@ class DataPlane:
         pin: bool = False,
         fall_back: bool = False,
         resting: int = 0,
+        twins: int = 0,
         kernel: KernelFlows | None = None,
     ) -> None:
         self.backend = backend
@@ -100,6 +117,7 @@ class DataPlane:
         self._coalesce = coalesce
         self._pin = pin
         self._fall_back = fall_back
+        self._twins = twins
         self._kernel = kernel
         self._shards = self._make_shards()
         self._open: dict[int, _Bound] = {}
@@ -138,8 +156,9 @@ class DataPlane:
         cpus = sorted(os.sched_getaffinity(0))
         locals_: dict[TransportAddress, tuple[Crossbar, int]] = {}
         # A flow needs a descriptor, so a table for more than the limit would only promise too much.
-        capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        make = _maker(self.backend, self._coalesce)
+        capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self._twins)
+        twins = self._twins // self._threads
+        make = _maker(self.backend, self._coalesce, twins)
         return [
             Shard(
                 number,
@@ -148,6 +167,7 @@ class DataPlane:
                 locals_,
                 capacity,
                 cpu=cpus[number % len(cpus)] if self._pin else None,
+                twins=twins,
                 kernel=self._kernel,
             )
             for number in range(self._threads)
@@ -169,6 +189,17 @@ class DataPlane:
     def shards(self) -> int:
         """Number of data threads."""
         return len(self._shards)
+
+    def room(self, shard: int) -> int:
+        """See `Plane`. When it gets short, sockets that rest with the thread make way."""
+        table = self._shards[shard].table
+        count = len(self._shards)
+        if table.room < SHORT:
+            for local in [local for local, (flow, _) in self._resting.items() if flow % count == shard][:SHORT]:
+                self._let_go(*self._resting.pop(local))
+        return table.room + sum(
+            flow % count == shard and self._shards[shard].reusable(flow // count) for flow, _ in self._claimed.values()
+        )
 
     def open(
         self,
@@ -256,7 +287,8 @@ class DataPlane:
 
     def overflows(self) -> int:
         """Datagrams the kernel dropped at sockets of open and closed flows for want of buffer."""
-        return self._overflows + sum(dropped_by_kernel(bound.sock) - bound.lost for bound in self._open.values())
+        own = sum(dropped_by_kernel(bound.sock) - bound.lost for bound in self._open.values())
+        return self._overflows + own + sum(shard.twin_overflows() for shard in self._shards)
 
     def figures(self, flow: int) -> FlowFigures:
         """See `Plane`."""
@@ -290,9 +322,15 @@ class DataPlane:
         found: list[int] = counts.tolist()
         return found
 
-    def sums(self) -> FlowFigures:
+    def sums(self, flows: Sequence[int] | None = None) -> FlowFigures:
         """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""
         total = FlowFigures()
+        if flows is not None:
+            slots, owners = np.divmod(np.array(flows, np.intp), len(self._shards))
+            for number, shard in enumerate(self._shards):
+                with shard.lock:
+                    total = add_figures(total, shard.table.sums(slots[owners == number]))
+            return total
         for shard in self._shards:
             with shard.lock:
                 total = add_figures(total, shard.table.sums())
@@ -323,6 +361,21 @@ class DataPlane:
                 if shard.steer is not None and shard.steer.late:
                     drops[DropReason.LATE] = drops.get(DropReason.LATE, 0) + shard.steer.late
         return sum(s.batches for s in self._shards), sum(s.packets for s in self._shards), drops
+
+    def activity(self) -> Activity:
+        """What the data threads did since the start."""
+        rtcp = np.zeros((2, 256), np.uint64)
+        found = Activity(rtcp=rtcp, handling=[0] * (len(HANDLING_BOUNDS) + 1))
+        for shard in self._shards:
+            found.departed += shard.departed
+            found.handled += shard.handled
+            found.handling = [one + other for one, other in zip(found.handling, shard.handling, strict=True)]
+            if shard.steer is not None:
+                rtcp += shard.steer.rtcp
+            if shard.backend is not None:
+                found.exhausted += shard.backend.exhausted
+                found.rearmed += shard.backend.rearmed
+        return found
 
     def _place(self, flow: int) -> tuple[Shard, int]:
         if flow not in self._open:
@@ -358,25 +411,35 @@ def open_plane(
     coalesce: float = COALESCE,
     pin: bool = False,
     resting: int = 0,
+    twins: int = 0,
     kernel: KernelFlows | None = None,
 ) -> DataPlane:
     """Choose a backend and make a data plane with `threads` data threads; call `start` on it.
 
     `coalesce` is the longest time (seconds) a datagram may wait for company at low load; `pin` binds each
-    thread to a processor; up to `resting` sockets of closed flows stay bound; `kernel` takes over latched flows. Raises
-    BackendRefused when the backend asked for cannot run here.
+    thread to a processor; up to `resting` sockets of closed flows stay bound; up to `twins` latched flows get a
+    second descriptor, connected to their party; `kernel` takes over latched flows. Raises BackendRefused when the
+    backend asked for cannot run here.
     """
     chosen, reason = choose_backend(backend)
     fall_back = backend == "auto"
     return DataPlane(
-        threads, chosen, reason, coalesce=coalesce, pin=pin, fall_back=fall_back, resting=resting, kernel=kernel
+        threads,
+        chosen,
+        reason,
+        coalesce=coalesce,
+        pin=pin,
+        fall_back=fall_back,
+        resting=resting,
+        twins=twins,
+        kernel=kernel,
     )
 
 
-def _maker(backend: str, coalesce: float) -> MakeBackend:
+def _maker(backend: str, coalesce: float, twins: int) -> MakeBackend:
     def make(table: FlowTable, wake_fd: int) -> Backend:
         if backend == "portable":
             return PortableBackend(table, wake_fd, coalesce=coalesce)
-        return UringBackend(table, wake_fd, coalesce=coalesce, files=table.capacity)
+        return UringBackend(table, wake_fd, coalesce=coalesce, files=table.capacity, twins=twins)
 
     return make

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 
@@ -18,9 +19,11 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
 from nattrav.net.immutable import immutable
 from nattrav.net.options import Socket
-from relay.crossbar import Crossbar, Pierce
+from relay.crossbar import Crossbar
+from relay.crossing import Pierce
 from relay.flows import FlowTable
 from relay.io.backend import Backend
+from relay.io.twins import Twins
 from relay.offload.xdp import KernelFlows, Offloader
 from relay.plane import DropReason, FlowSettings, Learned
 from relay.rtp import PIERCE
@@ -34,6 +37,9 @@ MERGE_LAG = 0.02
 
 SETTLE_AT = 8192
 """Packets noted after which counting does not wait."""
+
+HANDLING_BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1)
+"""Upper bounds (seconds) in which the times that batches are in hand are counted."""
 
 TIMER_STEP = 0.05
 """Least seconds between two looks at timers: windows of many calls end together."""
@@ -100,6 +106,7 @@ class Shard:
         capacity: int,
         *,
         cpu: int | None = None,
+        twins: int = 0,
         kernel: KernelFlows | None = None,
     ) -> None:
         self.number = number
@@ -110,8 +117,16 @@ class Shard:
         self.failure: BaseException | None = None
         self.batches = 0
         self.packets = 0
+        self.departed = 0
+        """Batches of which something was sent."""
+        self.handling = [0] * (len(HANDLING_BOUNDS) + 1)
+        """How long batches were in hand, from receiving until sending: counts by `HANDLING_BOUNDS`, the rest last."""
+        self.handled = 0.0
+        """Seconds that all batches together were in hand."""
         self.steer: Steer | None = None
         self.backend: Backend | None = None
+        self.twins: Twins | None = None
+        self._twins_limit = twins
         self._make_backend = make_backend
         self._cpu = cpu
         self._instructions: deque[Instruction] = deque()
@@ -122,6 +137,8 @@ class Shard:
         self._rested: dict[int, int] = {}
         """Resting slots, and the round in which they came to rest."""
         self._round = 0
+        self._in_hand = False
+        """Packets were steered in this round and may not have been sent yet."""
         self._wakes_at = 0.0
         self._stopping = False
         self._wake_fd = -1
@@ -175,7 +192,12 @@ class Shard:
 
     def reusable(self, slot: int) -> bool:
         """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
-        return self._rested.get(slot, self._round) != self._round
+        return slot in self._rested and (not self._in_hand or self._rested[slot] != self._round)
+
+    def twin_overflows(self) -> int:
+        """Datagrams the kernel dropped at twins."""
+        with self.lock:
+            return 0 if self.twins is None else self.twins.overflows()
 
     def settled(self, slot: int, *, last: bool = False) -> None:
         """With the lock held: make a flow's counters exact; the kernel's may lag by `MERGE_LAG` but the `last` time."""
@@ -197,14 +219,15 @@ class Shard:
                 os.sched_setaffinity(threading.get_native_id(), {self._cpu})
             backend = self._make_backend(self.table, self._wake_fd)
             self.backend = backend
-            self.steer = Steer(self.table, backend.frames, self.crossbar)
+            steer = self.steer = Steer(self.table, backend.frames, self.crossbar)
+            self.twins = Twins(backend, self.crossbar, steer.tally, self._sockets, self._twins_limit)
         except BaseException as error:
             self.failure = error
             self._ready.set()
             return
         self._ready.set()
         try:
-            self._serve(backend, self.steer)
+            self._serve(backend, steer, self.twins)
         except BaseException as error:
             self.failure = error
             sys.excepthook(type(error), error, error.__traceback__)
@@ -213,8 +236,9 @@ class Shard:
                 with self.lock:
                     self.offloader.withdraw_all()
             backend.close()
+            self.twins.close()
 
-    def _serve(self, backend: Backend, steer: Steer) -> None:
+    def _serve(self, backend: Backend, steer: Steer, twins: Twins) -> None:
         departures: Departures | None = None
         timeout: float | None = None
         settle_at = 0.0
@@ -234,16 +258,19 @@ class Shard:
                 if crossbar.due(now):
                     for pierce in crossbar.handle_timeout(now):
                         self._pierce(pierce)
+                if tally.ripe or crossbar.stale or backend.twins_failed or backend.twins_released:
+                    twins.tend()
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
                     self.packets += len(slots)
+                self._in_hand = departures is not None
                 if self.offloader is not None:
                     self._follow_kernel(self.offloader, now)
                 if backend.failures:
-                    self._refused(backend)
+                    self._refused(backend, twins)
                 if backend.released:
-                    self._release(backend)
+                    self._release(backend, twins)
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
@@ -253,10 +280,16 @@ class Shard:
                     wait = max(TIMER_STEP, due - now)
                     timeout = wait if timeout is None else min(timeout, wait)
                 self._wakes_at = math.inf if timeout is None else now + timeout
+            if departures is not None and len(departures.routes):
+                spent = monotonic() - now
+                self.departed += 1
+                self.handled += spent
+                self.handling[bisect_left(HANDLING_BOUNDS, spent)] += 1
 
     def _carry_out(self, now: float) -> None:
         assert self.steer is not None
         assert self.backend is not None
+        assert self.twins is not None
         self.steer.tally.settle()
         while self._instructions:
             match self._instructions.popleft():
@@ -270,6 +303,7 @@ class Shard:
                     self.crossbar.open(slot, local, settings, self.backend.file(slot, sock), now, learned)
                 case Set(slot, settings, relearn):
                     self.crossbar.set(slot, settings, now, relearn=relearn)
+                    self.twins.renew_tos(slot)
                 case Rest(slot):
                     self.crossbar.close(slot)
                     self._rested[slot] = self._round
@@ -298,19 +332,25 @@ class Shard:
             slot, attach = self._errands.popleft()
             (backend.attach if attach else backend.detach)(slot, self._sockets[slot])
 
-    def _release(self, backend: Backend) -> None:
+    def _release(self, backend: Backend, twins: Twins) -> None:
+        waiting: list[int] = []
         for slot in backend.released:
+            if twins.holds(slot):
+                waiting.append(slot)
+                continue
             sock = self._sockets.pop(slot)
             if slot in self._kept:
                 self._kept.discard(slot)
             else:
                 sock.close()
             self.table.give_back(slot)
-        backend.released.clear()
+        backend.released[:] = waiting
 
-    def _refused(self, backend: Backend) -> None:
+    def _refused(self, backend: Backend, twins: Twins) -> None:
         for route, code in backend.failures:
             full = code in (errno.EAGAIN, errno.ENOBUFS)
+            if not full:
+                twins.fail(int(self.table.egress[route]))
             self.table.drop(route >> 1, DropReason.QUEUE_FULL if full else DropReason.SEND_ERROR)
         backend.failures.clear()
 

@@ -16,7 +16,6 @@ from nattrav.net.frames import HEADER, NAME, PAYLOAD, Frames
 from nattrav.net.options import Socket
 from nattrav.net.uring import (
     CQE_BUFFER,
-    CQE_BUFFER_SHIFT,
     CQE_MORE,
     FEATURE_MIN_TIMEOUT,
     OP_ASYNC_CANCEL,
@@ -34,11 +33,14 @@ from relay.flows import SENT, FlowTable
 from relay.io.backend import NOTHING, Arrivals
 from relay.steer import Departures, Rows
 
-_RECEIVED_MAX = 1 << 32
-# A datagram's completion: user_data is a slot, the result is not negative, and the receive stays armed.
-_UNUSUAL = np.array([~(_RECEIVED_MAX - 1) & (1 << 64) - 1, 1 << 31 | CQE_MORE << 32], np.uint64)
-_USUAL = np.array([0, CQE_MORE << 32], np.uint64)
-_FRAME_SHIFT = np.uint64(32 + CQE_BUFFER_SHIFT)
+# A receive's user_data is its slot, with this bit set on a slot's twin.
+_TWIN = 1 << 32
+_SLOT = _TWIN - 1
+_RECEIVED_MAX = 1 << 33
+# A datagram's completion, as 16-bit quarters: it names a frame, and the receive stays armed. Only receives name one.
+_FLAGS, _FRAME = 6, 7
+_USUAL = np.uint16(CQE_BUFFER | CQE_MORE)
+_OVERHEAD = np.int32(PAYLOAD)
 _WAKE = 1 << 41
 _CANCELLED = 1 << 42
 _POLLIN = 1
@@ -59,7 +61,15 @@ class UringBackend:
     name = "io_uring"
 
     def __init__(
-        self, table: FlowTable, wake_fd: int, *, coalesce: float, files: int, company: int = 256, frames: int = FRAMES
+        self,
+        table: FlowTable,
+        wake_fd: int,
+        *,
+        coalesce: float,
+        files: int,
+        twins: int = 0,
+        company: int = 256,
+        frames: int = FRAMES,
     ) -> None:
         self._table = table
         self._wake_fd = wake_fd
@@ -67,13 +77,15 @@ class UringBackend:
         self._company = company
         self.released: list[int] = []
         self.failures: list[tuple[int, int]] = []
+        self.twins_released: list[int] = []
+        self.twins_failed: list[int] = []
         self.exhausted = 0
         """Times the kernel found no free frame."""
         self.rearmed = 0
         self.frames = Frames(frames)
         self._ring = Ring(SUBMISSIONS, COMPLETIONS)
         try:
-            self._ring.register_files(files)
+            self._ring.register_files(files + twins)
             self._buffers = BufferRing(self._ring, self.frames.base, self.frames.stride, 0)
         except BaseException:
             self._ring.close()
@@ -91,7 +103,12 @@ class UringBackend:
         template["addr"] = self._message.ctypes.data
         template["len"] = 1
         self._receive = template.view(np.uint64).reshape(SQE_WORDS).copy()
-        self._closing: dict[int, bool] = {}
+        self._closing: set[int] = set()
+        """Tags of receives that are to end."""
+        self._spare_files = list(range(files + twins - 1, files - 1, -1))
+        self._twin_files: dict[int, int] = {}
+        self._ended_twins: set[int] = set()
+        """Slots whose twin's receive ended by itself."""
         self._spent: Rows = np.empty(0, np.intp)
         self._watch()
 
@@ -102,15 +119,32 @@ class UringBackend:
     def attach(self, slot: int, sock: Socket) -> None:
         """See `Backend`."""
         self._ring.update_file(slot, sock.fileno())
-        self._arm(np.array([slot]))
+        self._arm([slot])
 
     def detach(self, slot: int, sock: Socket) -> None:
         """See `Backend`."""
-        self._closing[slot] = True
+        self._cancel(slot)
+
+    def attach_twin(self, slot: int, twin: Socket) -> int:
+        """See `Backend`."""
+        file = self._twin_files[slot] = self._spare_files.pop()
+        self._ring.update_file(file, twin.fileno())
+        self._arm([slot | _TWIN])
+        return file
+
+    def detach_twin(self, slot: int, twin: Socket) -> None:
+        """See `Backend`."""
+        if slot in self._ended_twins:
+            self._release(slot | _TWIN)
+        else:
+            self._cancel(slot | _TWIN)
+
+    def _cancel(self, tag: int) -> None:
+        self._closing.add(tag)
         entry = self._ring.entry()
         entry["opcode"] = OP_ASYNC_CANCEL
-        entry["addr"] = slot
-        entry["user_data"] = _CANCELLED | slot
+        entry["addr"] = tag
+        entry["user_data"] = _CANCELLED | tag
 
     def exchange(self, departures: Departures | None, timeout: float | None) -> Arrivals:
         """See `Backend`."""
@@ -175,13 +209,16 @@ class UringBackend:
         self._spent = NOTHING.frames
         if count == 0:
             return NOTHING
-        # Row: user_data, then result (low half) and flags (high half).
-        usual = (completed & _UNUSUAL) == _USUAL
-        if np.count_nonzero(usual) < 2 * count:
-            completed = completed[self._exceptions(completed, usual.all(axis=1))]
-        slots = completed[:, 0].astype(np.intp)
-        frames = (completed[:, 1] >> _FRAME_SHIFT).astype(np.intp)
-        lengths = completed.view(np.int32)[:, 2] - np.int32(PAYLOAD)
+        # Row: user_data, then result (low half) and flags (high half; of these the upper half is the frame).
+        quarters = completed.view(np.uint16)
+        usual = quarters[:, _FLAGS] == _USUAL
+        if np.count_nonzero(usual) < count:
+            completed = completed[self._exceptions(completed, usual)]
+            quarters = completed.view(np.uint16)
+        halves = completed.view(np.int32)
+        slots = halves[:, 0].astype(np.intp)
+        frames = quarters[:, _FRAME].astype(np.intp)
+        lengths = halves[:, 2] - _OVERHEAD
         ring.seen(count)
         self._spent = frames
         return Arrivals(slots, frames, lengths) if len(slots) else NOTHING
@@ -203,45 +240,58 @@ class UringBackend:
                 if not flag & CQE_MORE:
                     self._watch()
             elif tag & _CANCELLED:
-                self._cancelled(tag & _RECEIVED_MAX - 1, result)
+                self._cancelled(tag & ~_CANCELLED, result)
             elif tag & SENT and result < 0:
                 self.failures.append((tag & SENT - 1, -result))
         if again:
-            self._arm(np.array(again))
+            self._arm(again)
         return carrying
 
-    def _ended(self, slot: int, result: int, again: list[int]) -> None:
-        if slot in self._closing:
-            self._release(slot)
+    def _ended(self, tag: int, result: int, again: list[int]) -> None:
+        if tag in self._closing:
+            self._release(tag)
             return
         if result == -errno.ENOBUFS:
             self.exhausted += 1
+        elif result < 0 and tag & _TWIN:
+            self._ended_twins.add(tag & _SLOT)
+            self.twins_failed.append(tag & _SLOT)
+            return
         self.rearmed += 1
-        again.append(slot)
+        again.append(tag)
 
-    def _cancelled(self, slot: int, result: int) -> None:
+    def _cancelled(self, tag: int, result: int) -> None:
         # ENOENT: the receive had ended by itself, and `_ended` saw the flow not closing yet and armed it again,
         # or its end is reported before this; only a flow that still waits is asked again.
-        if result == -errno.ENOENT and slot in self._closing:
-            self._release(slot)
+        if result == -errno.ENOENT and tag in self._closing:
+            self._release(tag)
 
-    def _release(self, slot: int) -> None:
-        del self._closing[slot]
-        self._ring.update_file(slot, -1)
-        self.released.append(slot)
+    def _release(self, tag: int) -> None:
+        self._closing.discard(tag)
+        slot = tag & _SLOT
+        if tag & _TWIN:
+            file = self._twin_files.pop(slot)
+            self._ended_twins.discard(slot)
+            self._spare_files.append(file)
+            self.twins_released.append(slot)
+        else:
+            file = slot
+            self.released.append(slot)
+        self._ring.update_file(file, -1)
 
-    def _arm(self, slots: Rows) -> None:
+    def _arm(self, tags: list[int]) -> None:
         ring = self._ring
+        files = [self._twin_files[tag & _SLOT] if tag & _TWIN else tag for tag in tags]
         done = 0
-        while done < len(slots):
+        while done < len(tags):
             if ring.pending >= ring.entries:
                 ring.enter()
-            for start, stop in ring.spans(min(ring.entries - ring.pending, len(slots) - done)):
-                part = slots[done : done + stop - start]
+            for start, stop in ring.spans(min(ring.entries - ring.pending, len(tags) - done)):
+                part = slice(done, done + stop - start)
                 ring.sqe_words[start:stop] = self._receive
-                ring.sqes["fd"][start:stop] = part
-                ring.sqes["user_data"][start:stop] = part
-                done += stop - start
+                ring.sqes["fd"][start:stop] = files[part]
+                ring.sqes["user_data"][start:stop] = tags[part]
+                done = part.stop
 
     def _watch(self) -> None:
         entry = self._ring.entry()

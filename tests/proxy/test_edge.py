@@ -140,6 +140,14 @@ def test_a_core_that_ignores_path_gets_our_token_in_the_contact_and_the_phone_se
     assert invite.line == "INVITE sip:alice@10.0.0.5:5060 SIP/2.0"
 
 
+def test_the_first_refresh_after_the_core_ignored_our_path_is_not_absorbed() -> None:
+    stage = edge()
+    first = only(stage.send(PHONE, register(expires=60)))
+    stage.send(CORE, accept(first, path=False))
+    again = only(stage.send(PHONE, register(cseq=2, branch="z9hG4bKr2")))
+    assert (again.to, again.message.contacts[0].sip_uri.host) == (CORE, "203.0.113.10")
+
+
 def test_while_the_core_is_down_known_phones_stay_and_new_ones_come_back_later() -> None:
     stage = edge()
     registered(stage)

@@ -402,5 +402,5 @@ def test_a_full_kernel_table_leaves_the_rest_to_user_space(
 def test_an_interface_that_has_a_program_already_is_named(kernel: XdpFlows) -> None:
     from relay.offload.io.loader import OffloadRefused
 
-    with pytest.raises(OffloadRefused, match="near0"):
+    with pytest.raises(OffloadRefused, match="near0: it has an XDP program already"):
         open_xdp([RELAY], 8, mode=Mode.GENERIC)
