@@ -226,6 +226,8 @@ class SipEdge(Section):
 class SipCertificate(Section):
     """One of [[sip.tls.certificates]]: a certificate for clients that name a server (SNI, RFC 6066)."""
 
+    restart: ClassVar = frozenset()
+
     names: list[ServerName] = Field(min_length=1)
     """Server names it is for; *.example.com stands for every name below example.com."""
     certificate: str
