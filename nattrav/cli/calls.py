@@ -76,6 +76,20 @@ def kill(
 
 
 @app.command()
+def ladder(
+    call_id: Annotated[str, typer.Argument(help="Call-ID.")],
+    full: Annotated[bool, typer.Option("--full", help="Whole messages instead of the changed lines.")] = False,
+) -> None:
+    """The messages of one call and what we changed in each; the same as `nattrav explain`.
+
+    Example: nattrav calls ladder 3c26700857a8-k1n2 --full
+    """
+    from nattrav.cli.explain import explain
+
+    explain(call_id, full=full)
+
+
+@app.command()
 def show(call_id: Annotated[str, typer.Argument(help="Call-ID.")]) -> None:
     """The record of one call.
 

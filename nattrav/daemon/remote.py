@@ -20,6 +20,7 @@ READING: dict[str, frozenset[str]] = {
             "status",
             "registrations.list",
             "registrations.show",
+            "transactions.list",
             "calls.list",
             "calls.show",
             "calls.missed",
