@@ -39,6 +39,8 @@ def _print_screen(state: dict[str, Any], tiles: dict[str, Any]) -> None:
         f"{tiles['calls']:.0f} calls, {tiles['registrations']:.0f} registrations, {tiles['one_way']:.0f} one-way, "
         f"{tiles['no_media']:.0f} without media, {busy} of the relay's ports busy\n"
     )
+    if state["waiting_for_restart"]:
+        print(f"wait for a restart: {', '.join(state['waiting_for_restart'])}; nattrav reload --restart\n")
     emit(
         state["services"],
         [
