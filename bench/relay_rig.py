@@ -33,6 +33,7 @@ PARTY_IPS = ("10.77.1.1", "10.77.1.2")
 NOBODY = "02:00:00:00:77:77"
 FIRST_PORT = 20480
 CONTROL = 2223
+FIRST_MEDIA_PORT = 10000
 GENERATOR_CPU, RELAY_CPU = 0, 1
 
 Row = dict[str, Any]
@@ -349,10 +350,11 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
 
 def ours(backend: str, sessions: int, *, threads: int = 1) -> Relay:
     """`nattrav relay serve`, with as many ports as the sessions need and some more."""
-    last = min(65534, 10000 + max(8000, 4 * sessions + 1500))
+    first = FIRST_MEDIA_PORT
+    last = min(65534, first + max(8000, 4 * sessions + 1500))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
-        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", "10000", "--port-max", str(last)),
+        *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(first), "--port-max", str(last)),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
     ]
     relay = over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
