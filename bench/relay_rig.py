@@ -370,11 +370,14 @@ def direct(backend: str, sessions: int, *, threads: int = 1, coalesce: str = "")
 
 
 def received(pid: int) -> int:
-    """Packets that came back to the generator's interface."""
-    for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines():
-        name, _, numbers = line.partition(":")
-        if name.strip() == FAR_DEVICE:
-            return int(numbers.split()[1])
+    """Packets that came back to the generator's interface, as a process in its namespace sees them."""
+    for _ in range(100):
+        for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines():
+            name, _, numbers = line.partition(":")
+            if name.strip() == FAR_DEVICE:
+                return int(numbers.split()[1])
+        # On a busy machine the process may not have entered its namespace yet.
+        time.sleep(0.05)
     raise RuntimeError("no such interface")
 
 
