@@ -77,8 +77,6 @@ def network() -> Iterator[None]:
         for namespace, device, address in ((FAR, FAR_DEVICE, FAR_IP), (NEAR, NEAR_DEVICE, RELAY_IP)):
             run_command("ip", "-n", namespace, "addr", "add", f"{address}/16", "dev", device)
             run_command("ip", "-n", namespace, "link", "set", device, "up", "txqueuelen", "10000")
-        # A veth end takes frames from a program at the other one only while it has a queue of its own (NAPI).
-        run_command(*in_namespace(FAR, "ethtool", "-K", FAR_DEVICE, "gro", "on"))
         for party in PARTY_IPS:
             run_command(*("ip", "-n", NEAR, "neigh", "add", party, "lladdr", NOBODY, "dev", NEAR_DEVICE))
         yield
@@ -348,17 +346,28 @@ def rtpengine(sessions: int, *, threads: int = 1) -> Relay:
     return over_ng("rtpengine", command, CONTROL, sessions, threads)
 
 
-def ours(backend: str, sessions: int, *, threads: int = 1) -> Relay:
-    """`nattrav relay serve`, with as many ports as the sessions need and some more."""
-    first = FIRST_MEDIA_PORT
-    last = min(65534, first + max(8000, 4 * sessions + 1500))
+def programs_of(pid: int) -> list[Path]:
+    """What /proc says of the BPF programs that a process has loaded."""
+    return [one for one in Path(f"/proc/{pid}/fdinfo").iterdir() if "run_time_ns" in one.read_text()]
+
+
+def ours(
+    backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] | None = None, offload: str = "off"
+) -> Relay:
+    """`nattrav relay serve`, with its XDP program where `offload` is `xdp`.
+
+    Unless `ports` says which, it has as many ports as the sessions need and some more.
+    """
+    first, last = ports or (FIRST_MEDIA_PORT, min(65534, FIRST_MEDIA_PORT + max(8000, 4 * sessions + 1500)))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
         *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(first), "--port-max", str(last)),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
+        *("--offload", offload),
     ]
     relay = over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
     relay.steady_after = 2 * RIPE_EVERY
+    relay.programs = programs_of(relay.process.pid)
     return relay
 
 

@@ -193,6 +193,11 @@ class FlowTable:
         self.begin(slot)
         return slot
 
+    @property
+    def room(self) -> int:
+        """Rows that are free."""
+        return self.capacity - self._high + len(self._free)
+
     def give_back(self, slot: int) -> None:
         """Make a row free again."""
         heapq.heappush(self._free, slot)
@@ -252,9 +257,10 @@ class FlowTable:
         sums = self.drops[: self._high].sum(axis=0).tolist()
         return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
 
-    def sums(self) -> FlowFigures:
-        """Add up the counters of all open rows."""
-        rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
+    def sums(self, rows: NDArray[np.intp] | None = None) -> FlowFigures:
+        """Add up the counters of some rows, or of all open ones."""
+        if rows is None:
+            rows = np.flatnonzero(self.flags[: self._high] & np.uint8(Flag.OPEN))
         heard = rows[self.started[rows]]
         expected = int((self.expected_before[heard] + self.max_sequence[heard] - self.base_sequence[heard] + 1).sum())
         received, duplicates = int(self.received[heard].sum()), int(self.duplicates[heard].sum())

@@ -14,7 +14,7 @@ from relay.interfaces import LocalAddress
 from relay.legs import NOT_OPEN, Leg, Party, Port, PortSet, Session
 from relay.mux import MuxOffer, mux_answer, mux_offer
 from relay.session import Carriage, Direction, PartyMedia, Placement, Refusal, SideOptions
-from relay.streams import Streams
+from relay.streams import EXHAUSTED, Streams
 
 MAX_PORT_SETS = 8
 """Port sets of one leg; a party whose address changes more often keeps the last one."""
@@ -94,6 +94,8 @@ class Negotiation:
             self._rows.append(row)
             if not closed:
                 (self._answer_ports if self.answer else self._offer_ports)(row, now)
+        if self._taken and self.streams.plane.room(self.session.shard) < len(self._taken):
+            raise Refusal(EXHAUSTED)
 
     def give_back(self, now: float) -> None:
         """Return what `take_ports` opened."""

@@ -146,7 +146,7 @@ class ReportFigures:
 
 @immutable
 class FlowFigures:
-    """Counters of one flow. Times are monotonic seconds; 0 = never."""
+    """Counters of one flow. Times are monotonic seconds; 0 = never. `offloaded` = the kernel forwards its RTP now."""
 
     packets_in: int = 0
     bytes_in: int = 0
@@ -160,6 +160,7 @@ class FlowFigures:
     learned: Learned = Learned()
     rtp: RtpFigures = RtpFigures()
     reported: ReportFigures = ReportFigures()
+    offloaded: bool = False
 
 
 class FlowEventKind(enum.Enum):
@@ -188,6 +189,9 @@ class FlowEvent:
 class Plane(Protocol):
     """A data plane, as the engine uses it. Flow numbers are unique over all threads and never reused while open."""
 
+    def room(self, shard: int) -> int:
+        """Count the flows that data thread `shard` can still take; ask before `open`."""
+
     def open(
         self,
         sock: Socket,
@@ -214,8 +218,8 @@ class Plane(Protocol):
     def received(self, flows: Sequence[int]) -> list[int]:
         """Count the packets that came to each of many flows, cheaply."""
 
-    def sums(self) -> FlowFigures:
-        """Add up the counters of all open flows; times, latches and the like are left out."""
+    def sums(self, flows: Sequence[int] | None = None) -> FlowFigures:
+        """Add up the counters of some flows, or of all open ones; times, latches and the like are left out."""
 
     def events(self) -> list[FlowEvent]:
         """Take the events since the last call (bounded; the oldest are lost first)."""

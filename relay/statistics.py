@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from relay.effects import CloseReason
 from relay.interfaces import Interfaces
 from relay.legs import Session, SessionState
-from relay.plane import FlowFigures
+from relay.plane import FlowFigures, RtpFigures
+from relay.ports import PortPool
+from relay.quality import StreamQuality
 from relay.report import SessionReport
 
 
@@ -29,6 +32,57 @@ class PoolStatistics:
     allocated: int
     exhausted: int
     bind_errors: int
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class Spread:
+    """Values seen so far: how many, their sum and the sum of their squares."""
+
+    samples: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, value: float) -> None:
+        """Take in one value."""
+        self.samples += 1
+        self.total += value
+        self.squares += value * value
+
+    @property
+    def average(self) -> float:
+        """Mean; 0 without values."""
+        return self.total / self.samples if self.samples else 0.0
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation; 0 without values."""
+        if not self.samples:
+            return 0.0
+        return math.sqrt(max(0.0, self.squares / self.samples - self.average**2))
+
+
+@dataclass(slots=True)
+class QualitySums:
+    """Every stream's intervals taken together: MOS, jitter and round trip in seconds, loss from 0 to 1."""
+
+    mos: Spread = field(default_factory=Spread)
+    jitter: Spread = field(default_factory=Spread)
+    round_trip: Spread = field(default_factory=Spread)
+    loss: Spread = field(default_factory=Spread)
+
+    def add(self, quality: StreamQuality) -> None:
+        """Take in one stream's interval."""
+        if quality.mos is not None:
+            self.mos.add(quality.mos)
+        self.jitter.add(quality.jitter)
+        self.loss.add(quality.loss)
+        if quality.round_trip:
+            self.round_trip.add(quality.round_trip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +108,11 @@ class Statistics:
     packet_rate: float
     byte_rate: float
     pools: tuple[PoolStatistics, ...]
+    quality: QualitySums
+    rtp: RtpFigures
+
+
+_NO_TRAFFIC = FlowFigures()
 
 
 @dataclass(slots=True)
@@ -67,6 +126,7 @@ class Totals:
     conditions: Counter[str] = field(default_factory=Counter)
     duration: float = 0.0
     silent_streams: int = 0
+    quality: QualitySums = field(default_factory=QualitySums)
 
     def closed_session(self, reason: CloseReason, duration: float, condition: str | None) -> None:
         """Count a session that ended."""
@@ -88,6 +148,7 @@ class Totals:
         *,
         now: float,
         sums: FlowFigures,
+        by_pool: Mapping[PortPool, FlowFigures],
         draining: bool,
         packet_rate: float,
         byte_rate: float,
@@ -129,7 +190,15 @@ class Totals:
                     allocated=pool.allocated,
                     exhausted=pool.exhausted,
                     bind_errors=pool.bind_errors,
+                    packets_in=traffic.packets_in,
+                    bytes_in=traffic.bytes_in,
+                    packets_out=traffic.packets_out,
+                    bytes_out=traffic.bytes_out,
+                    errors=sum(traffic.drops.values()),
                 )
                 for pool in interfaces.pools
+                for traffic in (by_pool.get(pool, _NO_TRAFFIC),)
             ),
+            quality=self.quality,
+            rtp=sums.rtp,
         )

@@ -54,6 +54,8 @@ class Steer:
         self.tally = Tally(table, frames, crossbar.clock_rate)
         self.late = 0
         """Datagrams for flows that were closed meanwhile."""
+        self.rtcp: NDArray[np.uint64] = np.zeros((2, 256), np.uint64)
+        """RTCP datagrams that came (row 0) and that passed (row 1), by the type of their first packet."""
 
     def steer(self, slots: Rows, frames: Rows, lengths: Lengths, now: float) -> Departures:
         """Decide on datagrams that came to flows `slots`, lie in `frames` and are `lengths` octets long."""
@@ -80,6 +82,7 @@ class Steer:
         is_rtcp = kinds == _RTCP
         routes = (slots << 1) + is_rtcp
         if np.count_nonzero(is_rtcp):
+            self._count_rtcp(starts, is_rtcp, passes)
             self._read_reports(np.flatnonzero(is_rtcp & passes), slots, frames, lengths, now)
         beside = np.flatnonzero(~passes)
         on = np.flatnonzero(passes)
@@ -95,6 +98,11 @@ class Steer:
         self.tally.settle()
         if self.tally.limited:
             self.tally.ease(now)
+
+    def _count_rtcp(self, starts: NDArray[np.uint16], is_rtcp: NDArray[np.bool_], passes: NDArray[np.bool_]) -> None:
+        types = starts >> np.uint16(8)
+        for row, chosen in enumerate((is_rtcp, is_rtcp & passes)):
+            self.rtcp[row] += np.bincount(types[chosen], minlength=256).astype(np.uint64)
 
     def _read_reports(self, chosen: Rows, slots: Rows, frames: Rows, lengths: Lengths, now: float) -> None:
         """Read a sample of the RTCP that passes."""

@@ -11,7 +11,7 @@ from relay.interfaces import Interfaces, LocalAddress
 from relay.legs import NOT_OPEN, Leg, Party, Port, PortSet, Session
 from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Plane, RtpFigures
 from relay.policy import Policy
-from relay.ports import NoSocket, Opener
+from relay.ports import NoSocket, Opener, PortPool
 from relay.rules import flow_settings
 from relay.session import Refusal
 
@@ -33,6 +33,7 @@ class Streams:
         self.opener = opener
         self.ended = FlowFigures()
         """Counters of all flows that were closed, together."""
+        self.ended_by_pool: dict[PortPool, FlowFigures] = {}
         self.ended_rtp: dict[str, RtpFigures] = {}
         """RTP figures of closed flows, by pool."""
         self.events_seen: Counter[FlowEventKind] = Counter()
@@ -80,6 +81,9 @@ class Streams:
         Refusal when a port is not to be had, NoSocket when the system gives no more sockets.
         """
         bound: list[tuple[LocalAddress, Port]] = []
+        wanted = sum(len(ports.ports()) for leg in session.legs() for ports in leg.sets())
+        if self.plane.room(session.shard) < wanted:
+            raise Refusal("the data plane has no room for its flows")
         try:
             for leg in session.legs():
                 for ports in leg.sets():
@@ -120,7 +124,7 @@ class Streams:
             del self.owners[port.flow]
             port.last = self.plane.close(port.flow)
             port.flow = NOT_OPEN
-            self._count(port.last)
+            self._count(port.last, local.pool)
             if port.last.rtp.received:
                 name = local.pool.name
                 self.ended_rtp[name] = add_rtp(self.ended_rtp.get(name, RtpFigures()), self.of(port).rtp)
@@ -128,9 +132,22 @@ class Streams:
         elif port.sock is not None:
             self.put_back(local, port, now)
 
-    def _count(self, figures: FlowFigures) -> None:
+    def _count(self, figures: FlowFigures, pool: PortPool) -> None:
         if figures.packets_in or figures.packets_out or figures.drops:
             self.ended = add_figures(self.ended, figures)
+            self.ended_by_pool[pool] = add_figures(self.ended_by_pool.get(pool, FlowFigures()), figures)
+
+    def by_pool(self) -> dict[PortPool, FlowFigures]:
+        """Counters of all flows there ever were, by the pool their ports are from."""
+        flows: dict[PortPool, list[int]] = {}
+        for flow, (_, leg, _) in self.owners.items():
+            sets = leg.sets()
+            if sets:
+                flows.setdefault(sets[0].local.pool, []).append(flow)
+        return {
+            pool: add_figures(self.ended_by_pool.get(pool, FlowFigures()), self.plane.sums(flows.get(pool, ())))
+            for pool in {*flows, *self.ended_by_pool}
+        }
 
     def sums(self) -> FlowFigures:
         """Counters of all flows there ever were."""

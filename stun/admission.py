@@ -139,10 +139,7 @@ class Admission:
         """Decide on the senders of one batch: socket address rows (n, 32). None when all are admitted."""
         if not self.limits_sources or not len(peers):
             return None
-        if ipv6:
-            keys = peers.view(np.uint64)[:, 1]
-        else:
-            keys = peers.view(np.uint32)[:, 1].astype(np.uint64)
+        keys = _keys(peers, ipv6)
         prefixes = np.empty((2, len(keys)), np.uint64)
         prefixes[0] = keys
         np.bitwise_and(keys, _NETWORK_IPV6 if ipv6 else _NETWORK_IPV4, out=prefixes[1])
@@ -151,6 +148,10 @@ class Admission:
             granted = np.ones(len(peers), np.bool_) if granted is None else granted
             self._under_ceiling(granted, now)
         return granted
+
+    def exempted(self, peers: NDArray[np.uint8], ipv6: bool) -> Mask | None:
+        """Which senders of a batch the limits leave alone; None when there are none."""
+        return self._exempted(_keys(peers, ipv6), ipv6)
 
     def _take(self, keys: Keys, exempted: Mask | None, now: float) -> Mask | None:
         if exempted is None:
@@ -207,6 +208,13 @@ class Admission:
     def in_use(self, now: float) -> int:
         """Source buckets that are not full."""
         return self._buckets.in_use(now) if self.limits.source_rate else 0
+
+
+def _keys(peers: NDArray[np.uint8], ipv6: bool) -> Keys:
+    """The IPv4 address or the upper half of the IPv6 address, as loaded, of socket address rows (n, 32)."""
+    if ipv6:
+        return peers.view(np.uint64)[:, 1]
+    return peers.view(np.uint32)[:, 1].astype(np.uint64)
 
 
 def _masks(prefixes: Sequence[str], version: int) -> list[tuple[np.uint64, np.uint64]]:

@@ -260,7 +260,7 @@ class Discovery:
         if third is None or not third.answered:
             unknown.append(f"mapping: {_why_not(third, 'the second address and port')}")
             return None
-        return Dependence.ADDRESS if third.mapped == second.mapped else Dependence.ADDRESS_AND_PORT
+        return mapping_of(first.mapped, second.mapped, third.mapped)
 
     def _filtering(self, unknown: list[str]) -> Dependence | None:
         if not self._pair:
@@ -337,6 +337,15 @@ def _why_not(outcome: Outcome | None, who: str) -> str:
             return f"{who} ignores CHANGE-REQUEST and answers from {outcome.source}"
         case _:
             return f"{who} gives a reply without a usable address"
+
+
+def mapping_of(
+    first: TransportAddress | None, second: TransportAddress | None, third: TransportAddress | None
+) -> Dependence:
+    """Compare the mapped addresses of one local port towards A1:P1, A2:P1 and A2:P2 (RFC 5780 §4.3)."""
+    if second == first:
+        return Dependence.INDEPENDENT
+    return Dependence.ADDRESS if third == second else Dependence.ADDRESS_AND_PORT
 
 
 def label_of(nat: bool | None, mapping: Dependence | None, filtering: Dependence | None) -> Label:

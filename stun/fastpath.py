@@ -73,12 +73,14 @@ class Outcome:
     rows: Selection = field(default_factory=lambda: np.empty(0, np.intp))
     """Answered rows and, beside them, the kinds of their replies."""
     kinds: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    shape: Shape | None = None
+    """A shape that was not known before."""
     plain: bool = False
     """Every request was a header and nothing else."""
 
 
 @dataclass(frozen=True)
-class _Template:
+class Template:
     """One kind of reply. `tables` (varying bytes * 256,) and `constant` give its fingerprint."""
 
     reply: NDArray[np.uint8]
@@ -97,6 +99,7 @@ class FastPath:
         """`reply_size`: room of one reply slot; longer replies are left to the responder."""
         self._responder = responder
         self._reply_size = reply_size
+        self.endpoints = responder.endpoints
         self.enabled = responder.authenticator is None
         policy = responder.policy
         self._classic = policy.classic != "off" and not policy.minimal
@@ -122,11 +125,11 @@ class FastPath:
         self._port_says[sorted(REFLECTION_PORTS)] = _NEVER
         # Ports come in network order: address the table by them as they are loaded.
         self._port_says = self._port_says[np.arange(65536, dtype=np.uint16).byteswap()]
-        self._ipv6 = [":" in e.local.host for e in responder.endpoints]
+        self.ipv6 = [":" in e.local.host for e in responder.endpoints]
         self._first_octet_bad = np.zeros(256, np.bool_)
         self._first_octet_bad[0] = True
         self._first_octet_bad[224:] = True
-        self._templates: dict[tuple[int, int], _Template | None] = {}
+        self._templates: dict[tuple[int, int], Template | None] = {}
         self._shapes: list[list[Shape]] = [[] for _ in responder.endpoints]
 
     def answer(self, at: int, batch: Batch, out: Batch, rows: Rows | None = None) -> Outcome:
@@ -139,7 +142,7 @@ class FastPath:
         if (batch.count if rows is None else len(rows)) > out.slots:
             raise ValueError("the reply batch is smaller than the received one")
         out.count = 0
-        ipv6 = self._ipv6[at]
+        ipv6 = self.ipv6[at]
         chosen = self._screen(batch, slice(batch.count) if rows is None else rows, ipv6, outcome)
         if not self.enabled:
             outcome.slow = _numbers(chosen)
@@ -243,7 +246,8 @@ class FastPath:
         modern = np.flatnonzero(fast & ~is_classic & (length <= _SHAPE_SIZE_MAX))
         if len(modern):
             shapes = self._shapes[at]
-            shapes.insert(0, Shape.of(batch.payload(int(rows[modern[0]])), int(kinds[modern[0]])))
+            outcome.shape = Shape.of(batch.payload(int(rows[modern[0]])), int(kinds[modern[0]]))
+            shapes.insert(0, outcome.shape)
             del shapes[_SHAPES_MAX:]
         return rows[fast], kinds[fast]
 
@@ -327,7 +331,7 @@ class FastPath:
         for kind in present:
             members = rows if len(present) == 1 else _numbers(rows)[kinds == kind]
             count = len(kinds) if len(present) == 1 else len(_numbers(members))
-            template = self._template(at, kind)
+            template = self.template(at, kind)
             if template is None:
                 left_over.append(_numbers(members))
                 continue
@@ -351,7 +355,7 @@ class FastPath:
 
     @staticmethod
     def _write(
-        template: _Template, batch: Batch, out: Batch, rows: Selection, start: int, stop: int, ipv6: bool
+        template: Template, batch: Batch, out: Batch, rows: Selection, start: int, stop: int, ipv6: bool
     ) -> None:
         peers = batch.peer[rows]
         out.peer[start:stop] = peers
@@ -379,14 +383,14 @@ class FastPath:
             crc = np.bitwise_xor.reduce(gathered, axis=1) ^ template.constant
             reply[:, template.length - 4 :] = crc.astype(">u4").view(np.uint8).reshape(-1, 4)
 
-    def _template(self, at: int, kind: int) -> _Template | None:
+    def template(self, at: int, kind: int) -> Template | None:
         """The template of one kind of reply from one endpoint; None when it is too long for a slot."""
         key = (at, kind)
         if key not in self._templates:
             self._templates[key] = self._make_template(at, kind)
         return self._templates[key]
 
-    def _make_template(self, at: int, kind: int) -> _Template | None:
+    def _make_template(self, at: int, kind: int) -> Template | None:
         is_classic = kind >= _CLASSIC
         ipv6 = ":" in self._responder.endpoints[at].local.host
         nobody = TransportAddress("::" if ipv6 else "0.0.0.0", 0)
@@ -410,7 +414,7 @@ class FastPath:
         if len(reply) > self._reply_size or len(reply) > LENGTH_MAX:
             return None
         row = np.frombuffer(reply, np.uint8)
-        return _Template(row, len(reply), answer.at, mapped, xored, tables, constant)
+        return Template(row, len(reply), answer.at, mapped, xored, tables, constant)
 
 
 def _numbers(selection: Selection) -> Rows:

@@ -14,7 +14,7 @@ from nattrav.cli.connect import call, fail
 from nattrav.cli.output import clean, current, emit
 
 if TYPE_CHECKING:
-    from stun.io.probe import Report
+    from stun.io.probe import Report, Streams
     from stun.lifetime import LifetimeSearch
 
 app = typer.Typer(help="STUN: probe a server, classify a NAT, serve", no_args_is_help=True)
@@ -34,6 +34,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="UDP port, default 3478.")] = None,
     alternate_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Other port, default 3479.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Data threads, default 1.")] = None,
+    offload: Annotated[str | None, typer.Option(help="Have the kernel answer too: off, auto or xdp.")] = None,
     no_rate_limit: Annotated[bool, typer.Option("--no-rate-limit", help="Lift all limits, for measurements.")] = False,
 ) -> None:
     """Run a STUN server alone, in the foreground.
@@ -49,6 +50,7 @@ def serve(
         "alternate": alternate,
         "port": port,
         "alternate_port": alternate_port,
+        "offload": offload,
         "threads": threads,
     }
     if no_rate_limit:
@@ -70,6 +72,15 @@ def probe(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Ask the local router too (UPnP, NAT-PMP, PCP): finds cascaded NATs.")
     ] = False,
+    tcp: Annotated[
+        bool, typer.Option("--tcp", help="Ask over TCP too, also when UDP works: mapped address and mapping.")
+    ] = False,
+    tls: Annotated[bool, typer.Option("--tls", help="Ask over TLS too; the certificate must hold.")] = False,
+    tls_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of TLS.")] = 5349,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option("--tls-ca", exists=True, dir_okay=False, help="PEM file of authorities to trust, for your own."),
+    ] = None,
     lifetime: Annotated[
         bool, typer.Option("--lifetime", help="Measure how long the NAT keeps a binding; takes minutes.")
     ] = False,
@@ -78,18 +89,22 @@ def probe(
 ) -> None:
     """Find out what NAT this host is behind, and what that means for SIP.
 
+    When the server does not answer over UDP, it is asked over TCP, and then over TLS.
+
     Example: nattrav stun probe stun.example.net
     """
     import trio
 
     from nattrav.cli.stun_report import as_data, as_text
     from stun.io.client import NoAddress
+    from stun.io.probe import Streams
     from stun.lifetime import LifetimeSearch
 
     host, port = _host_and_port(server)
     search = LifetimeSearch(min(lifetime_min, lifetime_max), lifetime_max) if lifetime else None
     try:
-        report = trio.run(_probe, host, port, ipv6, gateway, search)
+        streams = Streams(tcp, tls, tls_port, host, None if tls_ca is None else str(tls_ca))
+        report = trio.run(_probe, host, port, ipv6, gateway, search, streams)
     except NoAddress as error:
         fail(str(error), exit_codes.UNREACHABLE)
     except OSError as error:
@@ -98,11 +113,13 @@ def probe(
         print("\n".join(clean(line) for line in as_text(report).splitlines()))
     else:
         emit(as_data(report))
-    if not report.findings.udp and report.tcp_mapped is None:
+    if not report.findings.udp and not report.over_stream:
         raise typer.Exit(exit_codes.TIMEOUT)
 
 
-async def _probe(host: str, port: int, ipv6: bool, gateway: bool, search: LifetimeSearch | None) -> Report:
+async def _probe(
+    host: str, port: int, ipv6: bool, gateway: bool, search: LifetimeSearch | None, streams: Streams
+) -> Report:
     import socket
 
     from nattrav.net.address import is_literal
@@ -113,7 +130,7 @@ async def _probe(host: str, port: int, ipv6: bool, gateway: bool, search: Lifeti
 
     address = await resolve(host, port, socket.AF_INET6 if ipv6 else socket.AF_UNSPEC)
     second = None if ipv6 or is_literal(host) or ":" in address.host else await ipv6_address(host, port)
-    prober = Prober(address, _show_progress)
+    prober = Prober(address, _show_progress, streams)
     try:
         report = await prober.run(ipv6_server=second, lifetime=search)
         if gateway:

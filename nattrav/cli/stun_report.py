@@ -31,7 +31,10 @@ def as_data(report: Report) -> dict[str, Any]:
         "hairpin_external_source": report.hairpin_external,
         "fragments": f.fragments,
         "alg": f.alg,
-        "tcp_mapped_address": _text(report.tcp_mapped),
+        "tcp_mapped_address": None if report.tcp is None else _text(report.tcp.mapped),
+        "tcp_mapping": None if report.tcp is None else _value(report.tcp.mapping),
+        "tls_mapped_address": None if report.tls is None else _text(report.tls.mapped),
+        "tls_failure": None if report.tls is None else report.tls.failure or None,
         "ipv6_mapped_address": _text(report.ipv6_mapped),
         "gateway": _gateway(report),
         "binding_lifetime_seconds": None if lifetime is None else [lifetime.lower, lifetime.upper],
@@ -80,7 +83,7 @@ def picture(report: Report) -> list[str]:
     centred = [[" " * len(box[0])] * ((height - len(box)) // 2) + box for box in boxes]
     padded = [box + [" " * len(box[0])] * (height - len(box)) for box in centred]
     row = (height - 1) // 2
-    left = " ───── " if f.nat is not None or report.tcp_mapped else " ──?── "
+    left = " ───── " if f.nat is not None or report.over_stream else " ──?── "
     right = " ◄───► " if f.udp else " ──╳   "
     lines = []
     for number, parts in enumerate(zip(*padded, strict=True)):
@@ -113,8 +116,12 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("fragments", "pass" if f.fragments else "are lost on the way"))
     if f.alg:
         facts.append(("ALG", "rewrites addresses in payloads: switch it off"))
-    if report.tcp_tried:
-        facts.append(("over TCP", _text(report.tcp_mapped) or "no answer either"))
+    if report.tcp is not None:
+        facts.append(("over TCP", _text(report.tcp.mapped) or report.tcp.failure))
+        if report.tcp.mapping is not None:
+            facts.append(("TCP mapping", _behaviour(report.tcp.mapping)))
+    if report.tls is not None:
+        facts.append(("over TLS", _text(report.tls.mapped) or report.tls.failure))
     if report.ipv6_mapped is not None:
         facts.append(("over IPv6", str(report.ipv6_mapped)))
     if f.round_trip is not None:

@@ -90,7 +90,18 @@ NetworkText = Annotated[str, AfterValidator(_private_network)]
 class RelaySection(Section):
     """The RTP relay: its addresses and ports, whom it believes, when a session ends, how much it takes on."""
 
-    restart: ClassVar = frozenset({"threads", "pin_threads", "backend", "coalesce", "restore"})
+    restart: ClassVar = frozenset(
+        {
+            "threads",
+            "pin_threads",
+            "backend",
+            "offload",
+            "offload_interfaces",
+            "offload_mode",
+            "coalesce",
+            "restore",
+        }
+    )
 
     interfaces: list[InterfaceText] = Field(default=["default/auto"], min_length=1)
     """Media addresses: `NAME/ADDRESS` or `NAME/ADDRESS!ADVERTISED`; `auto` = this host's. The first is the default."""
@@ -110,6 +121,12 @@ class RelaySection(Section):
     """Bind each data thread to one processor."""
     backend: Literal["auto", "io_uring", "portable"] = "auto"
     """How packets are moved; `auto` = io_uring where the kernel allows it."""
+    offload: Literal["off", "auto", "xdp"] = "off"
+    """Have the kernel forward RTP of latched flows by XDP: `auto` = where it can, `xdp` = start only where it can."""
+    offload_interfaces: list[str] = []
+    """Network interfaces that media comes in by, such as `eth0`; empty = those that carry the media addresses."""
+    offload_mode: Literal["auto", "native", "generic"] = "auto"
+    """Forward in the NIC's driver (`native`) or before the network stack (`generic`); `auto` = native where safe."""
     coalesce: Duration = Field(default=0.001, le=0.01)
     """Longest time a packet may wait for company at low load."""
     learning: Literal["heuristic", "delayed", "immediate", "off"] = "heuristic"
@@ -163,6 +180,11 @@ class RelaySection(Section):
                 if name not in names:
                     raise ValueError(f"{key}: {name!r} is not in interfaces: use one of {', '.join(sorted(names))}")
         return self
+
+    @property
+    def ports_stated(self) -> bool:
+        """The operator chose port ranges of his own."""
+        return bool(self.interface_ports) or self.ports != type(self).model_fields["ports"].default
 
     def chosen_interfaces(self) -> list[RelayInterface]:
         """Give the interfaces as values."""

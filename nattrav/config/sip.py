@@ -73,6 +73,10 @@ def host_name(value: str) -> str:
         return text.lower()
 
 
+def _server_name(value: str) -> str:
+    return f"*.{host_name(value[2:])}" if value.startswith("*.") else host_name(value)
+
+
 def _network(value: str) -> str:
     return str(ipaddress.ip_network(value, strict=False))
 
@@ -81,12 +85,13 @@ def _sip_target(value: str) -> str:
     text = value if value.startswith(("sip:", "sips:")) else f"sip:{value}"
     rest = text.partition(":")[2].partition(";")[0]
     if "@" in rest or not rest or any(c.isspace() for c in text):
-        raise ValueError(f'{value!r}: write "HOST[:PORT]" or "sip:HOST[:PORT][;transport=tcp]"')
+        raise ValueError(f'{value!r} is no next hop: write "HOST[:PORT]" or "sip:HOST[:PORT][;transport=tcp]"')
     return text
 
 
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 HostName = Annotated[str, AfterValidator(host_name)]
+ServerName = Annotated[str, AfterValidator(_server_name)]
 Network = Annotated[str, AfterValidator(_network)]
 SipTarget = Annotated[str, AfterValidator(_sip_target)]
 RelayPolicy = Literal["always", "auto", "never"]
@@ -113,9 +118,9 @@ class SipTimers(Section):
     @model_validator(mode="after")
     def _ringing_is_long_enough(self) -> SipTimers:
         if self.ringing <= 180:
-            raise ValueError("ringing: must be longer than 3m (RFC 3261 section 16.6)")
+            raise ValueError("ringing must be longer than three minutes (RFC 3261 section 16.6): write 185s or more")
         if not 0 < self.t1 <= self.t2:
-            raise ValueError("t1: must be greater than 0 and not greater than t2")
+            raise ValueError("t1 must be more than 0 and no more than t2: make t1 shorter, or t2 longer")
         return self
 
 
@@ -218,6 +223,19 @@ class SipEdge(Section):
     """How long bindings are kept past the core's expiry while the core is unreachable."""
 
 
+class SipCertificate(Section):
+    """One of [[sip.tls.certificates]]: a certificate for clients that name a server (SNI, RFC 6066)."""
+
+    restart: ClassVar = frozenset()
+
+    names: list[ServerName] = Field(min_length=1)
+    """Server names it is for; *.example.com stands for every name below example.com."""
+    certificate: str
+    """PEM file with the certificate chain; read again on reload."""
+    key: str | None = None
+    """PEM file with the private key; default: the file of the certificate."""
+
+
 class SipTls(Section):
     """The [sip.tls] table: what TLS and WSS listeners and connections use."""
 
@@ -227,6 +245,8 @@ class SipTls(Section):
     """PEM file with the certificate chain; read again on reload."""
     key: str | None = None
     """PEM file with the private key."""
+    certificates: list[SipCertificate] = Field(default=[])
+    """Certificates for other server names, as [[sip.tls.certificates]] with names, certificate and key."""
     ca: str | None = None
     """PEM file with the authorities trusted for next hops; default: the system's."""
     verify: bool = True
@@ -255,8 +275,16 @@ class SipSection(Section):
     """Which calls of phones go through the relay: always, auto (where a NAT or an address family needs it), never."""
     relay_required: bool = True
     """Refuse a call with 503 when no relay answers; false: let it pass without."""
+    early_media: Literal["last", "first", "single"] = "last"
+    """When several phones send early media to one caller. last: every one passes, the caller hears the latest.
+    first: the others' early answers go on without their SDP. single: the others' early answers are kept back."""
+    sibling: SipTarget | None = None
+    """While this node drains, new calls are sent there with 302; default: they get 503 with Retry-After."""
     force_rport: Literal["auto", "always", "never"] = "auto"
     """Answer to the source port although the phone asked for no rport (auto: when its addresses show a NAT)."""
+    guard_identity: bool = True
+    """Take P-Asserted-Identity and Remote-Party-ID out of what phones send, and keep private ones from them (RFC 3325).
+    """
     recurse: bool = False
     """Follow 3xx answers inside our own domains instead of passing them on."""
     server_name: str = "nattrav"
@@ -308,6 +336,8 @@ class Upstream(Section):
     """Overrides [sip] relay for its calls."""
     latch: bool = False
     """Learn its media address from packets; gateways on public addresses send from where their SDP says."""
+    flow_failed: Literal[430, 480] = 430
+    """What it is told when a phone's flow is gone; 480 for cores that do not know 430 (RFC 5626)."""
     probe: bool = True
     """Send OPTIONS to see whether it is up."""
     probe_interval: Duration = 30.0
@@ -335,7 +365,7 @@ class User(Section):
     @model_validator(mode="after")
     def _has_a_secret(self) -> User:
         if not (self.password or self.password_file or self.ha1 or self.ha1_sha256):
-            raise ValueError("give a password, password_file, ha1 or ha1_sha256")
+            raise ValueError("has no secret: give a password, password_file, ha1 or ha1_sha256")
         return self
 
 
@@ -364,8 +394,8 @@ class Quirk(Section):
     """Overrides the keepalive method."""
     o_line: Literal["keep", "replace"] | None = None
     """replace: the o= line shows the relay, too."""
-    ice: Literal["strip", "pass", "relay"] | None = None
-    """What happens to ICE candidates."""
+    ice: Literal["strip", "pass"] | None = None
+    """pass: calls that the device offers with ICE candidates go without our relay, which takes candidates out."""
     max_udp: int | None = Field(default=None, ge=500, le=65535)
     """Largest UDP datagram the device can take."""
     digest: Literal["md5"] | None = None

@@ -39,11 +39,14 @@ class HepExporter:
             ) from None
         samples.inc("nattrav_hep_packets_total", "sip", by=0)
         samples.inc("nattrav_hep_dropped_total", by=0)
+        samples.inc("nattrav_queue_dropped_total", "hep", by=0)
+        samples.set("nattrav_queue_depth", 0, "hep")
 
     def tap(self, direction: str, way: Flow | Target, data: bytes) -> None:
         """Keep a copy of one message; `direction` is rx or tx."""
         if len(self._waiting) >= QUEUE:
             self._samples.inc("nattrav_hep_dropped_total")
+            self._samples.inc("nattrav_queue_dropped_total", "hep")
             return
         local = way.local if isinstance(way, Flow) else _unknown(way.remote)
         ends = (way.remote, local) if direction == "rx" else (local, way.remote)
@@ -64,6 +67,7 @@ class HepExporter:
         self._socket.close()
 
     def _send(self) -> None:
+        self._samples.set("nattrav_queue_depth", len(self._waiting), "hep")
         for _ in range(min(BATCH, len(self._waiting))):
             try:
                 self._socket.send(encode(self._waiting.popleft(), self._capture))

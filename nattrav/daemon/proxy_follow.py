@@ -15,7 +15,7 @@ from nattrav.daemon.apply import Prepared
 from nattrav.daemon.call_records import CallRecords
 from nattrav.daemon.hep import HepExporter
 from nattrav.daemon.proxy_setup import make_hooks, relay_addresses, warn_of_open_registrar, with_passwords
-from nattrav.daemon.proxy_tls import tls_contexts
+from nattrav.daemon.proxy_tls import note_certificates, tls_contexts
 from nattrav.daemon.runtime import Runtime, StartRefused
 from nattrav.daemon.shared_key import shared_key
 from nattrav.net import clock
@@ -128,6 +128,7 @@ class ProxyFollower:
             core.parts.hooks = hooks
             self._take_accounts(accounts)
             self._tls.replace(tls)
+            note_certificates(tls, core.parts.listeners.all, runtime)
             if self._shell.relays is not None:
                 self._shell.relays.follow(relays, new.control.first_retry, key)
             self._copies.use(exporter)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import trio
 
 from nattrav.config.sip import SipTls
+from nattrav.daemon.certificates import note_expiry
 from nattrav.daemon.runtime import Runtime, StartRefused
+from nattrav.proxy.listener import Listener
 from nattrav.sip.transport.flow import SECURE
 from nattrav.sip.transport.io.tls import Certificate, TlsContexts
 
@@ -24,10 +26,14 @@ def tls_contexts(settings: SipTls, transports: Iterable[str]) -> TlsContexts:
     if settings.certificate is not None:
         chain = Path(settings.certificate)
         certificates = (Certificate(chain, Path(settings.key) if settings.key is not None else chain),)
-    elif secure:
+    elif secure and not settings.certificates:
         raise StartRefused(
             f"[sip] listen has {', '.join(secure)} but there is no certificate: set [sip.tls] certificate and key"
         )
+    certificates += tuple(
+        Certificate(Path(one.certificate), Path(one.key or one.certificate), tuple(one.names))
+        for one in settings.certificates
+    )
     try:
         return TlsContexts(
             certificates, trusted=Path(settings.ca) if settings.ca is not None else None, verify=settings.verify
@@ -40,8 +46,16 @@ def tls_contexts(settings: SipTls, transports: Iterable[str]) -> TlsContexts:
         raise StartRefused(f"[sip.tls]: cannot read {error.filename}: {error.strerror}; make it readable") from None
 
 
-async def watch_certificates(contexts: TlsContexts, runtime: Runtime) -> None:
+def note_certificates(contexts: TlsContexts, listeners: Iterable[Listener], runtime: Runtime) -> None:
+    """Tell the metrics when the certificate of each TLS and WSS listener ends."""
+    secure = [f"{one.transport}:{one.bound}" for one in listeners if one.transport in SECURE]
+    for certificate in contexts.certificates[:1]:
+        note_expiry(runtime.samples, certificate.chain, secure)
+
+
+async def watch_certificates(contexts: TlsContexts, listeners: Sequence[Listener], runtime: Runtime) -> None:
     """Read the certificates again when a file changed; connections that are open keep theirs."""
+    note_certificates(contexts, listeners, runtime)
     while True:
         await trio.sleep(INTERVAL)
         if contexts.changed():
@@ -51,3 +65,4 @@ async def watch_certificates(contexts: TlsContexts, runtime: Runtime) -> None:
                 runtime.log.error("certificates not read again, the old ones stay in use", problem=str(error))
             else:
                 runtime.log.info("certificates read again")
+                note_certificates(contexts, listeners, runtime)

@@ -15,7 +15,7 @@ from nattrav.proxy.accounts import Accounts, account_of
 from nattrav.proxy.alg import AlgSign
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.explain import explain, matches
+from nattrav.proxy.explain import explain, matches, quirk_of
 from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
@@ -70,6 +70,7 @@ class ProxyVerbs:
             "registrations.list": self._registrations,
             "registrations.show": self._registration,
             "registrations.remove": self._remove_registration,
+            "transactions.list": self._transactions,
             "calls.list": self._calls,
             "calls.show": self._call,
             "calls.missed": self._missed,
@@ -134,6 +135,9 @@ class ProxyVerbs:
         for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
             samples.set("nattrav_sip_flows", flows[transport], transport)
             samples.set("nattrav_sip_connections", connections[transport], transport)
+        if self._shell.relays is not None:
+            samples.set("nattrav_queue_depth", self._shell.relays.waiting, "ng_requests")
+            samples.set("nattrav_queue_dropped_total", self._shell.relays.lost, "ng_requests")
         samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
         samples.clear("nattrav_sip_upstream_up")
         samples.clear("nattrav_sip_upstream_rtt_seconds")
@@ -146,6 +150,7 @@ class ProxyVerbs:
     def _binding(self, binding: Binding) -> dict[str, Any]:
         now = monotonic()
         wall = self._core.parts.wall(now)
+        seen = self._core.keepalive.seen(binding.flow)
         alg = self._core.parts.alg.suspicion(binding.flow.remote.host, now)
         return {
             "aor": binding.aor,
@@ -153,8 +158,10 @@ class ProxyVerbs:
             "transport": binding.flow.transport,
             "source": str(binding.flow.remote),
             "expires": binding.remaining(wall),
+            "kept_alive": None if seen is None else round(now - seen, 1),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
+            "quirk": quirk_of(self._core.parts, binding.user_agent, binding.flow, binding.aor),
             "alg_score": alg.score,
             "alg_signs": list(alg.signs),
             "user_agent": binding.user_agent,
@@ -191,6 +198,20 @@ class ProxyVerbs:
             self._core.registrar.drop([one], "removed")
         self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
+
+    async def _transactions(self, args: Args) -> list[dict[str, Any]]:
+        limit = int(args.get("limit", 1000))
+        tables = self._core.parts.transactions
+        rows: list[dict[str, Any]] = []
+        for key, server in tables.servers.items():
+            state = server.state.value
+            rows.append(
+                {"side": "server", "method": server.method, "state": state, "peer": str(server.flow), "key": key}
+            )
+        for key, client in tables.clients.items():
+            state = "" if client.state is None else client.state.value
+            rows.append({"side": "client", "method": key[1], "state": state, "peer": str(client.hop), "key": key})
+        return rows[:limit]
 
     async def _calls(self, args: Args) -> list[dict[str, Any]]:
         limit = int(args.get("limit", 1000))

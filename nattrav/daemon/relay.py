@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -21,8 +22,9 @@ from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.garbage import no_long_pauses
 from nattrav.daemon.relay_follow import RelayFollower
 from nattrav.daemon.relay_keeper import FLUSH_EVERY, SessionKeeper
+from nattrav.daemon.relay_kernel import KernelPath
 from nattrav.daemon.relay_metrics import RelayMetrics
-from nattrav.daemon.relay_setup import build_interfaces, build_plane, build_policy, claim_sockets
+from nattrav.daemon.relay_setup import build_interfaces, build_kernel_path, build_plane, build_policy, claim_sockets
 from nattrav.daemon.relay_verbs import RelayVerbs
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.shared_key import shared_key
@@ -45,7 +47,7 @@ async def serve(
     """Relay until cancelled. StartRefused when an address, a port or the system does not allow it."""
     section = config.relay
     layout = build_interfaces(section)
-    policy, budget = claim_sockets(layout.ports, build_policy(section))
+    policy, budget = claim_sockets(layout, build_policy(section))
     if not budget.enough:
         runtime.log.warning(
             "fewer open files allowed than media ports",
@@ -53,8 +55,13 @@ async def serve(
             usable=budget.allowed,
             remedy=f"LimitNOFILE={budget.needed + 1024}",
         )
-    plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget)
-    try:
+    kernel, why = build_kernel_path(section, layout.interfaces)
+    with contextlib.ExitStack() as stack:
+        if kernel is not None:
+            stack.callback(kernel.close)
+        plane = build_plane(section, section.threads or len(os.sched_getaffinity(0)), budget, kernel)
+        stack.callback(plane.stop)
+        kernel_path = KernelPath(plane, kernel, section.offload, why)
         engine = Engine(
             layout.interfaces,
             plane,
@@ -66,15 +73,13 @@ async def serve(
         memory = CallMemory()
         directory = runtime.state_directory / "relay"
         keeper = SessionKeeper(engine, memory, directory, runtime.log) if section.restore else None
-        service = RelayService(config, engine, plane, runtime, memory, keeper)
+        service = RelayService(config, engine, plane, runtime, memory, keeper, kernel_path)
         try:
             await service.run(task_status)
         finally:
             if keeper is not None:
                 keeper.finish()
                 runtime.leave(plane.sockets())
-    finally:
-        plane.stop()
 
 
 class RelayService:
@@ -88,6 +93,7 @@ class RelayService:
         runtime: Runtime,
         memory: CallMemory,
         keeper: SessionKeeper | None = None,
+        kernel_path: KernelPath | None = None,
     ) -> None:
         self.config = config
         self.engine = engine
@@ -95,8 +101,9 @@ class RelayService:
         self.runtime = runtime
         self.keeper = keeper
         self.handler = Handler(engine, mark=secrets.token_hex(6), epoch=engine.epoch, memory=memory)
-        self.metrics = RelayMetrics(engine, plane, runtime.samples)
-        self.verbs = RelayVerbs(engine, plane, self.metrics)
+        self.kernel_path = kernel_path or KernelPath(plane)
+        self.metrics = RelayMetrics(engine, plane, runtime.samples, self.kernel_path)
+        self.verbs = RelayVerbs(engine, plane, self.metrics, self.kernel_path)
 
     async def run(self, task_status: trio.TaskStatus[list[Listening]]) -> None:
         """Serve until cancelled."""
@@ -118,7 +125,8 @@ class RelayService:
             group=runtime.socket_group,
         )
         if self.keeper is not None:
-            self.keeper.restore()
+            with self.plane.gather():
+                self.keeper.restore()
         async with trio.open_nursery() as nursery:
             try:
                 listeners = await nursery.start(service.serve)
@@ -131,6 +139,7 @@ class RelayService:
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)
             runtime.log.info("data plane", backend=self.plane.backend, why=self.plane.backend_reason)
+            self.kernel_path.tell(runtime.log)
             no_long_pauses()
             task_status.started(
                 [

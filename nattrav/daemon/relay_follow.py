@@ -25,7 +25,7 @@ class RelayFollower:
     def prepare(self, new: Configuration) -> Prepared:
         """Lay out ports, read the key. StartRefused when an address, the ports or the key cannot be had."""
         layout = build_interfaces(new.relay, self._engine.interfaces)
-        policy, _ = claim_sockets(layout.ports, build_policy(new.relay))
+        policy, _ = claim_sockets(layout, build_policy(new.relay))
         key = shared_key(new.control.shared_key_file)
         allow = [ip_network(text) for text in new.control.allow]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from nattrav.daemon.relay_kernel import XDP, KernelPath
 from nattrav.metrics.samples import Export, Samples
 from relay.diagnosis import Cause
 from relay.effects import CloseReason
@@ -24,6 +25,9 @@ _EVENTS = {
 }
 
 
+_RTCP_TYPES = {"sr": 200, "rr": 201, "sdes": 202, "bye": 203, "app": 204, "rtpfb": 205, "psfb": 206, "xr": 207}
+
+
 @dataclass(slots=True)
 class _Reading:
     at: float
@@ -34,9 +38,10 @@ class _Reading:
 class RelayMetrics:
     """Maps engine and data plane to the names of the registry."""
 
-    def __init__(self, engine: Engine, plane: DataPlane, samples: Samples) -> None:
+    def __init__(self, engine: Engine, plane: DataPlane, samples: Samples, kernel_path: KernelPath) -> None:
         self._engine = engine
         self._plane = plane
+        self._kernel_path = kernel_path
         self._samples = samples
         self._last: _Reading | None = None
         for reason in CloseReason:
@@ -95,6 +100,11 @@ class RelayMetrics:
         self._traffic()
         self._streams()
 
+    def note_events(self, waiting: int, lost: int) -> None:
+        """Tell how many events wait for those who listen to them, and how many were lost to slow ones."""
+        self._samples.set("nattrav_queue_depth", waiting, "relay_events")
+        self._samples.set("nattrav_queue_dropped_total", lost, "relay_events")
+
     def export(self) -> Export:
         """Everything this process counts, as the `metrics` verb gives it."""
         return self._samples.export()
@@ -120,10 +130,15 @@ class RelayMetrics:
     def _traffic(self) -> None:
         samples = self._samples
         sums = self._engine.sums()
-        self._raise("nattrav_relay_packets_total", sums.packets_in, "rx", DATAPATH)
-        self._raise("nattrav_relay_packets_total", sums.packets_out, "tx", DATAPATH)
-        self._raise("nattrav_relay_bytes_total", sums.bytes_in, "rx", DATAPATH)
-        self._raise("nattrav_relay_bytes_total", sums.bytes_out, "tx", DATAPATH)
+        # Every packet that the kernel took it has sent, so these two are as large either way.
+        packets, octets = self._kernel_path.collect(samples)
+        self._raise("nattrav_relay_packets_total", sums.packets_in - packets, "rx", DATAPATH)
+        self._raise("nattrav_relay_packets_total", sums.packets_out - packets, "tx", DATAPATH)
+        self._raise("nattrav_relay_bytes_total", sums.bytes_in - octets, "rx", DATAPATH)
+        self._raise("nattrav_relay_bytes_total", sums.bytes_out - octets, "tx", DATAPATH)
+        for direction in ("rx", "tx"):
+            self._raise("nattrav_relay_packets_total", packets, direction, XDP)
+            self._raise("nattrav_relay_bytes_total", octets, direction, XDP)
         for reason, count in sums.drops.items():
             self._raise("nattrav_relay_dropped_packets_total", count, reason.value)
         for pool, rtp in self._engine.streams.rtp_by_pool().items():
@@ -133,6 +148,19 @@ class RelayMetrics:
             self._raise("nattrav_relay_rtp_duplicate_packets_total", rtp.duplicates, pool)
         batches, _, _ = self._plane.totals()
         samples.set("nattrav_relay_recv_batches_total", batches)
+        activity = self._plane.activity()
+        samples.set("nattrav_relay_send_batches_total", activity.departed)
+        samples.set("nattrav_relay_receive_starved_total", activity.exhausted)
+        samples.set("nattrav_relay_receive_rearmed_total", activity.rearmed)
+        samples.set_buckets(
+            "nattrav_relay_forward_latency_seconds", [float(n) for n in activity.handling], activity.handled
+        )
+        for direction, counts in zip(("rx", "tx"), activity.rtcp, strict=True):
+            known = 0
+            for word, number in _RTCP_TYPES.items():
+                samples.set("nattrav_relay_rtcp_packets_total", int(counts[number]), direction, word)
+                known += int(counts[number])
+            samples.set("nattrav_relay_rtcp_packets_total", int(counts.sum()) - known, direction, "other")
         samples.set("nattrav_relay_socket_overflow_packets_total", self._plane.overflows())
         events: Counter[str] = Counter()
         for kind, count in self._engine.streams.events_seen.items():
@@ -146,10 +174,17 @@ class RelayMetrics:
         self._samples.set(name, max(value, self._samples.value(name, *labels)), *labels)
 
     def _streams(self) -> None:
-        counts: Counter[str] = Counter()
+        counts: dict[str, Counter[str]] = {DATAPATH: Counter(), XDP: Counter()}
+        carried = self._plane.offloaded_flows()
         for session in self._engine.sessions.values():
+            by_kernel = {
+                leg.index
+                for leg in session.legs()
+                if carried and leg.ports is not None and leg.ports.rtp.flow in carried
+            }
             for index in range(max(len(party.legs) for party in session.parties)):
-                counts[session.media(index)] += 1
-        for name in (*_MEDIA, "other"):
-            number = counts[name] if name != "other" else sum(n for kind, n in counts.items() if kind not in _MEDIA)
-            self._samples.set("nattrav_relay_streams", number, DATAPATH, name)
+                media = session.media(index)
+                counts[XDP if index in by_kernel else DATAPATH][media if media in _MEDIA else "other"] += 1
+        for datapath, found in counts.items():
+            for name in (*_MEDIA, "other"):
+                self._samples.set("nattrav_relay_streams", found[name], datapath, name)

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 
 from nattrav.config.relay import RelayInterface, RelaySection
 from nattrav.daemon.runtime import StartRefused
+from nattrav.net.bpf.programs import Mode
 from nattrav.net.interfaces import advertised_address, local_addresses
 from relay.interfaces import Interfaces, LocalAddress, overlapping
 from relay.io.descriptors import DescriptorBudget, claim_descriptors
 from relay.io.pump import RESTING, BackendRefused, DataPlane, open_plane
 from relay.io.sockets import Unpredictable
+from relay.offload.io.loader import OffloadRefused, XdpFlows, open_xdp
+from relay.offload.xdp import KernelFlows
 from relay.policy import LimitSettings, Policy, TimeOuts
 from relay.ports import PortPool
 from relay.session import Learning
@@ -46,6 +49,10 @@ def build_policy(section: RelaySection) -> Policy:
             bytes=section.max_bandwidth,
         ),
     )
+
+
+SOCKETS_PER_SESSION = 4
+"""RTP and RTCP of both parties of an audio call."""
 
 
 @dataclass(frozen=True)
@@ -140,20 +147,48 @@ def _hosts(interface: RelayInterface) -> Iterator[tuple[str, str]]:
             yield host, interface.advertised if same_family and interface.advertised else host
 
 
-def claim_sockets(ports: int, policy: Policy) -> tuple[Policy, DescriptorBudget]:
-    """Raise the descriptor limit for every port; StartRefused when hardly any would be left."""
-    budget = claim_descriptors(ports)
-    if budget.useless:
-        raise StartRefused(
-            f"{budget.needed} media ports need as many open files, but this process may have only {budget.allowed}; "
-            f"raise the limit (LimitNOFILE={budget.needed + 1024} in the unit, or ulimit -Hn), or narrow [relay] ports"
-        )
+def claim_sockets(layout: Layout, policy: Policy) -> tuple[Policy, DescriptorBudget]:
+    """Raise the descriptor limit for every port.
+
+    Where the system does not allow that, the relay takes fewer sessions, if that is what was asked for: by
+    `max_sessions`, or by saying nothing about the ports. StartRefused otherwise.
+    """
+    section = layout.section
+    budget = claim_descriptors(layout.ports)
     if budget.enough:
         return policy, budget
+    wanted = section.max_sessions * SOCKETS_PER_SESSION
+    if not (0 < wanted <= budget.allowed) and (budget.useless or section.ports_stated):
+        raise StartRefused(
+            f"[relay] ports: {budget.needed} media ports need as many open files, but this process may have only "
+            f"{budget.allowed}; raise the limit (LimitNOFILE={budget.needed + 1024} in the unit, or ulimit -Hn), "
+            f"narrow the range, or set [relay] max_sessions = {budget.allowed // SOCKETS_PER_SESSION}"
+        )
     return replace(policy, limits=replace(policy.limits, sockets=budget.allowed)), budget
 
 
-def build_plane(section: RelaySection, threads: int, budget: DescriptorBudget) -> DataPlane:
+def build_kernel_path(section: RelaySection, interfaces: Interfaces) -> tuple[XdpFlows | None, str]:
+    """Attach the XDP program where that is asked for; give it, or None, and how or why not. StartRefused for `xdp`."""
+    if section.offload == "off":
+        return None, '[relay] offload = "off"'
+    hosts = list(dict.fromkeys(address.host for address in interfaces.addresses))
+    try:
+        kernel = open_xdp(
+            hosts,
+            sum(pool.total for pool in interfaces.pools),
+            interfaces=section.offload_interfaces,
+            mode=None if section.offload_mode == "auto" else Mode(section.offload_mode),
+        )
+    except OffloadRefused as refused:
+        if section.offload == "xdp":
+            raise StartRefused(f'[relay] offload = "xdp" is not possible: {refused}; or write "auto"') from None
+        return None, str(refused)
+    return kernel, kernel.how
+
+
+def build_plane(
+    section: RelaySection, threads: int, budget: DescriptorBudget, kernel: KernelFlows | None = None
+) -> DataPlane:
     """Make and start the data threads. StartRefused when the backend asked for cannot run here."""
     # Sockets may rest where every port can be open at once; else those at rest would be missing elsewhere.
     resting = RESTING if budget.enough else 0
@@ -164,6 +199,7 @@ def build_plane(section: RelaySection, threads: int, budget: DescriptorBudget) -
             coalesce=section.coalesce,
             pin=section.pin_threads,
             resting=resting,
+            kernel=kernel,
             twins=min(budget.spare, budget.needed),
         )
         plane.start()

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from nattrav.control.socket.messages import VerbError, Verbs
+from nattrav.daemon.relay_kernel import KernelPath
 from nattrav.daemon.relay_metrics import RelayMetrics
 from nattrav.daemon.relay_view import pool_rows, port_view, session_row, session_view
 from nattrav.net import clock
@@ -28,10 +29,11 @@ Counts = dict[str, int]
 class RelayVerbs:
     """The verbs over one engine."""
 
-    def __init__(self, engine: Engine, plane: DataPlane, metrics: RelayMetrics) -> None:
+    def __init__(self, engine: Engine, plane: DataPlane, metrics: RelayMetrics, kernel_path: KernelPath) -> None:
         self._engine = engine
         self._plane = plane
         self._metrics = metrics
+        self._kernel_path = kernel_path
         self._listeners: dict[trio.MemorySendChannel[Args], frozenset[str]] = {}
         self.events_lost = 0
         self.leave_when_empty = False
@@ -72,6 +74,7 @@ class RelayVerbs:
             "sessions": statistics.sessions,
             "backend": self._plane.backend,
             "backend_reason": self._plane.backend_reason,
+            "offload": self._kernel_path.status(),
             "threads": self._plane.shards,
             "packet_rate": round(statistics.packet_rate, 1),
             "byte_rate": round(statistics.byte_rate, 1),
@@ -81,6 +84,8 @@ class RelayVerbs:
     async def metrics(self, args: Args) -> Any:
         """Every metric, brought up to date."""
         self._metrics.collect(clock.monotonic())
+        waiting = sum(channel.statistics().current_buffer_used for channel in self._listeners)
+        self._metrics.note_events(waiting, self.events_lost)
         return self._metrics.export()
 
     async def sessions_list(self, args: Args) -> list[Args]:

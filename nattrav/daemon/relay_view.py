@@ -129,6 +129,7 @@ def _component(component: ComponentReport, now: float) -> Row:
         "learning": None if settings is None else settings.learning.value,
         "strict": None if settings is None else settings.strict,
         "in_use": component.current,
+        "path": "xdp" if figures.offloaded else "userspace",
         **_counts(figures, now),
     }
 

@@ -77,6 +77,8 @@ STUN = (
         "nattrav_stun_response_bytes_total", "", "Bytes of the STUN answers; over the request bytes: amplification"
     ),
     _gauge("nattrav_stun_ratelimit_buckets", "", "Size of the STUN rate-limit table"),
+    _gauge("nattrav_stun_offload_active", "", "1 while the kernel answers STUN clients that come back (XDP)"),
+    _counter("nattrav_stun_offload_responses_total", "", "STUN responses the kernel sent, counted as responses too"),
     _gauge("nattrav_stun_nat_records", "", "Client addresses with a record of their NAT"),
     _gauge("nattrav_stun_nat_clients", "mapping filtering", "Client addresses by what is known of their NAT"),
     _gauge("nattrav_stun_ratelimit_buckets_used", "", "Entries in use in the STUN rate-limit table"),
@@ -146,7 +148,7 @@ RELAY = (
     _counter("nattrav_relay_packets_total", "direction datapath", "RTP and RTCP datagrams"),
     _counter("nattrav_relay_bytes_total", "direction datapath", "UDP payload bytes of RTP and RTCP datagrams"),
     _counter("nattrav_relay_dropped_packets_total", "reason", "Datagrams not passed on"),
-    _counter("nattrav_relay_rtcp_packets_total", "direction type", "RTCP packets by type"),
+    _counter("nattrav_relay_rtcp_packets_total", "direction type", "RTCP datagrams by the type of their first packet"),
     _gauge("nattrav_relay_ports", "pool", "Ports the pool owns"),
     _gauge("nattrav_relay_ports_used", "pool", "Ports bound to a leg"),
     _gauge("nattrav_relay_ports_quarantined", "pool", "Ports resting before they are used again"),
@@ -182,18 +184,28 @@ RELAY = (
     _histogram(
         "nattrav_relay_forward_latency_seconds",
         "",
-        "Kernel receive stamp until send, sampled",
+        "Batches of media in hand: from the receive call's return until they are sent",
         ".00005 .0001 .00025 .0005 .001 .0025 .005 .01 .05 .1",
     ),
     _counter("nattrav_relay_recv_batches_total", "", "Receive calls that returned datagrams"),
-    _counter("nattrav_relay_send_batches_total", "", "Send calls"),
+    _counter("nattrav_relay_send_batches_total", "", "Batches of which something was sent"),
+    _counter("nattrav_relay_receive_starved_total", "", "Times the kernel found no buffer for a datagram (io_uring)"),
+    _counter("nattrav_relay_receive_rearmed_total", "", "Times receiving on a socket had to be asked for again"),
     _counter(
         "nattrav_relay_socket_overflow_packets_total",
         "",
         "Datagrams the kernel dropped for want of buffer",
     ),
     _gauge("nattrav_relay_datapath_available", "datapath", "1 if this kernel accepted the datapath at start"),
-    _counter("nattrav_relay_offload_events_total", "datapath event", "Legs moved into and out of the kernel"),
+    _counter(
+        "nattrav_relay_offload_events_total", "datapath event", "Flows moved into and out of the kernel, or too many"
+    ),
+    _gauge("nattrav_relay_offloaded_flows", "", "Flows whose RTP the kernel forwards now"),
+    _counter(
+        "nattrav_relay_offload_left_packets_total",
+        "reason",
+        "Datagrams of offloaded flows that the kernel left to their sockets",
+    ),
 )
 
 CONTROL = (
@@ -207,21 +219,6 @@ CONTROL = (
     _counter("nattrav_control_cookie_hits_total", "", "Repeated ng cookies answered from the reply cache"),
 )
 
-CLUSTER = (
-    _gauge("nattrav_cluster_nodes", "state", "Nodes seen in the store"),
-    _gauge("nattrav_cluster_store_up", "", "1 while the store's circuit breaker is closed"),
-    _histogram(
-        "nattrav_cluster_store_operation_seconds",
-        "op",
-        "Store round trips",
-        ".0005 .001 .0025 .005 .01 .025 .05 .1 .25",
-    ),
-    _counter("nattrav_cluster_store_errors_total", "op", "Failed or timed-out store operations"),
-    _gauge("nattrav_cluster_pending_writes", "", "Keys waiting in the coalescing queue"),
-    _counter("nattrav_cluster_takeovers_total", "result", "Sessions taken from a dead node"),
-    _counter("nattrav_cluster_resyncs_total", "", "Full resynchronisations with the store"),
-)
-
 HEP = (
     _counter("nattrav_hep_packets_total", "type", "HEP packets sent"),
     _counter("nattrav_hep_dropped_total", "", "HEP packets dropped by the full queue"),
@@ -233,7 +230,6 @@ SECTIONS: dict[str, tuple[Metric, ...]] = {
     "SIP": SIP,
     "Relay": RELAY,
     "Control channel": CONTROL,
-    "Cluster": CLUSTER,
     "HEP": HEP,
 }
 

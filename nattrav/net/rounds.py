@@ -22,6 +22,9 @@ GRID = 0.005
 BUSY = 0.004
 """Work that follows other work within this time is load."""
 
+PATIENCE = 4
+"""Rounds under load after which the event loop's other tasks get their turn while none of them is in a hurry."""
+
 
 class Rounds:
     """The sockets, who reads each of them, and who sends when all have been read. Uses Linux's epoll."""
@@ -29,6 +32,8 @@ class Rounds:
     def __init__(self) -> None:
         self.reading = False
         """A round is on: what is to be sent may wait for its end."""
+        self.hurried: Callable[[], bool] = _always
+        """Asked under load: do other tasks of the event loop carry what somebody waits for?"""
         self._poll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._endings: list[Callable[[], None]] = []
@@ -68,6 +73,7 @@ class Rounds:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        rounds = 0
         try:
             while True:
                 begun = monotonic()
@@ -76,11 +82,17 @@ class Rounds:
                     self._worked = begun
                     if busy:
                         _sleep_until((math.floor(begun / GRID) + 1) * GRID)
-                        await trio.lowlevel.checkpoint()
+                        rounds += 1
+                        if rounds % PATIENCE == 0 or self.hurried():
+                            await trio.lowlevel.checkpoint()
                         continue
                 await trio.lowlevel.wait_readable(self._poll.fileno())
         finally:
             self._poll.close()
+
+
+def _always() -> bool:
+    return True
 
 
 def _sleep_until(moment: float) -> None:

@@ -65,7 +65,9 @@ class Acks:
             request, routes, sender, from_access, other_party(call, request, sender), moved
         )
         if isinstance(hop, Refused) or not isinstance(hop.next_hop, Flow | Target):
-            parts.drop(DropReason.STRAY_ACK if not isinstance(hop, Hop) else DropReason.NO_ROUTE, sender.flow)
+            gone = isinstance(hop, Refused) and hop.status == 430
+            stray = DropReason.FLOW_GONE if gone else DropReason.STRAY_ACK
+            parts.drop(DropReason.NO_ROUTE if isinstance(hop, Hop) else stray, sender.flow)
             return
         if call is not None:
             call.note(now, True, sender.flow, data)
@@ -106,7 +108,9 @@ class Acks:
         parts = self._parts
         next_hop = hop.next_hop
         assert next_hop is not None
-        edit, _ = forward.outgoing(request, request_uri=hop.request_uri, popped=routes.popped)
+        edit, _ = forward.outgoing(
+            request, request_uri=hop.request_uri, popped=routes.popped, last_used=routes.last_used
+        )
         branch = parts.branches.stateless(request)
         listener = parts.listeners.of(next_hop)
         assert listener is not None
@@ -134,7 +138,7 @@ class Acks:
         if isinstance(context, ResponseContext):
             if context.call is not None:
                 context.call.note(now, True, flow, data)
-            context.cancel(now)
+            context.cancel(now, request.first("reason") if "reason" in request.names else None)
 
 
 def send_to(hop: Flow | Target, data: bytes, branch: str) -> Effect:

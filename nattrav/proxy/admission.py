@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nattrav.config.sip import SipLimits
 from nattrav.proxy.effects import DropReason
 
 SOURCES = 50_000
+LONGEST_AGENT = 256
+"""Octets of a User-Agent that are looked at."""
 WINDOW = 60.0
 
 
@@ -41,6 +44,7 @@ class Admission:
         self._burst = float(limits.burst)
         self._scanners = tuple(word.lower() for word in limits.scanners)
         self._scanner_bytes = tuple(word.encode("latin-1", "replace") for word in self._scanners)
+        self._names_scanner = lru_cache(maxsize=4096)(self._is_scanner)
 
     def refuses(self, host: str, now: float) -> DropReason | None:
         """Charge one datagram or message to its source; None when it may go on."""
@@ -66,6 +70,9 @@ class Admission:
         """The User-Agent is that of a known scanner."""
         if not user_agent:
             return False
+        return self._names_scanner(user_agent[:LONGEST_AGENT])
+
+    def _is_scanner(self, user_agent: str) -> bool:
         text = user_agent.lower()
         return any(word in text for word in self._scanners)
 

@@ -145,7 +145,7 @@ class Authorisation:
             uri = SipUri.parse(text)
         except MalformedMessage:
             return False
-        return self._parts.is_ours(uri.host, uri.port, uri.transport)
+        return self._parts.names_us(uri)
 
     def _in_open_net(self, host: str) -> bool:
         address = ipaddress.ip_address(host)

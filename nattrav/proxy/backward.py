@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from functools import partial
 
+from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
 from nattrav.proxy.best_response import best, with_all_challenges
 from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.effects import DropReason
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.forwarding import Forwarding, verdict_of
 from nattrav.proxy.hooks import ResponseView
+from nattrav.proxy.identity import ASSERTED, guard_identity
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.transactions import ClientTransaction
 from nattrav.sip.edit import Edit
-from nattrav.sip.message import Response
+from nattrav.sip.message import Request, Response
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import State
+from nattrav.sip.transport.flow import Target
 
 ENDS_DIALOG = frozenset((408, 481))
 """Failures of an in-dialog INVITE, UPDATE or BYE that end the dialog (RFC 5057)."""
+
+
+ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+"""Why the other phones stop ringing, so that they list no missed call (RFC 3326)."""
 
 
 class ResponseContext(Forwarding):
@@ -47,11 +55,24 @@ class ResponseContext(Forwarding):
             if branch.cancelled and branch.edit is not None:
                 self._send_cancel(branch, now)
             if self.invite and not self.server.final:
-                self._with_media(branch, response, now)
+                if self.call is None or not response.body or self.rooms.parts.sip.early_media == "last":
+                    self._with_media(branch, response, now)
+                else:
+                    self._early_media(branch, self.call, response, now)
         elif status < 300:
             self._success(branch, response, now)
         else:
             self._failure(branch, response, now)
+
+    def _early_media(self, branch: Branch, call: Call, response: Response, now: float) -> None:
+        """Let one phone's early media through and keep the others' back; what must be PRACKed always passes."""
+        tag = response.to.tag or ""
+        if call.early is None:
+            call.early = tag
+        if tag == call.early or "rseq" in response.names:
+            self._with_media(branch, response, now)
+        elif self.rooms.parts.sip.early_media == "first":
+            self._pass_on(response, b"", now)
 
     def on_trying(self, branch: ClientTransaction, now: float) -> None:
         """A 100 lets a held CANCEL go."""
@@ -73,7 +94,7 @@ class ResponseContext(Forwarding):
         self.failures.clear()
         for other in self.branches:
             if other is not branch and not other.ended:
-                self._cancel(other, now)
+                self._cancel(other, now, ELSEWHERE)
         call = self.call
         if call is not None and self.initial:
             call.flows[Party.CALLEE] = branch.flow
@@ -120,14 +141,19 @@ class ResponseContext(Forwarding):
             self.groups.clear()
             for other in self.branches:
                 if not other.ended:
-                    self._cancel(other, now)
+                    self._cancel(other, now, f"SIP;cause={status}")
         self._settle(now)
 
     def _follow(self, response: Response, now: float) -> bool:
         """Recurse on the Contacts of a 3xx that lie inside our own domains, when that is wanted (R11)."""
         if not self.rooms.parts.sip.recurse or self.request is None or self.done or self.cancelled:
             return False
-        hops = self.rooms.routing.redirected(response, self.routes, self.sender, now)
+        tried = {(branch.hop_wanted.request_uri, branch.hop) for branch in self.branches}
+        hops = [
+            hop
+            for hop in self.rooms.routing.redirected(response, self.routes, self.sender, now)
+            if (hop.request_uri, hop.next_hop) not in tried
+        ]
         if not hops:
             return False
         self.groups[:0] = in_groups(hops)
@@ -208,6 +234,8 @@ class ResponseContext(Forwarding):
         self.done = True
         parts = self.rooms.parts
         data = respond(request, status, reason, to_tag=parts.to_tag(self.server.key[0]))
+        if self.server.flow.reliable:
+            self._find_way_back()
         if self.call is not None:
             self.call.note(now, False, self.server.flow, data, "S2")
         self.server.respond(status, data, now)
@@ -231,13 +259,13 @@ class ResponseContext(Forwarding):
                 self._pass_on(response, known, now)
             return
         branch.answers[key] = None
-        side = self._answerer_side(branch, call)
+        side = self._answerer_side(branch, call, response.status)
         resume = partial(self._answered, branch, response, key)
         offerer = call.caller_tag if self.initial else self._from_tag()
         via_branch = branch.branch if self.forking and self.initial else None
         media = self.rooms.media
         if self.offer is not None or self.method == "PRACK":
-            if response.status >= 200 and self.offer is not None:
+            if self.offer is not None and (response.status >= 200 or "rseq" in response.names):
                 call.media.stable = (offerer, self.offer, tag, sdp)
             media.answer(call, sdp, side, resume, from_tag=offerer, to_tag=tag, branch=via_branch)
         else:
@@ -248,15 +276,14 @@ class ResponseContext(Forwarding):
     def _from_tag(self) -> str:
         return (self.request.from_.tag or "") if self.request is not None else ""
 
-    def _answerer_side(self, branch: Branch, call: Call) -> Side:
-        hop = branch.hop_wanted
+    def _answerer_side(self, branch: Branch, call: Call, status: int) -> Side:
+        hop, towards = branch.hop_wanted, self.sender.flow.remote.host
         if self.initial:
             latch = hop.upstream is None or hop.upstream.settings.latch
-            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch, self.sender.flow.remote.host)
+            return Side(branch.flow, hop.access, verdict_of(hop), PLAIN, latch, towards, status)
         party = Party.CALLER if self._from_tag() != call.caller_tag else Party.CALLEE
-        return Side(
-            branch.flow, call.access[party], call.nat[party], PLAIN, call.access[party], self.sender.flow.remote.host
-        )
+        access = call.access[party]
+        return Side(branch.flow, access, call.nat[party], PLAIN, access, towards, status)
 
     def _answered(
         self, branch: Branch, response: Response, key: tuple[str, bytes], body: bytes | None, now: float
@@ -270,20 +297,27 @@ class ResponseContext(Forwarding):
     def _pass_on(
         self, response: Response, body: bytes | None, now: float, others: list[Response] | None = None
     ) -> None:
-        """Send a response to where the request came from (§16.7 steps 3, 8 and 9)."""
+        """Send a response to where the request came from (§16.7 steps 3, 8, 9); an empty `body` takes its own off."""
         status = response.status
         edit = Edit(response)
         edit.remove_top("via")
-        if body is not None:
+        if body:
             edit.body(with_sdp(response, body))
+        elif body is not None:
+            edit.body(b"").remove("content-type").remove("content-disposition")
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
+        if not ASSERTED.isdisjoint(edit.names) and self.rooms.parts.sip.guard_identity:
+            branch = self._branch_of(response)
+            from_phone = branch is not None and branch.hop_wanted.access
+            guard_identity(edit, from_phone=from_phone, to_phone=self.sender.access)
         self._adjust_response(edit, response, now)
         quirks = self.rooms.parts.quirks
         if quirks.marks_contacts and status < 300 and "contact" in edit.names:
             self._mark_response(edit, response, now)
         if self.server.flow.reliable:
             edit.framed()
+            self._find_way_back()
         data = edit.render()
         if quirks.limits_size and self.sender.access:
             # A response can be refused by nobody; what stays too large goes out all the same.
@@ -303,8 +337,23 @@ class ResponseContext(Forwarding):
         if first_final:
             self._ended(status, now)
 
+    def _find_way_back(self) -> None:
+        """When the connection of the request is gone, open one to its sender (§18.2.2), but never towards a phone."""
+        flow, parts, request = self.server.flow, self.rooms.parts, self.request
+        if parts.connections.get((flow.listener, flow.remote.host, flow.remote.port)) == flow:
+            return
+        if self.sender.access:
+            parts.drop(DropReason.FLOW_GONE, flow)
+        elif request is not None:
+            via = request.via
+            there = TransportAddress(via.received or flow.remote.host, via.sent_by[1])
+            self.server.target = Target(flow.transport, there, via.host)
+
+    def _branch_of(self, response: Response) -> Branch | None:
+        return next((one for one in self.branches if one.branch == response.via.branch), None)
+
     def _mark_response(self, edit: Edit, response: Response, now: float) -> None:
-        branch = next((one for one in self.branches if one.branch == response.via.branch), None)
+        branch = self._branch_of(response)
         flow = None if branch is None else branch.flow
         if branch is None or flow is None or not branch.hop_wanted.access:
             return
@@ -323,37 +372,56 @@ class ResponseContext(Forwarding):
         rooms = self.rooms
         if self.method == "BYE":
             if status not in (401, 407):
-                rooms.media.delete(call)
-                rooms.calls.end(call, "bye", now)
+                self._dialog_ended(call, request, "bye", now)
         elif self.invite and self.initial:
             if status >= 300 and call.state is CallState.EARLY:
-                rooms.media.delete(call, delay=0)
-                rooms.calls.end(call, "cancel" if self.cancelled else "rejected", now, status)
+                if rooms.calls.failed(call):
+                    rooms.media.delete(call, delay=0)
+                    rooms.calls.end(call, "cancel" if self.cancelled else "rejected", now, status)
+                else:
+                    self._free_branches(call)
         elif self.method in ("INVITE", "UPDATE") and status >= 300:
-            if status in ENDS_DIALOG:
-                rooms.media.delete(call)
-                rooms.calls.end(call, "timeout", now, status)
+            if status in ENDS_DIALOG and call.state is not CallState.EARLY:
+                self._dialog_ended(call, request, "timeout", now, status)
             elif self.offer is not None or self.invite:
                 rooms.media.restore(call)
 
+    def _free_branches(self, call: Call) -> None:
+        """The call rings elsewhere: only what this INVITE had at the relay goes."""
+        for branch in self.branches:
+            if branch.relayed:
+                self.rooms.media.delete(call, branch=branch.branch)
+
+    def _dialog_ended(self, call: Call, request: Request | None, cause: str, now: float, status: int = 0) -> None:
+        """One dialog is over, and with the last one the call: a fork may have led to several (S8)."""
+        if request is not None and len(call.callee_tags) > 1:
+            tag = request.from_.tag if request.to.tag == call.caller_tag else request.to.tag
+            if tag in call.callee_tags:
+                call.callee_tags.discard(tag)
+                self.rooms.media.delete(call, to_tag=tag)
+                return
+        self.rooms.media.delete(call)
+        self.rooms.calls.end(call, cause, now, status)
+
     # ---- CANCEL
 
-    def cancel(self, now: float) -> None:
-        """The sender cancels its INVITE (S3)."""
+    def cancel(self, now: float, reason: str | None = None) -> None:
+        """The sender cancels its INVITE (S3); `reason` is what its Reason header field says (RFC 3326)."""
         if self.done or self.cancelled:
             return
         self.cancelled = True
         self.groups.clear()
         for branch in self.branches:
             if not branch.ended:
-                self._cancel(branch, now)
+                self._cancel(branch, now, reason)
         self._settle(now)
 
-    def _cancel(self, branch: Branch, now: float) -> None:
+    def _cancel(self, branch: Branch, now: float, reason: str | None = None) -> None:
         """Cancel a branch now when it has a provisional response, else when one comes."""
         if branch.cancelled or branch.ended:
             return
         branch.cancelled = True
+        branch.reason = reason
         if branch.state is State.PROCEEDING:
             self._send_cancel(branch, now)
         elif branch.state is None:
@@ -365,7 +433,7 @@ class ResponseContext(Forwarding):
             return
         parts = self.rooms.parts
         client = ClientTransaction(parts.transactions, (branch.branch, "CANCEL"), None)
-        data = forward.cancel_for(edit, branch.request_uri, branch.cseq)
+        data = forward.cancel_for(edit, branch.request_uri, branch.cseq, branch.reason)
         if self.call is not None:
             self.call.note(now, False, hop, data, "S3")
         client.start(hop, data, now)

@@ -24,6 +24,8 @@ from nattrav.sip.transport.flow import Flow
 MESSAGES_KEPT = 60
 MOVES_KEPT = 20
 """Sources of one call that its flow tokens may name; one that moves more often is found by its latest request only."""
+SECOND_TIME = ";pass=2"
+"""Behind the Call-ID of a call that a core sends back through us, to another phone: it has two parties more."""
 ENDED_KEPT = 10_000
 """Ended calls whose stragglers are told from the requests of calls that another process set up."""
 REFRESH_GRACE = 32.0
@@ -89,6 +91,8 @@ class Call(Timed):
         "access",
         "answered",
         "attempted",
+        "attempts",
+        "call_id",
         "callee",
         "callee_tags",
         "caller",
@@ -98,6 +102,7 @@ class Call(Timed):
         "contact",
         "created",
         "cseq",
+        "early",
         "ended",
         "flows",
         "key",
@@ -120,6 +125,9 @@ class Call(Timed):
         super().__init__()
         self.calls = calls
         self.key = key
+        self.call_id = request.call_id
+        self.attempts = 0
+        """INVITEs under way that may set it up: a core in front of us may fork it to several of our phones."""
         self.caller = request.from_.uri
         self.callee = request.request_uri
         self.callee_tags: set[str] = set()
@@ -143,14 +151,16 @@ class Call(Timed):
         self.contact: str | None = None
         self.written = False
         self.resumed = False
+        self.early: str | None = None
+        """Tag of the phone whose early media the caller hears, where the others' are kept back."""
         self.moved: dict[tuple[int, TransportAddress], Flow] = {}
         self.accepted: Response | None = None
         self.session_expires: int | None = None
         self.messages: list[Message] | None = calls.room_for_messages(self)
 
     @property
-    def call_id(self) -> str:
-        """Its Call-ID."""
+    def session(self) -> str:
+        """What the relay knows it by: its Call-ID, but for the second pass of a call that comes round."""
         return self.key[0]
 
     @property
@@ -172,6 +182,8 @@ class Call(Timed):
         known = self.flows[party]
         if known is None or flow == known or answer.remote == known.remote or not self.access[party]:
             return None
+        if len(self.callee_tags) > 1 and party is Party.CALLEE:
+            return None  # several phones answered: each has a flow of its own
         callee_tag = request.to.tag if party is Party.CALLER else request.from_.tag
         caller_tag = request.from_.tag if party is Party.CALLER else request.to.tag
         if caller_tag != self.key[1] or callee_tag not in self.callee_tags or request.cseq.number <= self.cseq[party]:
@@ -206,6 +218,8 @@ class Calls:
         self._per_user: dict[str, int] = {}
         self._with_messages: deque[Call] = deque()
         self._unwritten: dict[tuple[str, str], Call] = {}
+        self._come_round = 0
+        """Second passes among the live calls."""
         self._ended: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.overdue: Callable[[Call, float], None] = self._end_overdue
         """Called for a call that was not refreshed in time; the core puts its own in here, which also hangs up."""
@@ -243,7 +257,11 @@ class Calls:
 
     def with_call_id(self, call_id: str) -> list[Call]:
         """Live calls of one Call-ID, whatever their tags."""
-        return [call for key, call in self._live.items() if key[0] == call_id]
+        return [call for call in self._live.values() if call.call_id == call_id]
+
+    def of_session(self, session: str) -> list[Call]:
+        """Live calls that the relay knows by this name."""
+        return [call for key, call in self._live.items() if key[0] == session]
 
     def search(self, matches: Callable[[Call], bool]) -> list[Call]:
         """Live and ended calls that match, newest first."""
@@ -252,7 +270,18 @@ class Calls:
 
     def of(self, request: Request) -> Call | None:
         """Find the call a request belongs to."""
-        return self.find(request.call_id, request.from_.tag, request.to.tag)
+        call = self.find(request.call_id, request.from_.tag, request.to.tag)
+        if call is not None and (self._come_round or call.resumed):
+            return self._of_this_pass(call, request)
+        return call
+
+    def _of_this_pass(self, call: Call, request: Request) -> Call | None:
+        """Tell the passes of a call between two phones apart: what comes from a core has our own Via already."""
+        other = self._live.get((call.call_id + SECOND_TIME, call.caller_tag))
+        comes_round = self._parts.comes_round(request)
+        if other is None:
+            return None if call.resumed and comes_round and call.access[call.sender(request)] else call
+        return other if comes_round is call.access[call.sender(request)] else call
 
     def is_again(self, request: Request) -> bool:
         """The INVITE of a live call came with the same CSeq in another transaction."""
@@ -263,13 +292,23 @@ class Calls:
         """Open the record of a new call, or give the one that an earlier attempt (before a challenge) opened."""
         key = (request.call_id, request.from_.tag or "")
         call = self._live.get(key)
+        if call is not None and self._parts.comes_round(request):
+            key = (request.call_id + SECOND_TIME, key[1])
+            call = self._live.get(key)
+            self._come_round += call is None
         if call is None:
             call = self._live[key] = Call(self, key, request, now)
             if request.user_agent:
                 call.user_agents[Party.CALLER] = request.user_agent[:120]
         else:
             call.cseq[Party.CALLER] = request.cseq.number
+        call.attempts += 1
         return call
+
+    def failed(self, call: Call) -> bool:
+        """An INVITE of a call that nobody answered has failed; True when it was the last one under way."""
+        call.attempts -= 1
+        return call.attempts <= 0
 
     def resume(self, request: Request, now: float) -> Call | None:
         """Open the record of a call that another process set up; who sends this request counts as its caller.
@@ -277,7 +316,10 @@ class Calls:
         None when it is a straggler of a call that ended here.
         """
         key = (request.call_id, request.from_.tag or "")
-        if key in self._ended or (request.call_id, request.to.tag or "") in self._ended:
+        if self.find(*key, request.to.tag) is not None:
+            key = (request.call_id + SECOND_TIME, key[1])
+            self._come_round += 1
+        if key in self._ended or (key[0], request.to.tag or "") in self._ended:
             return None
         call = self._live[key] = Call(self, key, request, now)
         call.resumed = call.attempted = True
@@ -343,6 +385,7 @@ class Calls:
         if code:
             call.code = code
         self._live.pop(call.key, None)
+        self._come_round -= call.session != call.call_id
         self._ended[call.key] = None
         if len(self._ended) > ENDED_KEPT:
             self._ended.popitem(last=False)
@@ -397,6 +440,7 @@ class Calls:
         end = call.ended
         return {
             "call_id": call.call_id,
+            "session": call.session,
             "from": call.caller,
             "to": call.callee,
             "user": call.user,

@@ -44,7 +44,7 @@ def marked(uri: SipUri, token: str, ours: Listener | None) -> str:
     kept = base64.urlsafe_b64encode(uri.text.encode("latin-1")).decode().rstrip("=")
     params: dict[str, str | None] = {ALIAS: token, ORIGINAL: kept}
     if ours.transport != "udp":
-        params["transport"] = ours.transport
+        params["transport"] = "ws" if ours.transport == "wss" else ours.transport
     return SipUri.build(ours.advertised, user=uri.user, port=ours.port, scheme=uri.scheme, params=params).text
 
 

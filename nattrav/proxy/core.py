@@ -21,6 +21,7 @@ from nattrav.proxy.fork import Branch
 from nattrav.proxy.hang_up import bye, dialog_of
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media
+from nattrav.proxy.nat import literal
 from nattrav.proxy.parties import reply_flow
 from nattrav.proxy.parts import Parts, Randomness, Settings
 from nattrav.proxy.probing import Prober
@@ -122,6 +123,10 @@ class Proxy:
         """A connection is there, whoever opened it."""
         self.parts.connections[(flow.listener, flow.remote.host, flow.remote.port)] = flow
 
+    def kept(self, flow: Flow, now: float) -> None:
+        """A keepalive came on a flow and was answered by its transport."""
+        self.keepalive.kept(flow, now)
+
     def flow_closed(self, flow: Flow, now: float) -> list[Effect]:
         """A connection is gone: so are the bindings it carried (RFC 5626 §5.3)."""
         key = (flow.listener, flow.remote.host, flow.remote.port)
@@ -149,13 +154,13 @@ class Proxy:
 
     def session_closed(self, call_id: str, reason: str, now: float) -> list[Effect]:
         """The relay ended a session by itself: its media died."""
-        for call in self.rooms.calls.with_call_id(call_id):
+        for call in self.rooms.calls.of_session(call_id):
             if not call.media.session:
                 continue
             call.media.session = False
             self._hang_up(call, "no media", now)
             self.rooms.calls.end(call, "media_timeout", now)
-            self.parts.log("info", "call_reaped", call_id=call_id, reason=reason)
+            self.parts.log("info", "call_reaped", call_id=call.call_id, reason=reason)
         return self.take_effects()
 
     def end(self) -> list[Effect]:
@@ -182,7 +187,7 @@ class Proxy:
         parts = self.parts
         if call.accepted is None or call.state is not CallState.CONFIRMED:
             return
-        dialog = dialog_of(call.accepted, call.contact, parts.is_ours)
+        dialog = dialog_of(call.accepted, call.contact, parts.names_us)
         if dialog is None:
             return
         for party in Party:
@@ -240,8 +245,10 @@ class Proxy:
         to = flow
         try:
             via = message.via
-            message.stamp(flow.remote)
-            to = reply_flow(flow, via, symmetric=via.wants_rport)
+            policy = parts.sip.force_rport
+            symmetric = policy == "always" or (policy == "auto" and literal(via.host) not in (None, flow.remote.host))
+            message.stamp(flow.remote, force_rport=symmetric)
+            to = reply_flow(flow, via, symmetric=symmetric or via.wants_rport)
         except MalformedMessage:
             if not (message.first("via") or "").startswith("SIP/2.0/"):
                 parts.drop(DropReason.MALFORMED, flow)
@@ -253,7 +260,11 @@ class Proxy:
 
     def _response(self, flow: Flow, response: Response, data: bytes, now: float) -> None:
         parts = self.parts
-        branch = response.via.branch or ""
+        via = response.via
+        branch = via.branch or ""
+        if (via.host, via.port) not in parts.sent_by:
+            parts.drop(DropReason.NOT_OUR_VIA, flow)
+            return
         client = parts.transactions.clients.get((branch, response.cseq.method))
         if client is None:
             if self.keepalive.receive(branch, flow, now, response):

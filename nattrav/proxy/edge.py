@@ -150,13 +150,14 @@ class Edge:
         key = self._by_token.get(uri.user)
         known = None if key is None else self.confirmed.get(key)
         if key is not None and known is not None:
-            return Hop(key[1], known.flow, access=True)
+            bound = self.rooms.location.by_flow(known.flow)
+            return Hop(key[1], known.flow, access=True, binding=bound[0] if bound else None)
         try:
             flow = self.rooms.routing.token_flow(self.rooms.parts.signer.read(uri.user))
         except ForgedToken:
             return None
         bound = [] if flow is None else self.rooms.location.by_flow(flow)
-        return Hop(bound[0].uri, flow, access=True) if len(bound) == 1 else None
+        return Hop(bound[0].uri, flow, access=True, binding=bound[0]) if len(bound) == 1 else None
 
 
 class RegisterContext(ResponseContext):
@@ -182,7 +183,6 @@ class RegisterContext(ResponseContext):
         outbound = "outbound" in request.tokens("supported") and contacts != "*"
         listener = parts.listeners[self.sender.flow.listener]
         token = self.rooms.routing.token_for(self.sender.flow, now, kind=TokenKind.EDGE)
-        transport = f";transport={listener.transport}" if listener.transport != "udp" else ""
         rewrites = self.sender.treatment.contact == "rewrite" or self.upstream_name in edge.ignores_path
         if rewrites and contacts != "*":
             for index, name in enumerate(edit.names):
@@ -191,13 +191,13 @@ class RegisterContext(ResponseContext):
                 line = edit.lines[index]
                 for contact in contacts:
                     if f"<{contact.uri}>" in line:
-                        put = f"sip:{token}@{listener.sent_by}{transport}"
+                        put = listener.uri(token)
                         self.told[contact.uri] = put
                         edit.lines[index] = line = line.replace(f"<{contact.uri}>", f"<{put}>")
         else:
             has_reg_id = contacts != "*" and any("reg-id" in contact.params for contact in contacts)
             ob = ";ob" if outbound and has_reg_id else ""
-            edit.prepend("Path", f"<sip:{token}@{listener.sent_by}{transport};lr{ob}>")
+            edit.prepend("Path", f"<{listener.uri(token)};lr{ob}>")
             if "path" not in request.tokens("supported"):
                 edit.append("Supported", "path")
         settings = parts.sip.edge
@@ -225,6 +225,10 @@ class RegisterContext(ResponseContext):
             # The core dropped our Path (RFC 3327 §5.3): from now on our token stands in the Contact itself.
             self.edge.ignores_path.add(self.upstream_name)
         aor = self.edge.aor(request)
+        if self.upstream_name in self.edge.ignores_path and not self.told:
+            # What the core keeps does not lead here: the next refresh must not be answered in its place.
+            for contact in contacts:
+                self.edge.confirmed.pop((aor, contact.uri), None)
         back = {put: own for own, put in self.told.items()}
         for index, name in enumerate(edit.names):
             if name != "contact":

@@ -19,7 +19,6 @@ class DropReason(enum.Enum):
     STRAY_RESPONSE = "stray_response"
     STRAY_ACK = "stray_ack"
     NOT_OUR_VIA = "not_our_via"
-    BAD_NEXT_VIA = "bad_next_via"
     AFTER_FINAL = "after_final"
     SCANNER = "scanner"
     BANNED = "banned"
@@ -28,9 +27,6 @@ class DropReason(enum.Enum):
     FLOW_GONE = "flow_gone"
     NO_ROUTE = "no_route"
     MAX_FORWARDS = "max_forwards"
-    LOOP = "loop"
-    TABLE_FULL = "table_full"
-    HOOK = "hook"
     FAULT = "fault"
 
 

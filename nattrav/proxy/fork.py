@@ -19,7 +19,18 @@ class Branch(ClientTransaction):
     relay made of them (None while it is asked).
     """
 
-    __slots__ = ("answers", "cancelled", "cseq", "edit", "ended", "hop_wanted", "relayed", "request_uri", "response")
+    __slots__ = (
+        "answers",
+        "cancelled",
+        "cseq",
+        "edit",
+        "ended",
+        "hop_wanted",
+        "reason",
+        "relayed",
+        "request_uri",
+        "response",
+    )
 
     def __init__(self, table: Transactions, key: Key, context: Context, hop: Hop, edit: Edit, request_uri: str) -> None:
         super().__init__(table, key, context)
@@ -29,6 +40,8 @@ class Branch(ClientTransaction):
         self.cancelled = False
         self.ended = False
         self.relayed = False
+        self.reason: str | None = None
+        """Why it is cancelled (RFC 3326)."""
         self.response: Response | None = None
         self.answers: dict[tuple[str, bytes], bytes | None] = {}
         self.cseq = 0

@@ -15,6 +15,9 @@ from nattrav.sip.name_addr import NameAddr
 
 RECORD_ROUTED = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY", "UPDATE"))
 
+RECORD_ROUTED_INSIDE = frozenset(("SUBSCRIBE", "NOTIFY"))
+"""Also inside a dialog: a NOTIFY that overtakes the 2xx makes the dialog itself (RFC 6665 §4.3)."""
+
 
 def outgoing(
     request: Request,
@@ -24,14 +27,17 @@ def outgoing(
     record_routes: Sequence[str] = (),
     path: Sequence[str] = (),
     routes: Sequence[str] = (),
-    strip_authorization: bool = False,
+    strip_realm: str | None = None,
     max_breadth: int | None = None,
+    last_used: bool = False,
 ) -> tuple[Edit, str]:
     """Write the request as it goes on, all but its Via; give it with its Request-URI.
 
     popped         leading Route values that named us
+    last_used      the last Route value became the Request-URI, where a strict router had put ours
     record_routes  values to put on top, first one topmost
     routes         Route values of the destination (a binding's Path), put before what is left
+    strip_realm    credentials for this realm end here (§22.3)
     max_breadth    this branch's share of Max-Breadth (RFC 5393 §5.3.3); None for an ACK, which has none
     """
     edit = Edit(request)
@@ -52,6 +58,8 @@ def outgoing(
             at = names.index("max-forwards") + 1
             names.insert(at, "max-breadth")
             lines.insert(at, f"Max-Breadth: {max_breadth}")
+    if last_used:
+        edit.remove_last("route")
     for _ in range(popped):
         edit.remove_top("route")
     if routes:
@@ -74,16 +82,25 @@ def outgoing(
             edit.prepend("Path", value)
         else:
             _insert_after_vias(edit, "path", "Path", value)
-    if strip_authorization and "proxy-authorization" in names:
-        edit.remove("proxy-authorization")
+    if strip_realm is not None and "proxy-authorization" in names:
+        _strip_credentials(edit, strip_realm)
     return edit, request_uri
 
 
-def record_route(listener: Listener, token: str | None, *, explicit: bool = False) -> str:
-    """Write a Record-Route value of ours: loose routing, the token of an access-side peer, the transport if not UDP."""
-    user = "" if token is None else f"{token}@"
-    transport = f";transport={listener.transport}" if explicit or listener.transport != "udp" else ""
-    return f"<sip:{user}{listener.sent_by}{transport};lr>"
+def _strip_credentials(edit: Edit, realm: str) -> None:
+    quoted = f'realm="{realm}"'
+    for index in range(len(edit.names) - 1, -1, -1):
+        if edit.names[index] == "proxy-authorization" and quoted in edit.lines[index]:
+            del edit.names[index]
+            del edit.lines[index]
+
+
+def record_route(listener: Listener, token: str | None, *, explicit: bool = False, secure: bool = False) -> str:
+    """Write a Record-Route value of ours: loose routing, the token of an access-side peer, the transport if not UDP.
+
+    `secure`: the request is for a `sips:` URI, and so must be our entry (§16.6 step 4), on a listener that can.
+    """
+    return f"<{listener.uri(token, explicit=explicit, secure=secure)};lr>"
 
 
 def add_via(edit: Edit, via: str) -> None:

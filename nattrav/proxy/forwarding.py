@@ -11,6 +11,7 @@ from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.contact_mark import mark_contact
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups, share_breadth
+from nattrav.proxy.identity import ASSERTED, guard_identity
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
 from nattrav.proxy.quirks import Treatment
@@ -93,7 +94,8 @@ class Forwarding:
     def start(self, hops: list[Hop], now: float) -> None:
         """Begin with the first group of destinations."""
         self.groups = in_groups(hops)
-        self.forking = len(hops) > 1
+        # A core may fork, too, with several INVITEs of one call: the relay tells them apart by their branches.
+        self.forking = len(hops) > 1 or not self.sender.access
         self._next_group(now)
 
     def _next_group(self, now: float) -> None:
@@ -102,8 +104,12 @@ class Forwarding:
             self.groups.clear()
             self.answer_myself(440, now)
             return
+        self.preparing += 1
         for hop in group:
             self._begin(hop, now)
+        self.preparing -= 1
+        if len(group) > 1 or not self.branches:
+            self._settle(now)
 
     def _begin(self, hop: Hop, now: float) -> None:
         if hop.next_hop is None:
@@ -145,7 +151,7 @@ class Forwarding:
             first, *rest = hop.alternatives
             first.alternatives = rest
             self._begin(first, now)
-        elif not self.branches:
+        else:
             self._settle(now)
 
     def _prepare(self, hop: Hop, next_hop: Flow | Target, now: float) -> None:
@@ -157,13 +163,16 @@ class Forwarding:
             request,
             request_uri=hop.request_uri,
             popped=self.routes.popped,
+            last_used=self.routes.last_used,
             record_routes=self._record_routes(hop, next_hop, now),
             routes=hop.routes,
-            strip_authorization=self.sender.user is not None,
+            strip_realm=None if self.sender.user is None else parts.settings.realm,
             max_breadth=hop.breadth,
         )
         if parts.quirks.marks_contacts and self.sender.access:
             self._mark(edit, request, self.sender.flow, next_hop, self._sender_treatment(request), now)
+        if not ASSERTED.isdisjoint(edit.names) and parts.sip.guard_identity:
+            guard_identity(edit, from_phone=self.sender.access, to_phone=hop.access)
         self._adjust_request(edit, hop, now)
         key = (parts.branches.new(self.loop_part), self.method)
         branch = Branch(parts.transactions, key, self, hop, edit, request_uri)
@@ -179,7 +188,10 @@ class Forwarding:
                 call.upstream = hop.upstream.name
             self.rooms.calls.attempted(call)
         sdp = sdp_of(request) if self.method in ("INVITE", "UPDATE", "PRACK") else None
-        if sdp is not None and call is not None and self._relays(call, hop):
+        if sdp is not None and call is not None and self._stays_out(call, sdp):
+            self.offer = sdp
+            self._send(branch, now)
+        elif sdp is not None and call is not None and self._relays(call, hop):
             self._ask_for_request(branch, call, request, sdp)
         else:
             self._send(branch, now)
@@ -214,6 +226,14 @@ class Forwarding:
 
     def _adjust_request(self, edit: Edit, hop: Hop, now: float) -> None:
         """For contexts of special requests: change what goes out."""
+
+    def _stays_out(self, call: Call, sdp: bytes) -> bool:
+        """The media goes without us: another relay has it already (D14), or the device does ICE by itself (D9)."""
+        if call.media.session:
+            return False
+        if b"a=nortpproxy:yes" in sdp:
+            return True
+        return self.sender.treatment.ice == "pass" and b"a=candidate:" in sdp
 
     def _relays(self, call: Call, hop: Hop) -> bool:
         if call.media.session:
@@ -345,7 +365,7 @@ class Forwarding:
         return True
 
     def _record_routes(self, hop: Hop, next_hop: Flow | Target, now: float) -> list[str]:
-        if not self.initial or self.method not in forward.RECORD_ROUTED:
+        if self.method not in (forward.RECORD_ROUTED if self.initial else forward.RECORD_ROUTED_INSIDE):
             return []
         rooms, sender = self.rooms, self.sender
         listeners = rooms.parts.listeners
@@ -361,12 +381,15 @@ class Forwarding:
                 sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric
             )
         double = came is not goes
+        secure = hop.request_uri.startswith("sips:") or (
+            self.routes.next_route is not None and self.routes.next_route.secure
+        )
         if out_token is not None or double or in_token is None:
             explicit = double or (out_token is not None and self._wants_transport(hop))
-            values.append(forward.record_route(goes, out_token, explicit=explicit))
+            values.append(forward.record_route(goes, out_token, explicit=explicit, secure=secure))
         if in_token is not None or (double and came is not goes):
             explicit = double or sender.treatment.rr_transport == "explicit"
-            values.append(forward.record_route(came, in_token, explicit=explicit))
+            values.append(forward.record_route(came, in_token, explicit=explicit, secure=secure))
         return values
 
     def _wants_transport(self, hop: Hop) -> bool:

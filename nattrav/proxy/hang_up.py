@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Response
-
-IsOurs = Callable[[str, int | None], bool]
+from nattrav.sip.uri import SipUri
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +27,12 @@ class Dialog:
     callee_routes: tuple[str, ...]
 
 
-def dialog_of(
-    response: Response, caller_target: str | None, is_ours: Callable[[str, int | None], bool]
-) -> Dialog | None:
+def dialog_of(response: Response, caller_target: str | None, names_us: Callable[[SipUri], bool]) -> Dialog | None:
     """Read the dialog off the 2xx of an INVITE; None when it lacks a Contact or an own Record-Route entry."""
     try:
         contacts = response.contacts
         routes = response.record_routes
-        ours = [index for index, one in enumerate(routes) if is_ours(one.sip_uri.host, one.sip_uri.port)]
+        ours = [index for index, one in enumerate(routes) if names_us(one.sip_uri)]
     except MalformedMessage:
         return None
     if caller_target is None or not ours or contacts == "*" or not contacts:

@@ -37,7 +37,7 @@ _ANSWER = re.compile(
 class FlowKeepalive(Timed):
     """The keepalive of one flow. `waiting` is the Call-ID of an OPTIONS whose answer is due."""
 
-    __slots__ = ("device", "flow", "keepalive", "losses", "method", "sequence", "testing", "waiting")
+    __slots__ = ("device", "flow", "keepalive", "losses", "method", "seen", "sequence", "testing", "waiting")
 
     def __init__(self, keepalive: Keepalive, flow: Flow, device: str, method: str) -> None:
         super().__init__()
@@ -47,6 +47,7 @@ class FlowKeepalive(Timed):
         self.method = method
         self.testing = False
         self.losses = 0
+        self.seen = 0.0
         self.sequence = 0
         self.waiting = False
 
@@ -166,6 +167,22 @@ class Keepalive:
             self.probing.add(one.flow)
         return wait
 
+    def kept(self, flow: Flow, now: float) -> None:
+        """The phone keeps its flow alive by itself (STUN, CRLF, WebSocket ping): ours can wait."""
+        one = self._of(flow)
+        if one is None:
+            return
+        self.heard(flow)
+        one.losses = 0
+        one.seen = now
+        if one.deadline is not None and not one.waiting:
+            self._parts.timers.set(one, now + self._parts.sip.keepalive.interval)
+
+    def seen(self, flow: Flow) -> float | None:
+        """When a flow last proved to be alive by a keepalive, None before the first."""
+        one = self._of(flow)
+        return one.seen or None if one is not None else None
+
     def heard(self, flow: Flow) -> None:
         """Other traffic passed on a flow: a measurement of its silence is void."""
         if flow not in self.probing:
@@ -225,6 +242,7 @@ class Keepalive:
     def _answered(self, one: FlowKeepalive, now: float) -> None:
         del self._waiting[one.sequence]
         one.losses = 0
+        one.seen = now
         if one.waiting:
             one.waiting = False
             self._parts.count("nattrav_sip_keepalives_total", "options", "ok")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nattrav.net.address import TransportAddress
-from nattrav.sip.transport.flow import Flow, Target
+from nattrav.sip.transport.flow import SECURE, Flow, Target
 
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
@@ -37,6 +37,22 @@ class Listener:
     def _around_branch(self) -> tuple[str, str]:
         rport = ";rport" if self.transport == "udp" else ""
         return f"Via: SIP/2.0/{self.transport.upper()} {self.sent_by};branch=", rport
+
+    def uri(self, user: str | None, *, explicit: bool = False, secure: bool = False) -> str:
+        """A URI that leads here; with its transport when it is not UDP, or `explicit`.
+
+        `secure` makes it `sips:` where the transport can be. WSS has no transport parameter of its own (RFC 7118
+        §5.2): it is `ws`, and its port is always written, as the default one of `ws` is another.
+        """
+        userinfo = "" if user is None else f"{user}@"
+        transport, place = self.transport, self.sent_by
+        if transport == "wss":
+            transport = "ws"
+            if self.port == _DEFAULT_PORT["wss"]:
+                place = f"{place}:{self.port}"
+        if secure and self.transport in SECURE:
+            return f"sips:{userinfo}{place}{';transport=ws' if transport == 'ws' else ''}"
+        return f"sip:{userinfo}{place}{f';transport={transport}' if explicit or transport != 'udp' else ''}"
 
     @property
     def family(self) -> int:

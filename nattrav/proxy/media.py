@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.effects import AskRelay
@@ -27,13 +26,11 @@ Resume = Callable[[bytes | None, float], None]
 
 SDP = "application/sdp"
 DELETE_DELAY = 30
-_CONNECTION = re.compile(rb"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
-_FAMILY = re.compile(rb"^c=IN (IP[46]) ", re.MULTILINE)
-_RTCP = re.compile(rb"^a=rtcp:\d+ IN IP[46] (\S+)", re.MULTILINE)
+_CONNECTION = re.compile(rb"\nc=IN IP[46] ([^\s/]+)")
+_RTCP = re.compile(rb"\na=rtcp:\d+ IN IP[46] (\S+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """What the relay is told about the sender of an SDP; `towards` is the host that its rewritten form goes to."""
 
     flow: Flow | None
@@ -42,6 +39,8 @@ class Side:
     treatment: Treatment
     latch: bool
     towards: str | None = None
+    status: int | None = None
+    """Of the response that carried the SDP; None for a request."""
 
 
 def sdp_of(message: Message) -> bytes | None:
@@ -114,20 +113,25 @@ class Media:
         arguments = self._arguments("answer", call, sdp, side, from_tag, to_tag, branch)
         self._ask("answer", call, arguments, resume)
 
-    def delete(self, call: Call, *, branch: str | None = None, delay: int | None = None) -> None:
-        """End the relay session of a call, or one branch of it."""
+    def delete(
+        self, call: Call, *, branch: str | None = None, to_tag: str | None = None, delay: int | None = None
+    ) -> None:
+        """End the relay session of a call, or one branch of it, or one dialog that its branches led to."""
         if not call.media.session:
             return
-        if branch is None:
+        part = branch is not None or to_tag is not None
+        if not part:
             call.media.session = False
             call.media.closing = True
-        arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": call.caller_tag}
+        arguments: dict[str, Any] = {"call-id": call.session, "from-tag": call.caller_tag}
         if branch is not None:
             arguments["via-branch"] = branch
+        if to_tag is not None:
+            arguments |= {"to-tag": to_tag, "flags": ["to-tag"]}
         if delay is not None:
             arguments["delete-delay"] = delay
-        request = self._parts.await_reply(_ignore if branch is not None else partial(self._deleted, call))
-        self._parts.out.append(AskRelay(request, "delete", call.call_id, arguments))
+        request = self._parts.await_reply(_ignore if part else partial(self._deleted, call))
+        self._parts.out.append(AskRelay(request, "delete", call.session, arguments))
 
     def delete_unknown(self, call_id: str, tag: str) -> None:
         """End the relay session of a call that began before this process did; without one the relay just says so."""
@@ -140,21 +144,32 @@ class Media:
         if stable is None:
             return
         offerer, offer, answerer, answer = stable
-        for command, sdp, sender in (("offer", offer, offerer), ("answer", answer, answerer)):
+        request_like: dict[str, Any] = {"sip-message-type": "sip_request"}
+        reply_like: dict[str, Any] = {"sip-message-type": "sip_reply", "sip-code": 200}
+        for command, sdp, sender, kind in (
+            ("offer", offer, offerer, request_like),
+            ("answer", answer, answerer, reply_like),
+        ):
             arguments = {
-                "call-id": call.call_id,
+                **kind,
+                "call-id": call.session,
                 "from-tag": offerer,
                 "to-tag": answerer,
                 "sdp": sdp,
                 **call.media.wishes.get(sender, {"ICE": "remove", "replace": ["origin"]}),
             }
             request = self._parts.await_reply(_ignore)
-            self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
+            self._parts.out.append(AskRelay(request, command, call.session, arguments))
 
     def _arguments(
         self, command: str, call: Call, sdp: bytes, side: Side, from_tag: str, to_tag: str | None, branch: str | None
     ) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"call-id": call.call_id, "from-tag": from_tag, "sdp": sdp}
+        arguments: dict[str, Any] = {"call-id": call.session, "from-tag": from_tag, "sdp": sdp}
+        if side.status is None:
+            arguments["sip-message-type"] = "sip_request"
+        else:
+            arguments["sip-message-type"] = "sip_reply"
+            arguments["sip-code"] = side.status
         if to_tag is not None:
             arguments["to-tag"] = to_tag
         if branch is not None:
@@ -170,7 +185,7 @@ class Media:
 
     def _ask(self, command: str, call: Call, arguments: dict[str, Any], resume: Resume) -> None:
         request = self._parts.await_reply(partial(self._answered, command, call, resume))
-        self._parts.out.append(AskRelay(request, command, call.call_id, arguments))
+        self._parts.out.append(AskRelay(request, command, call.session, arguments))
 
     def _answered(self, command: str, call: Call, resume: Resume, reply: object, now: float) -> None:
         if isinstance(reply, dict) and reply.get("result") == "ok" and "sdp" in reply:
@@ -216,9 +231,8 @@ def _family_wanted(sdp: bytes, towards: str | None) -> str | None:
     """Name the address family of who gets the SDP, when the SDP speaks another one."""
     if towards is None:
         return None
-    wanted = "IP6" if ":" in towards else "IP4"
-    spoken = _FAMILY.findall(sdp)
-    return wanted if any(family.decode() != wanted for family in spoken) else None
+    wanted, other = ("IP6", b"\nc=IN IP4 ") if ":" in towards else ("IP4", b"\nc=IN IP6 ")
+    return wanted if other in sdp else None
 
 
 def _ignore(reply: object, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
 from nattrav.proxy.alg import AlgSign, AlgWatch
@@ -17,8 +18,13 @@ from nattrav.proxy.quirks import Quirks, rule_from
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
 from nattrav.sip.branch import BranchMaker
+from nattrav.sip.message import Request
 from nattrav.sip.resolve import DeadDestinations
 from nattrav.sip.transport.flow import Flow
+from nattrav.sip.uri import SipUri
+
+SECURED = MappingProxyType({"udp": "tls", "tcp": "tls", "ws": "wss"})
+"""What carries `sips:` instead of a transport that its URI names or leaves out (RFC 5630 §3.1.3, RFC 7118 §5.2)."""
 
 Randomness = Callable[[int], bytes]
 """Gives that many unpredictable octets; tests pass a counter, so that a run can be replayed octet by octet."""
@@ -53,6 +59,9 @@ class Parts:
         wall_offset: float = 0.0,
     ) -> None:
         self.listeners = Listeners(listeners)
+        shown = {(one.advertised, one.port) for one in listeners}
+        self.sent_by = frozenset(shown | {(host, None) for host, _ in shown})
+        """What the topmost Via of a response to us can say."""
         self.signer = TokenSigner(token_secrets, settings.realm)
         self.randomness = randomness
         self.wall_offset = wall_offset
@@ -104,11 +113,21 @@ class Parts:
         self.waiting[self._request] = continuation
         return self._request
 
-    def is_ours(self, host: str, port: int | None, transport: str | None = None) -> bool:
-        """The URI's host names this proxy or one of its domains."""
-        return (port is None and host.lower() in self.domains) or self.listeners.is_ours(
-            host.lower(), port, transport or "udp"
-        )
+    def names_us(self, uri: SipUri) -> bool:
+        """The URI's host is this proxy or one of its domains; without a port it is the default one of its transport."""
+        host = uri.host.lower()
+        if uri.port is None and host in self.domains:
+            return True
+        transport = uri.transport or "udp"
+        return self.listeners.is_ours(host, uri.port, SECURED.get(transport, transport) if uri.secure else transport)
+
+    def comes_round(self, request: Request) -> bool:
+        """The request passed here before: a Via of ours stands below its topmost one."""
+        names = request.names
+        if names.count("via") == 1 and "," not in request.lines[names.index("via")]:
+            return False
+        ours = self.listeners.is_ours
+        return any(ours(via.host.lower(), via.port, via.transport) for via in request.vias[1:])
 
     def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Move a counter; whoever exports metrics takes the sums with `take_counts`."""

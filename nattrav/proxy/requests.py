@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nattrav.net.address import AddressClass, classify
 from nattrav.proxy.accounts import Accounts
 from nattrav.proxy.acks import Acks
 from nattrav.proxy.admission import Admission
 from nattrav.proxy.alg import AlgSign, signs_of
+from nattrav.proxy.answer_ports import AnswerPorts
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.dialogs import RESUMES, Dialogs
 from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import DropReason, Send
-from nattrav.proxy.forwarding import nat_of
 from nattrav.proxy.hook_views import register_view, request_view
 from nattrav.proxy.hooks import Refuse, Route
 from nattrav.proxy.keepalive import Keepalive
@@ -26,16 +28,14 @@ from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
-from nattrav.proxy.validate import Refused, is_loop, refusal
+from nattrav.proxy.upstreams import UpstreamState
+from nattrav.proxy.validate import Refused, refusal
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import server_key
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
-
-_RESUMES = frozenset(("INVITE", "UPDATE", "BYE"))
-"""Methods that show a call in progress."""
 
 
 class Requests:
@@ -50,6 +50,8 @@ class Requests:
         self.authorisation = Authorisation(parts, accounts)
         self.admission = Admission(parts.sip.limits)
         self.draining = False
+        self._ports = AnswerPorts()
+        self._dialogs = Dialogs(rooms, self._examine)
         self._acks = Acks(rooms, self._fault, self.authorisation.admits_source)
         listeners = parts.listeners.all
         self._public = {one.id: classify(one.bound.host) is AddressClass.PUBLIC for one in listeners}
@@ -69,14 +71,18 @@ class Requests:
         verdict: NatVerdict | None = None
         if not symmetric and upstream is None and (via.host, via.port) != flow.remote:
             verdict = self._examine(flow, request, data, now)
-            symmetric = self._forces_rport(verdict, flow, request)
+            symmetric = self._forces_rport(verdict, flow, request) or self._ports.prefers_source(flow, request)
         request.stamp(flow.remote, force_rport=symmetric)
+        if "keep" in via.params and upstream is None:
+            request.promise_keepalives(int(parts.sip.keepalive.interval))
         key = server_key(request)
         server = parts.transactions.servers.get(key)
         if server is not None:
             if method == "ACK":
                 self._acks.in_transaction(server, flow, request, data, now)
             else:
+                if verdict is not None and verdict.asymmetric and self._rport_policy(request, flow) == "auto":
+                    symmetric = self._ports.try_other(flow, request)
                 server.receive_again(reply_flow(flow, via, symmetric=symmetric), now)
             return
         sender = Sender(flow, upstream, verdict or NO_NAT)
@@ -94,7 +100,7 @@ class Requests:
         if len(parts.transactions) >= parts.sip.limits.transactions:
             self._refuse_stateless(request, answer_flow, Refused(503, "limits", (("Retry-After", "10"),)))
             return
-        refused = refusal(request)
+        refused = refusal(request, parts.listeners, parts.branches)
         if refused is not None and method == "OPTIONS" and refused.status == 483:
             refused = None if self._is_for_me(request) else refused
         if refused is not None:
@@ -102,7 +108,9 @@ class Requests:
             return
         if upstream is None and request.to.tag is None:
             sender.treatment = self._treatment(request, flow)
-        registers_here = method == "REGISTER" and upstream is None and parts.sip.mode != "edge"
+        mode = parts.sip.mode
+        # At a registrar also through edges that it knows as upstreams.
+        registers_here = method == "REGISTER" and (mode == "registrar" or (mode == "redirect" and upstream is None))
         if registers_here:
             challenge = self.authorisation.first_challenge(request, sender, now)
             if challenge is not None:
@@ -144,9 +152,6 @@ class Requests:
             self._register(server, request, sender, now)
             return
         loop_part = parts.branches.loop_part(request)
-        if is_loop(request, parts.listeners, loop_part):
-            self._refuse(server, Refused(482, "R7"), now)
-            return
         if request.method == "REGISTER" and upstream is None:
             self._register_at_core(server, request, routes, sender, loop_part, now)
         elif request.to.tag is not None:
@@ -176,7 +181,7 @@ class Requests:
         uri = request.uri
         if not isinstance(uri, SipUri) or uri.user is not None:
             return False
-        return self._parts.is_ours(uri.host, uri.port, uri.transport)
+        return self._parts.names_us(uri)
 
     def _examine(self, flow: Flow, request: Request, data: bytes, now: float) -> NatVerdict:
         via = request.via
@@ -212,8 +217,11 @@ class Requests:
         return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
-        policy = self._treatment(request, flow).rport or self._parts.sip.force_rport
+        policy = self._rport_policy(request, flow)
         return policy == "always" or (policy == "auto" and verdict.nat)
+
+    def _rport_policy(self, request: Request, flow: Flow) -> str:
+        return self._treatment(request, flow).rport or self._parts.sip.force_rport
 
     def _treatment(self, request: Request, flow: Flow) -> Treatment:
         quirks = self._parts.quirks
@@ -249,7 +257,7 @@ class Requests:
         except MalformedMessage:
             self._refuse(server, Refused(400, "8.1", reason="No SIP address-of-record"), now)
             return
-        if not self._parts.is_ours(uri.host, uri.port, uri.transport) or uri.user is None:
+        if not self._parts.names_us(uri) or uri.user is None:
             self._refuse(server, Refused(404, "8.1"), now)
             return
         if self._parts.hooks.has("on_register"):
@@ -311,6 +319,9 @@ class Requests:
             return
         call = None
         if server.invite:
+            if self.draining and parts.sip.sibling is not None:
+                self._refuse(server, Refused(302, "drain", self._at_sibling(request)), now)
+                return
             if self.draining or len(rooms.calls) >= parts.sip.limits.calls:
                 self._refuse(server, Refused(503, "limits", (("Retry-After", "30"),)), now)
                 return
@@ -328,10 +339,11 @@ class Requests:
             call.note(now, True, sender.flow, data, *sender.verdict.names)
         hops = self._destinations(request, routes, sender, now)
         if isinstance(hops, Refused):
+            hops = _as_known_to(sender.upstream, hops)
             if hops.status in (403, 404) and sender.access:
                 self._fault(sender.flow, "refused_target", now)
             self._refuse(server, hops, now, call)
-            if call is not None and call.state is CallState.EARLY:
+            if call is not None and call.state is CallState.EARLY and rooms.calls.failed(call):
                 rooms.calls.end(call, "rejected", now, hops.status)
             return
         if parts.sip.mode == "redirect" and sender.upstream is None:
@@ -349,14 +361,35 @@ class Requests:
             if isinstance(decision, Route):
                 return self._rooms.routing.chosen(request, routes, sender, decision, now)
         found = self._behind_contact_token(request, sender, now)
-        return [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
+        hops = [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
+        if request.request_uri.startswith("sips:") and not isinstance(hops, Refused):
+            return self._secure(hops, sender)
+        return hops
+
+    def _secure(self, hops: list[Hop], sender: Sender) -> list[Hop] | Refused:
+        """Leave only what is reached over TLS: a `sips:` target is never sent on in the clear (RFC 5630 §5.4)."""
+        for hop in hops:
+            hop.alternatives = [one for one in hop.alternatives if one.secure]
+        left = [hop if hop.secure else hop.alternatives.pop(0) for hop in hops if hop.secure or hop.alternatives]
+        if left:
+            return left
+        host = self._parts.listeners[sender.flow.listener].sent_by
+        return Refused(480, "R9", (("Warning", f'380 {host} "SIPS Not Allowed"'),))
+
+    def _at_sibling(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """The same destination at the node that takes our calls."""
+        sibling = SipUri.parse(self._parts.sip.sibling or "")
+        uri = request.uri
+        user = uri.user if isinstance(uri, SipUri) else uri.number
+        there = SipUri.build(sibling.host, user=user, port=sibling.port, scheme=sibling.scheme, params=sibling.params)
+        return (("Contact", f"<{there.text}>"),)
 
     def _redirect(self, server: ServerTransaction, hops: Sequence[Hop], call: Call | None, now: float) -> None:
         """Answer with the destinations instead of going there (§8.3)."""
         every = [one for hop in hops for one in (hop, *hop.alternatives)]
         contacts = [("Contact", f"<{one.request_uri}>;q={one.q:g}") for one in every]
         self._refuse(server, Refused(302, "redirect", tuple(contacts)), now, call)
-        if call is not None:
+        if call is not None and self._rooms.calls.failed(call):
             self._rooms.calls.end(call, "rejected", now, 302)
 
     def _behind_contact_token(self, request: Request, sender: Sender, now: float) -> Hop | None:
@@ -378,9 +411,10 @@ class Requests:
     ) -> None:
         rooms = self._rooms
         call = rooms.calls.of(request)
+        from_upstream = sender.upstream
         from_access = party_facts(call, request, sender)
         if call is not None:
-            self._follow(call, request, sender.flow, server.flow)
+            self._dialogs.follow(call, request, sender.flow, server.flow)
         sender.authorised = sender.upstream is not None or self.authorisation.admits_source(sender)
         if server.invite:
             server.respond(100, respond(request, 100, to_tag=None), now)
@@ -391,58 +425,11 @@ class Requests:
             request, routes, sender, from_access, other_party(call, request, sender), moved
         )
         if isinstance(hop, Refused):
-            self._refuse(server, hop, now, call)
+            self._refuse(server, _as_known_to(from_upstream, hop), now, call)
             return
-        if call is None and routes.tokens and request.method in _RESUMES:
-            call = self._resume(request, sender, hop, data, now, both=len(routes.tokens) > 1)
+        if call is None and routes.tokens and request.method in RESUMES:
+            call = self._dialogs.resume(request, sender, hop, data, now, both=len(routes.tokens) > 1)
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start([hop], now)
-
-    def _follow(self, call: Call, request: Request, flow: Flow, answer: Flow) -> None:
-        """Take note of what a request inside a dialog says of its sender: its CSeq, its newest source (N4)."""
-        before = call.moves(request, flow, answer)
-        if before is not None:
-            self._parts.count("nattrav_sip_nat_detections_total", NatTest.SOURCE_MOVED.value)
-            self._parts.log("info", "source_moved", call_id=call.call_id, before=str(before), now=str(flow))
-        party = call.sender(request)
-        if request.cseq.number > call.cseq[party]:
-            call.cseq[party] = request.cseq.number
-
-    def _resume(
-        self, request: Request, sender: Sender, hop: Hop, data: bytes, now: float, *, both: bool
-    ) -> Call | None:
-        """Take up a call of before a restart, which our token in its route set proves; its media stays with the relay.
-
-        Whether its media went through the relay nobody knows any more: it does from its next offer on, which a relay
-        that still has the session answers with the ports of before.
-        """
-        rooms, parts = self._rooms, self._parts
-        if len(rooms.calls) >= parts.sip.limits.calls:
-            return None
-        call = rooms.calls.resume(request, now)
-        if call is None:
-            return None
-        call.access[Party.CALLER] = both or not hop.access
-        call.access[Party.CALLEE] = hop.access
-        call.flows[Party.CALLER] = sender.flow
-        if isinstance(hop.next_hop, Flow):
-            call.flows[Party.CALLEE] = hop.next_hop
-            bound = rooms.location.by_flow(hop.next_hop) if hop.access else []
-            if bound:
-                call.nat[Party.CALLEE] = nat_of(bound[0])
-        if call.access[Party.CALLER]:
-            sender.upstream = None
-            sender.verdict = call.nat[Party.CALLER] = self._examine(sender.flow, request, data, now)
-        upstream = sender.upstream
-        if upstream is None and not hop.access and hop.next_hop is not None:
-            upstream = rooms.upstreams.by_source(hop.next_hop.remote)
-        policy = parts.sip.relay
-        if upstream is not None:
-            call.upstream = upstream.name
-            policy = upstream.settings.relay or policy
-        call.media.session = call.media.used = policy != "never"
-        call.note(now, True, sender.flow, data, *call.nat[Party.CALLER].names)
-        parts.log("info", "call_resumed", call_id=call.call_id, method=request.method)
-        return call
 
     def _answer_options(self, server: ServerTransaction, request: Request, now: float) -> None:
         status = 503 if self.draining else 200
@@ -450,3 +437,10 @@ class Requests:
         server.respond(status, respond(request, status, to_tag=self._parts.to_tag(server.key[0]), headers=headers), now)
 
     # ---- ACK and CANCEL
+
+
+def _as_known_to(upstream: UpstreamState | None, refused: Refused) -> Refused:
+    """Say that a flow is gone in the words that an upstream knows."""
+    if refused.status != 430 or upstream is None:
+        return refused
+    return replace(refused, status=upstream.settings.flow_failed)

@@ -21,7 +21,7 @@ from nattrav.proxy.upstreams import Upstreams, UpstreamState
 from nattrav.proxy.validate import Refused
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
-from nattrav.sip.transport.flow import Flow, Target
+from nattrav.sip.transport.flow import SECURE, Flow, Target
 from nattrav.sip.uri import SipUri
 
 NO_TCP_FOR = 300.0
@@ -68,12 +68,21 @@ class Hop:
     """True: chosen for the request's size (R8); False: the way back from that, whatever the size."""
     alternatives: list[Hop] = field(default_factory=list)
 
+    @property
+    def secure(self) -> bool:
+        """It is reached over TLS, or will be when its `sips:` URI is looked up."""
+        if self.next_hop is not None:
+            return self.next_hop.transport in SECURE
+        return self.uri is not None and (self.uri.secure or self.uri.transport == "tls")
+
 
 @dataclass(slots=True)
 class RouteSet:
     """What the Route header fields said. `exit` is the flow that a token of ours names as the way out."""
 
     popped: int = 0
+    last_used: bool = False
+    """The last Route value is the target now: a strict router before us had put our URI in its place."""
     tokens: list[FlowToken] = field(default_factory=list)
     request_uri: str = ""
     exit: Flow | None = None
@@ -95,24 +104,26 @@ class Routing:
     def route_set(self, request: Request) -> RouteSet | Refused:
         """Take our own entries off the Route set and read their tokens (R3)."""
         found = RouteSet(request_uri=request.request_uri)
+        if ";maddr=" in found.request_uri:
+            found.request_uri = self._without_our_maddr(found.request_uri)
         if "route" not in request.names:
-            return found if ";alias=" not in request.request_uri else self._unmarked(found)
+            return found if ";alias=" not in found.request_uri else self._unmarked(found)
         parts = self._parts
         try:
             routes = [value.sip_uri for value in request.routes]
             uri = request.uri
         except MalformedMessage:
             return Refused(400, "R3", reason="Bad Route")
-        if isinstance(uri, SipUri) and uri.loose and routes and parts.is_ours(uri.host, uri.port, uri.transport):
-            # A strict router before us put our Record-Route URI into the Request-URI; the target is the last Route.
-            routes.insert(0, uri)
+        if isinstance(uri, SipUri) and uri.loose and routes and parts.names_us(uri):
+            # A strict router before us put our Record-Route URI into the Request-URI (§16.4).
             found.request_uri = routes.pop().text
-            found.popped = -1
+            found.last_used = True
+            routes.insert(0, uri)
         for index, route in enumerate(routes):
-            if not parts.is_ours(route.host, route.port, route.transport):
+            if not parts.names_us(route):
                 found.next_route = route
                 break
-            found.popped = index + 1
+            found.popped = index + (not found.last_used)
             if route.user is not None:
                 try:
                     token = parts.signer.read(route.user)
@@ -120,6 +131,20 @@ class Routing:
                     return Refused(403, "R4", reason="Forbidden")
                 found.tokens.append(token)
         return found if ";alias=" not in found.request_uri else self._unmarked(found)
+
+    def _without_our_maddr(self, request_uri: str) -> str:
+        """Strip a maddr that names us with its port and transport: the rest is routed as if it had come so (§16.4)."""
+        try:
+            uri = SipUri.parse(request_uri)
+        except MalformedMessage:
+            return request_uri
+        maddr = uri.params.get("maddr")
+        if not maddr or not self._parts.names_us(uri.replace(host=maddr.strip("[]"), port=uri.port)):
+            return request_uri
+        params = {name: value for name, value in uri.params.items() if name not in ("maddr", "transport")}
+        return SipUri.build(
+            uri.host, user=uri.user, scheme=uri.scheme, params=params, headers=uri.headers, password=uri.password
+        ).text
 
     def _unmarked(self, found: RouteSet) -> RouteSet | Refused:
         """Take a mark of ours off the Request-URI; its token names the way out as those of our Routes do."""
@@ -205,6 +230,8 @@ class Routing:
         if transport == "udp":
             return Flow("udp", listener.id, listener.bound, address)
         open_one = self._parts.connections.get((listener.id, address.host, address.port))
+        if open_one is None and transport in ("ws", "wss"):
+            return None  # only clients open WebSockets (RFC 7118 §3)
         return open_one or Target(transport, address, server_name or "")
 
     def instead_of_udp(self, hop: Hop, flow: Flow, now: float) -> Hop | None:
@@ -233,7 +260,8 @@ class Routing:
                 flow = self.token_flow(token)
                 if flow is None:
                     return Refused(430, "N1")
-                return [Hop(routes.request_uri, flow, access=True)]
+                bound = self._location.by_flow(flow)
+                return [Hop(routes.request_uri, flow, access=True, binding=bound[0] if bound else None)]
         if routes.next_route is not None and not sender.authorised:
             onward = routes.next_route
             # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.
@@ -241,7 +269,11 @@ class Routing:
                 return Refused(403, "R4")
         uri = request.uri if routes.request_uri == request.request_uri else SipUri.parse(routes.request_uri)
         if not isinstance(uri, SipUri):
-            number = uri.number if hasattr(uri, "number") else ""
+            number = uri.number
+            bound = self._location.lookup(self._own_aor(number), parts.wall(now))
+            hops = [hop for hop in map(self._to_binding, bound) if hop.next_hop is not None]
+            if hops:
+                return hops
             return self._to_upstreams(self._upstreams.for_number(number, now, sender.upstream), routes, sender)
         if routes.next_route is not None:
             return [self._toward(routes.next_route, routes, sender)]
@@ -250,7 +282,7 @@ class Routing:
                 uri.user or "", now
             )
             return self._to_upstreams(found, routes, sender)
-        if parts.is_ours(uri.host, uri.port, uri.transport):
+        if parts.names_us(uri):
             return self._inside(uri, routes, sender, now)
         served = self._upstreams.for_domain(uri.host.lower(), uri.port, now)
         if served:
@@ -286,7 +318,7 @@ class Routing:
         except MalformedMessage:
             return []
         for uri in uris[:10]:
-            if self._parts.is_ours(uri.host, uri.port, uri.transport):
+            if self._parts.names_us(uri):
                 found = self._inside(uri, replace(routes, request_uri=uri.text), sender, now)
                 if not isinstance(found, Refused):
                     hops += found
@@ -342,7 +374,7 @@ class Routing:
             uri = SipUri.parse(request_uri)
         except MalformedMessage:
             return request_uri
-        if not self._parts.is_ours(uri.host, uri.port, uri.transport) or uri.host.lower() in self._parts.domains:
+        if not self._parts.names_us(uri) or uri.host.lower() in self._parts.domains:
             return request_uri
         user = "" if uri.user is None else f"{uri.user}@"
         params = "".join(
@@ -350,7 +382,7 @@ class Routing:
             for name, value in uri.params.items()
             if name not in ("transport", "maddr", "lr")
         )
-        return f"sip:{user}{state.uri.hostport}{params}"
+        return f"{uri.scheme}:{user}{state.uri.hostport}{params}"
 
     def _toward(self, uri: SipUri, routes: RouteSet, sender: Sender) -> Hop:
         next_hop = self.to_uri(uri, self._parts.listeners[sender.flow.listener])
@@ -392,7 +424,7 @@ class Routing:
             uri = SipUri.parse(routes.request_uri)
         except MalformedMessage as fault:
             return Refused(fault.status, "R3")
-        if self._parts.is_ours(uri.host, uri.port, uri.transport):
+        if self._parts.names_us(uri):
             return Refused(481, "R3")
         return self._toward(uri, routes, sender)
 
@@ -423,6 +455,7 @@ class Routing:
     def aor(self, uri: SipUri) -> str:
         """Name an address-of-record: user and domain, one domain for all of our own addresses."""
         host = uri.host.lower()
-        if host not in self._parts.domains:
-            host = self._parts.sip.domains[0] if self._parts.sip.domains else "*"
-        return f"{uri.user}@{host}"
+        return f"{uri.user}@{host}" if host in self._parts.domains else self._own_aor(uri.user or "")
+
+    def _own_aor(self, user: str) -> str:
+        return f"{user}@{self._parts.sip.domains[0] if self._parts.sip.domains else '*'}"

@@ -88,7 +88,19 @@ class Transactions:
 class ServerTransaction(Timed):
     """Server side (§17.2). `flow` is where responses go; `request` and `context` are let go after the final one."""
 
-    __slots__ = ("_machine", "context", "created", "final", "flow", "invite", "key", "method", "request", "table")
+    __slots__ = (
+        "_machine",
+        "context",
+        "created",
+        "final",
+        "flow",
+        "invite",
+        "key",
+        "method",
+        "request",
+        "table",
+        "target",
+    )
 
     def __init__(self, table: Transactions, key: Key, request: Request, flow: Flow, now: float) -> None:
         super().__init__()
@@ -99,6 +111,8 @@ class ServerTransaction(Timed):
         self.request: Request | None = request
         self.context: Context | None = None
         self.flow = flow
+        self.target: Target | None = None
+        """Where responses go when the connection that brought the request is gone (§18.2.2)."""
         self.invite = request.method == "INVITE"
         self.final = 0
         machine = ServerInvite if self.invite else ServerNonInvite
@@ -117,6 +131,9 @@ class ServerTransaction(Timed):
         machine = self._machine
         outcomes = machine.respond(status, data, now)
         if not outcomes:
+            if self.invite and 200 <= status < 300:
+                # A 2xx passes even behind a failure (§16.7 step 5): its caller ends the dialog it made.
+                self._send(data)
             return
         if status >= 200 and not self.final:
             self.final = status
@@ -176,12 +193,16 @@ class ServerTransaction(Timed):
         table, machine = self.table, self._machine
         for outcome in outcomes:
             if outcome is Outcome.SEND:
-                table.out.append(Send(self.flow, machine.message))
+                self._send(machine.message)
             elif outcome is Outcome.ENDED:
                 self._terminate()
                 return
         if machine.state not in _UNANSWERED:
             table.watch(self, machine.next_timeout())
+
+    def _send(self, data: bytes) -> None:
+        target = self.target
+        self.table.out.append(Send(self.flow, data) if target is None else Connect(target, data, ""))
 
     def _terminate(self) -> None:
         self._machine.end()

@@ -1,11 +1,11 @@
-"""What a proxy checks before it routes a request (RFC 3261 §16.3), in the RFC's order after the syntax."""
+"""What a proxy checks before it routes a request, in the order of RFC 3261 §16.3 after the syntax."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from nattrav.proxy.listener import Listeners
-from nattrav.sip.branch import loop_part_of
+from nattrav.sip.branch import BranchMaker, loop_part_of
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
 
@@ -24,14 +24,16 @@ UNDERSTOOD: frozenset[str] = frozenset()
 """Option tags this proxy understands in Proxy-Require."""
 
 
-def refusal(request: Request) -> Refused | None:
-    """Check scheme, Max-Forwards and Proxy-Require. None when the request may be routed."""
+def refusal(request: Request, listeners: Listeners, branches: BranchMaker) -> Refused | None:
+    """Check scheme, Max-Forwards, loops and Proxy-Require. None when the request may be routed."""
     try:
         _ = request.uri
     except MalformedMessage as fault:
         return Refused(fault.status, "R1", reason=None if fault.status == 416 else "Bad Request-URI")
     if request.max_forwards == 0:
         return Refused(483, "R1")
+    if _is_loop(request, listeners, branches):
+        return Refused(482, "R7")
     if "proxy-require" in request.names:
         unknown = [tag for tag in request.tokens("proxy-require") if tag not in UNDERSTOOD]
         if unknown:
@@ -39,14 +41,13 @@ def refusal(request: Request) -> Refused | None:
     return None
 
 
-def is_loop(request: Request, listeners: Listeners, loop_part: str) -> bool:
+def _is_loop(request: Request, listeners: Listeners, branches: BranchMaker) -> bool:
     """Tell whether one of our own Vias carries the same loop part: the request came round unchanged (§16.3 step 4)."""
     names = request.names
     if names.count("via") == 1 and "," not in request.lines[names.index("via")]:
         return False
-    for via in request.vias[1:]:
-        if not listeners.is_ours(via.host.lower(), via.port, via.transport):
-            continue
-        if loop_part_of(via.branch) == loop_part:
-            return True
-    return False
+    ours = [via for via in request.vias[1:] if listeners.is_ours(via.host.lower(), via.port, via.transport)]
+    if not ours:
+        return False
+    loop_part = branches.loop_part(request)
+    return any(loop_part_of(via.branch) == loop_part for via in ours)

@@ -141,8 +141,8 @@ def _section(
     if wording.allowed is not None and index in wording.allowed:
         allowed = wording.allowed[index]
         formats = [text for text in formats if text in allowed] or formats
-    port = str(place.rtp.port) if section.port_count == 1 else f"{place.rtp.port}/{section.port_count}"
-    out.append(f"m={section.media} {port} {protocol} {' '.join(formats)}")
+    # A port count is not passed on: the ports behind ours are other calls'.
+    out.append(f"m={section.media} {place.rtp.port} {protocol} {' '.join(formats)}")
     if section.information is not None:
         out.append(section.information)
     null = is_null_hold(description, section)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nattrav.sip.grammar import COMPACT_OF, canonical_name, displayed_name, split_first
+from nattrav.sip.grammar import COMPACT_OF, canonical_name, displayed_name, split_first, split_list
 from nattrav.sip.message import Message, Request
 
 
@@ -75,6 +75,22 @@ class Edit:
         if rest:
             rest = rest.lstrip(" \t\r\n")
             self.lines[index] = f"{line[:colon]} {rest}"
+        else:
+            del self.lines[index]
+            del self.names[index]
+        return self
+
+    def remove_last(self, name: str) -> Edit:
+        """Remove the last value of that name; does nothing when there is none."""
+        key = canonical_name(name)
+        if key not in self.names:
+            return self
+        index = len(self.names) - 1 - self.names[::-1].index(key)
+        line = self.lines[index]
+        colon = line.index(":") + 1
+        values = split_list(line[colon:])
+        if len(values) > 1:
+            self.lines[index] = f"{line[:colon]} {', '.join(values[:-1])}"
         else:
             del self.lines[index]
             del self.names[index]

@@ -22,6 +22,7 @@ from nattrav.sip.via import Via
 MAX_EXPIRES = 2**32 - 1
 MAX_CSEQ = 2**31 - 1
 
+_KEEP = re.compile(r";[ \t]*keep(?=[ \t]*(?:;|$))", re.IGNORECASE)
 _CSEQ = re.compile(rf"0*([0-9]{{1,10}})[ \t]+({TOKEN})")
 
 # RFC 3261 §7.3.1: these are never joined by commas, their own syntax has some; Date has one too.
@@ -116,9 +117,13 @@ class Message:
     def all(self, name: str) -> list[str]:
         """Every value of that name in order, comma lists taken apart where RFC 3261 §7.3.1 allows lists."""
         key = canonical_name(name)
-        if key not in self.names:
+        times = self.names.count(key)
+        if times == 0:
             return []
-        values = [self.value(index) for index, there in enumerate(self.names) if there == key]
+        if times == 1:
+            values = [self.value(self.names.index(key))]
+        else:
+            values = [self.value(index) for index, there in enumerate(self.names) if there == key]
         if key in _NEVER_JOINED:
             return values
         return [element for value in values for element in split_list(value)]
@@ -248,7 +253,7 @@ class Message:
     @lazy
     def user_agent(self) -> str | None:
         """User-Agent, or Server."""
-        return self.first("user-agent") or self.first("server")
+        return self._first("user-agent") or self._first("server")
 
     def render(self) -> bytes:
         """The octets of the message: those received, but for the stamp on the top Via and cut trailing garbage."""
@@ -283,6 +288,16 @@ class Request(Message):
         self.lines[index] = f"{line[: line.index(':') + 1]} {via.text}{',' if rest else ''}{rest}"
         self.__dict__["via"] = via
         self.__dict__.pop("vias", None)
+
+    def promise_keepalives(self, seconds: int) -> None:
+        """Fill the `keep` parameter of the top Via, which the response repeats (RFC 6223 §4.3)."""
+        via = self.via
+        text = _KEEP.sub(f";keep={seconds}", via.text, count=1)
+        if text != via.text:
+            index = self.names.index("via")
+            self.lines[index] = self.lines[index].replace(via.text, text, 1)
+            self.__dict__["via"] = Via(text)
+            self.__dict__.pop("vias", None)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.request_uri}>"

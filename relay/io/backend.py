@@ -29,6 +29,10 @@ class Backend(Protocol):
     frames: Frames
     released: list[int]
     """Slots whose sockets the kernel no longer uses, to be taken from here."""
+    exhausted: int
+    """Times the kernel found no free frame for a datagram."""
+    rearmed: int
+    """Times receiving on a socket ended by itself and was asked for again."""
     failures: list[tuple[int, int]]
     """(route, errno) of sends the kernel refused, to be taken from here."""
     twins_released: list[int]

@@ -42,6 +42,8 @@ class PortableBackend:
         self._coalesce = coalesce
         self.released: list[int] = []
         self.failures: list[tuple[int, int]] = []
+        self.exhausted = 0
+        self.rearmed = 0
         self.twins_released: list[int] = []
         self.twins_failed: list[int] = []
         self._twins: set[int] = set()

@@ -6,9 +6,10 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nattrav.net import uring
 from nattrav.net.address import TransportAddress
@@ -19,7 +20,7 @@ from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
 from relay.io.backend import Backend
 from relay.io.portable import PortableBackend
-from relay.io.shard import Close, Instruction, MakeBackend, Open, Rest, Set, Shard
+from relay.io.shard import HANDLING_BOUNDS, Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
 from relay.offload.xdp import KernelFlows, Sums, add_sums
 from relay.plane import DropReason, FlowEvent, FlowFigures, FlowSettings, Learned
@@ -28,6 +29,9 @@ COALESCE = 0.001
 """Seconds a datagram may wait for company, unless configured otherwise."""
 
 BACKENDS = ("auto", "io_uring", "portable")
+
+SHORT = 256
+"""Free rows of a data thread's table below which resting sockets are closed."""
 
 RESTING = 16384
 """Sockets of ended flows that stay bound, at most: some 3 KiB of kernel memory each, for a third of a call's set-up."""
@@ -55,6 +59,18 @@ class _Bound:
     local: TransportAddress
     tos: int | None
     lost: int = 0
+
+
+@dataclass(slots=True)
+class Activity:
+    """What data threads did: see the fields of the same names of `Steer`, `Shard` and `Backend`."""
+
+    rtcp: NDArray[np.uint64]
+    handling: list[int]
+    handled: float = 0.0
+    departed: int = 0
+    exhausted: int = 0
+    rearmed: int = 0
 
 
 class Gathering:
@@ -179,6 +195,17 @@ class DataPlane:
         """Number of data threads."""
         return len(self._shards)
 
+    def room(self, shard: int) -> int:
+        """See `Plane`. When it gets short, sockets that rest with the thread make way."""
+        table = self._shards[shard].table
+        count = len(self._shards)
+        if table.room < SHORT:
+            for local in [local for local, (flow, _) in self._resting.items() if flow % count == shard][:SHORT]:
+                self._let_go(*self._resting.pop(local))
+        return table.room + sum(
+            flow % count == shard and self._shards[shard].reusable(flow // count) for flow, _ in self._claimed.values()
+        )
+
     def open(
         self,
         sock: Socket,
@@ -277,7 +304,10 @@ class DataPlane:
         with shard.lock:
             shard.catch_up()
             shard.settled(slot, last=last)
-            return shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
+            figures = shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
+            if shard.offloader is not None and slot in shard.offloader:
+                return replace(figures, offloaded=True)
+            return figures
 
     def last_accepted(self, flows: Sequence[int]) -> float:
         """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""
@@ -297,9 +327,15 @@ class DataPlane:
         found: list[int] = counts.tolist()
         return found
 
-    def sums(self) -> FlowFigures:
+    def sums(self, flows: Sequence[int] | None = None) -> FlowFigures:
         """See `Plane`. May lag by `relay.io.shard.SETTLE_EVERY`."""
         total = FlowFigures()
+        if flows is not None:
+            slots, owners = np.divmod(np.array(flows, np.intp), len(self._shards))
+            for number, shard in enumerate(self._shards):
+                with shard.lock:
+                    total = add_figures(total, shard.table.sums(slots[owners == number]))
+            return total
         for shard in self._shards:
             with shard.lock:
                 total = add_figures(total, shard.table.sums())
@@ -320,6 +356,15 @@ class DataPlane:
         offloaders = [shard.offloader for shard in self._shards if shard.offloader is not None]
         return sum(map(len, offloaders)), add_sums(one.sums for one in offloaders)
 
+    def offloaded_flows(self) -> frozenset[int]:
+        """Numbers of the flows that the kernel forwards now."""
+        found: list[int] = []
+        for number, shard in enumerate(self._shards):
+            if shard.offloader is not None:
+                with shard.lock:
+                    found += [slot * len(self._shards) + number for slot in shard.offloader.slots]
+        return frozenset(found)
+
     def totals(self) -> tuple[int, int, dict[DropReason, int]]:
         """Batches and packets received since the start, and drops by reason over all open flows."""
         drops: dict[DropReason, int] = {}
@@ -330,6 +375,21 @@ class DataPlane:
                 if shard.steer is not None and shard.steer.late:
                     drops[DropReason.LATE] = drops.get(DropReason.LATE, 0) + shard.steer.late
         return sum(s.batches for s in self._shards), sum(s.packets for s in self._shards), drops
+
+    def activity(self) -> Activity:
+        """What the data threads did since the start."""
+        rtcp = np.zeros((2, 256), np.uint64)
+        found = Activity(rtcp=rtcp, handling=[0] * (len(HANDLING_BOUNDS) + 1))
+        for shard in self._shards:
+            found.departed += shard.departed
+            found.handled += shard.handled
+            found.handling = [one + other for one, other in zip(found.handling, shard.handling, strict=True)]
+            if shard.steer is not None:
+                rtcp += shard.steer.rtcp
+            if shard.backend is not None:
+                found.exhausted += shard.backend.exhausted
+                found.rearmed += shard.backend.rearmed
+        return found
 
     def _place(self, flow: int) -> tuple[Shard, int]:
         if flow not in self._open:

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 
@@ -36,6 +37,9 @@ MERGE_LAG = 0.02
 
 SETTLE_AT = 8192
 """Packets noted after which counting does not wait."""
+
+HANDLING_BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1)
+"""Upper bounds (seconds) in which the times that batches are in hand are counted."""
 
 TIMER_STEP = 0.05
 """Least seconds between two looks at timers: windows of many calls end together."""
@@ -113,6 +117,12 @@ class Shard:
         self.failure: BaseException | None = None
         self.batches = 0
         self.packets = 0
+        self.departed = 0
+        """Batches of which something was sent."""
+        self.handling = [0] * (len(HANDLING_BOUNDS) + 1)
+        """How long batches were in hand, from receiving until sending: counts by `HANDLING_BOUNDS`, the rest last."""
+        self.handled = 0.0
+        """Seconds that all batches together were in hand."""
         self.steer: Steer | None = None
         self.backend: Backend | None = None
         self.twins: Twins | None = None
@@ -127,6 +137,8 @@ class Shard:
         self._rested: dict[int, int] = {}
         """Resting slots, and the round in which they came to rest."""
         self._round = 0
+        self._in_hand = False
+        """Packets were steered in this round and may not have been sent yet."""
         self._wakes_at = 0.0
         self._stopping = False
         self._wake_fd = -1
@@ -180,7 +192,7 @@ class Shard:
 
     def reusable(self, slot: int) -> bool:
         """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
-        return self._rested.get(slot, self._round) != self._round
+        return slot in self._rested and (not self._in_hand or self._rested[slot] != self._round)
 
     def twin_overflows(self) -> int:
         """Datagrams the kernel dropped at twins."""
@@ -252,6 +264,7 @@ class Shard:
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
                     self.packets += len(slots)
+                self._in_hand = departures is not None
                 if self.offloader is not None:
                     self._follow_kernel(self.offloader, now)
                 if backend.failures:
@@ -267,6 +280,11 @@ class Shard:
                     wait = max(TIMER_STEP, due - now)
                     timeout = wait if timeout is None else min(timeout, wait)
                 self._wakes_at = math.inf if timeout is None else now + timeout
+            if departures is not None and len(departures.routes):
+                spent = monotonic() - now
+                self.departed += 1
+                self.handled += spent
+                self.handling[bisect_left(HANDLING_BOUNDS, spent)] += 1
 
     def _carry_out(self, now: float) -> None:
         assert self.steer is not None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nattrav.net.address import TransportAddress, to_sockaddr
 
-DEVICES = 8
-"""Interfaces the program knows."""
+DEVICES = 64
+"""Interfaces the program can be attached to."""
 
 REASONS = ("not_plain", "not_sound", "too_long", "other_source", "no_way", "foreign_device")
 """Why packets of an offloaded flow went to its socket all the same; the program's `enum reason`."""
@@ -34,7 +33,8 @@ ROW = np.dtype(
 
 _KEY = struct.Struct("!16sH2x")
 _FLOW = struct.Struct("=16s16s16s2s2s2sHIIIHBx32x")
-_DEVICE = struct.Struct("=I6sBx")
+_INDEX = struct.Struct("=I")
+_DEVICE = struct.Struct("=6sBx")
 _SETTINGS = struct.Struct("=QIBB2x")
 _MAPPED = bytes(10) + b"\xff\xff"
 _UDP_WORD = 17 << 8
@@ -92,12 +92,14 @@ def flow(way: Way, row: int) -> bytes:
     )
 
 
-def settings(devices: Sequence[Device], *, hop_time: int, route_from: int, ttl: int, hop_limit: int) -> bytes:
-    """Give the program's constants. `hop_time` is in nanoseconds. ValueError for too many devices."""
-    if len(devices) > DEVICES:
-        raise ValueError(f"{len(devices)} interfaces are more than the {DEVICES} that can be offloaded")
-    known = b"".join(_DEVICE.pack(device.index, device.mac, device.native) for device in devices)
-    return known.ljust(DEVICES * _DEVICE.size, b"\0") + _SETTINGS.pack(hop_time, route_from, ttl, hop_limit)
+def device(one: Device) -> tuple[bytes, bytes]:
+    """Give the map key and value of an interface."""
+    return _INDEX.pack(one.index), _DEVICE.pack(one.mac, one.native)
+
+
+def settings(*, hop_time: int, route_from: int, ttl: int, hop_limit: int) -> bytes:
+    """Give the program's settings. `hop_time` is in nanoseconds."""
+    return _SETTINGS.pack(hop_time, route_from, ttl, hop_limit)
 
 
 def _packed(address: TransportAddress) -> bytes:

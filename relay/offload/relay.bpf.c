@@ -13,7 +13,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define DEVICES 8
+#define DEVICES 64
 #define SECOND 1000000000ULL
 
 #define ETH_P_IP 0x0800
@@ -63,7 +63,6 @@ struct rtp {
 };
 
 struct device {
-	__u32 index;
 	__u16 mac[3];
 	__u8 native;
 	__u8 pad;
@@ -71,7 +70,6 @@ struct device {
 
 /* Written once, before the first flow. Hop limits of what this host sends; how long a next hop is remembered (ns); the interface routes are asked for. */
 volatile struct {
-	struct device devices[DEVICES];
 	__u64 hop_time;
 	__u32 route_from;
 	__u8 ttl, hop_limit;
@@ -132,6 +130,14 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
+/* The interfaces we are attached to, by index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEVICES);
+	__type(key, __u32);
+	__type(value, struct device);
+} devices SEC(".maps");
+
 /* Shared with user space as memory: what it reads costs no system call. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -167,16 +173,6 @@ static __always_inline __u32 fold(__u32 sum)
 static __always_inline int same(const __be32 *a, const __be32 *b)
 {
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
-}
-
-/* Gives the device's number plus one, 0 for none. */
-static __always_inline __u32 device_of(__u32 index)
-{
-#pragma unroll
-	for (int i = 0; i < DEVICES; i++)
-		if (settings.devices[i].index == index)
-			return i + 1;
-	return 0;
 }
 
 /* RFC 3550 appendices A.1, A.3 and A.8, as relay/tally.py does it for many packets at once. */
@@ -247,9 +243,9 @@ static __always_inline int find_hop(struct xdp_md *ctx, struct flow *flow, __u32
 static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, struct ipv4 *four, struct ipv6 *six,
 				 struct udp *udp, struct rtp *rtp, void *end)
 {
-	__u32 arrived = device_of(ctx->ingress_ifindex), leaves, size, length, check, row_number;
-	volatile struct device *device;
+	__u32 arrived, leaves, size, length, whole, check, row_number;
 	struct key key = {};
+	struct device *here;
 	__be32 remote[4];
 	struct flow *flow;
 	struct row *row;
@@ -271,11 +267,10 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 	if (flow->remote_port != udp->source || !same(flow->remote, remote))
 		return leave(OTHER_SOURCE);
 
-	if (!arrived)
-		return leave(FOREIGN_DEVICE);
-	device = &settings.devices[(arrived - 1) & (DEVICES - 1)];
-	if (ethernet->target[0] != device->mac[0] || ethernet->target[1] != device->mac[1] ||
-	    ethernet->target[2] != device->mac[2])
+	arrived = ctx->ingress_ifindex;
+	here = bpf_map_lookup_elem(&devices, &arrived);
+	if (!here || ethernet->target[0] != here->mac[0] || ethernet->target[1] != here->mac[1] ||
+	    ethernet->target[2] != here->mac[2])
 		return leave(FOREIGN_DEVICE);
 
 	if ((void *)(rtp + 1) > end)
@@ -285,12 +280,13 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 		return leave(NOT_PLAIN);
 	if (rtp->first >> 6 != 2 || (rtp->second >= 192 && rtp->second < 224))
 		return leave(NOT_PLAIN);
+	whole = bpf_xdp_get_buff_len(ctx) - sizeof(*ethernet);
 	if (four) {
 		__u16 *word = (__u16 *)four;
 		__u32 sum = 0;
 
 		length = bpf_ntohs(four->length);
-		if (length != size + sizeof(*four) || (void *)four + length > end)
+		if (length != size + sizeof(*four) || length > whole)
 			return leave(NOT_SOUND);
 #pragma unroll
 		for (int i = 0; i < 10; i++)
@@ -299,7 +295,7 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 			return leave(NOT_SOUND);
 	} else {
 		length = size + sizeof(*six);
-		if (bpf_ntohs(six->length) != size || (void *)six + length > end || !udp->checksum)
+		if (bpf_ntohs(six->length) != size || length > whole || !udp->checksum)
 			return leave(NOT_SOUND);
 	}
 	/* A local sender leaves the checksum to a device that is not there: only the stack can tell. */
@@ -325,11 +321,11 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 		if (!find_hop(ctx, flow, length, !four, now))
 			return leave(NO_WAY);
 	leaves = flow->hop_index;
-	if (leaves != ctx->ingress_ifindex) {
-		__u32 other = device_of(leaves);
+	if (leaves != arrived) {
+		struct device *there = bpf_map_lookup_elem(&devices, &leaves);
 
 		/* A driver takes frames from another only while a program of ours runs in it. */
-		if (!other || (device->native && !settings.devices[(other - 1) & (DEVICES - 1)].native))
+		if (!there || there->native < here->native)
 			return leave(FOREIGN_DEVICE);
 	}
 
@@ -369,7 +365,7 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 		check = ~fold((__u16)~udp->checksum + flow->change) & 0xFFFF;
 		udp->checksum = check ? check : 0xFFFF;
 	}
-	return leaves == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(leaves, 0);
+	return leaves == arrived ? XDP_TX : bpf_redirect(leaves, 0);
 }
 
 SEC("xdp")

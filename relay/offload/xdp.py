@@ -7,7 +7,7 @@ added to it now and then, so a flow that moves between the paths is counted by b
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ _SETTLED = int(Flag.OPEN | Flag.PUBLIC | Flag.SELECTED | Flag.GUARDED)
 _LIMITED = CODE[DropReason.RATE_LIMITED] - 1
 _CARRIED = (Content.RTP, Content.MUX)
 
+_WHOLE = np.dtype((np.void, ROW.itemsize))
+
 Rows = NDArray[np.intp]
 
 
@@ -37,8 +39,10 @@ class KernelFlows(Protocol):
 
     rows: NDArray[Any]
     """Array of `layout.ROW`, shared with the kernel."""
-    hosts: Container[str]
-    """Local addresses whose packets pass the program."""
+
+    @property
+    def hosts(self) -> Container[str]:
+        """Local addresses whose packets pass the program."""
 
     def take(self) -> int | None:
         """Reserve a row; None when all are taken."""
@@ -99,7 +103,9 @@ class Offloader:
         count = len(kernel.rows)
         self._slot: Rows = np.full(count, -1, np.intp)
         self._egress: Rows = np.full(count, -1, np.intp)
-        self._seen: NDArray[Any] = np.zeros(count, ROW)
+        # Whole rows are copied as plain octets: field by field it takes thirty times as long.
+        self._rows: NDArray[np.void] = kernel.rows.view(_WHOLE)
+        self._seen: NDArray[np.void] = np.zeros(count, _WHOLE)
         self.sums = Sums()
         self.merged_at = float("-inf")
         crossbar.touched = set()
@@ -109,6 +115,11 @@ class Offloader:
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._entries
+
+    @property
+    def slots(self) -> Collection[int]:
+        """The flows that the kernel forwards now."""
+        return self._entries.keys()
 
     @property
     def busy(self) -> bool:
@@ -204,15 +215,14 @@ class Offloader:
 
     def _begin(self, slot: int, row: int) -> None:
         """Let the kernel carry on where the table is."""
-        table, rows = self._table, self._kernel.rows
-        fresh = np.zeros((), ROW)
+        table = self._table
+        fresh = np.zeros(1, ROW)
         for name in ("base_sequence", "max_sequence", "last_sequence", "ssrc", "timestamp", "payload_type", "started"):
             fresh[name] = getattr(table, name)[slot]
         fresh["arrival"] = int(table.arrival[slot] * NANO)
         fresh["jitter"] = int(table.jitter[slot] * NANO * _JITTER_UNIT)
         fresh["tick"] = _tick(float(table.clock_rate[slot]))
-        rows[row] = fresh
-        self._seen[row] = fresh
+        self._rows[row] = self._seen[row] = fresh.view(_WHOLE)[0]
 
     def _merge(self, rows: Rows) -> None:
         current = self._count(rows)
@@ -222,11 +232,9 @@ class Offloader:
         heard = np.flatnonzero(now["arrival"] != before["arrival"])
         if not len(heard):
             return
-        rows, now, before = rows[heard], now[heard], before[heard]
+        if len(heard) < len(rows):
+            rows, now, before = rows[heard], _some(now, heard), _some(before, heard)
         table, slots = self._table, self._slot[rows]
-        known = slots >= 0
-        if not known.all():
-            rows, now, before, slots = rows[known], now[known], before[known], slots[known]
         table.expected_before[slots] += (now["expected_before"] - before["expected_before"]).astype(np.int64)
         table.duplicates[slots] += now["duplicates"] - before["duplicates"]
         table.reordered[slots] += now["reordered"] - before["reordered"]
@@ -249,7 +257,8 @@ class Offloader:
         """Add packets and octets of rows that moved; give those rows, as they are and as they were."""
         if not len(rows):
             return None
-        now, before = self._kernel.rows[rows], self._seen[rows]
+        octets, seen = self._rows[rows], self._seen[rows]
+        now, before = octets.view(ROW), seen.view(ROW)
         moved = np.flatnonzero(
             (now["packets"] != before["packets"])
             | (now["arrival"] != before["arrival"])
@@ -257,17 +266,19 @@ class Offloader:
         )
         if not len(moved):
             return None
-        rows, now, before = rows[moved], now[moved], before[moved]
-        self._seen[rows] = now
-        packets, octets = now["packets"] - before["packets"], now["bytes"] - before["bytes"]
+        if len(moved) < len(rows):
+            rows, octets, before = rows[moved], octets[moved], _some(before, moved)
+            now = octets.view(ROW)
+        self._seen[rows] = octets
+        packets, amount = now["packets"] - before["packets"], now["bytes"] - before["bytes"]
         self.sums.packets += int(packets.sum())
-        self.sums.bytes += int(octets.sum())
+        self.sums.bytes += int(amount.sum())
         table, slots, egress = self._table, self._slot[rows], self._egress[rows]
         open_ = np.flatnonzero(slots >= 0)
         slots = slots[open_]
         # A flow may have a row that is leaving beside its new one, and several flows may leave by the same.
         np.add.at(table.packets_in, slots, packets[open_])
-        np.add.at(table.bytes_in, slots, octets[open_])
+        np.add.at(table.bytes_in, slots, amount[open_])
         np.add.at(table.received, slots, packets[open_])
         np.add.at(table.drops[:, _LIMITED], slots, (now["limited"] - before["limited"])[open_])
         heard = now["last"][open_] / NANO
@@ -277,7 +288,7 @@ class Offloader:
         table.first_in[unheard] = table.last_in[unheard]
         out = np.flatnonzero(egress >= 0)
         np.add.at(table.packets_out, egress[out], packets[out])
-        np.add.at(table.bytes_out, egress[out], octets[out])
+        np.add.at(table.bytes_out, egress[out], amount[out])
         return rows, now, before
 
     def _retune(self, slot: int, row: int, payload_type: int) -> None:
@@ -286,6 +297,10 @@ class Offloader:
         self._table.payload_type[slot] = payload_type
         self._table.clock_rate[slot] = rate
         self._kernel.rows["tick"][row] = _tick(rate)
+
+
+def _some(rows: NDArray[Any], chosen: Rows) -> NDArray[Any]:
+    return rows.view(_WHOLE)[chosen].view(ROW)
 
 
 def _tick(clock_rate: float) -> int:

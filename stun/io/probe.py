@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,20 +13,19 @@ import trio
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
-from stun.attributes import AttributeType, MalformedMessage
+from stun.attributes import AttributeType
 from stun.discovery import ADVICE, Discovery, Findings, Label, Question, tries
-from stun.framing import Framer
 from stun.gateway import Cascade, GatewayReport
 from stun.io.client import UdpClient, local_address_towards, new_transaction_id
+from stun.io.connections import TLS_PORT, OverStream, ask_tcp, ask_tls
 from stun.lifetime import LifetimeSearch
 from stun.message import BINDING, MessageClass, encode
 from stun.observation import Claim, write_run
-from stun.transaction import INTERACTIVE, STREAM, Outcome, Schedule, Transaction, Verdict
+from stun.transaction import INTERACTIVE, Outcome, Schedule, Transaction, Verdict
 
 T = AttributeType
 _HAIRPIN_WAIT = 0.7
 _HAIRPIN_SENDS = 3
-_TCP_WAIT = 4.0
 _PATIENT = Schedule((0.0, 0.25, 0.75), 1.5)
 
 Progress = Callable[[str, float | None], None]
@@ -44,8 +44,8 @@ class Report:
     hairpin: bool | None = None
     hairpin_external: bool | None = None
     """A hairpinned packet shows its sender's mapped address (RFC 4787 REQ-9)."""
-    tcp_mapped: TransportAddress | None = None
-    tcp_tried: bool = False
+    tcp: OverStream | None = None
+    tls: OverStream | None = None
     ipv6_mapped: TransportAddress | None = None
     gateway: GatewayReport | None = None
     lifetime: LifetimeSearch | None = None
@@ -54,8 +54,13 @@ class Report:
 
     @property
     def label(self) -> Label:
-        """The classic name; UDP is blocked when the server answers on TCP alone."""
-        return Label.UDP_BLOCKED if not self.findings.udp and self.tcp_mapped else self.findings.label
+        """The classic name; UDP is blocked when the server answers over TCP or TLS alone."""
+        return Label.UDP_BLOCKED if not self.findings.udp and self.over_stream else self.findings.label
+
+    @property
+    def over_stream(self) -> bool:
+        """Whether the server answers over TCP or TLS."""
+        return any(found is not None and found.mapped is not None for found in (self.tcp, self.tls))
 
     @property
     def cascade(self) -> Cascade | None:
@@ -71,11 +76,25 @@ class Report:
         return ADVICE[self.label]
 
 
+@dataclass(frozen=True)
+class Streams:
+    """Which stream transports to ask over although UDP works, and how to know the server by its certificate."""
+
+    tcp: bool = False
+    tls: bool = False
+    tls_port: int = TLS_PORT
+    name: str = ""
+    """The name its certificate must show; by default its address."""
+    authority: str | None = None
+    """PEM file of authorities to trust; by default the system's."""
+
+
 class Prober:
     """One run against one server; all its sockets are closed at the end of `run`."""
 
-    def __init__(self, server: TransportAddress, progress: Progress = silent) -> None:
+    def __init__(self, server: TransportAddress, progress: Progress = silent, streams: Streams | None = None) -> None:
         self.server = server
+        self._streams = streams or Streams()
         self._progress = progress
         self._run = secrets.token_bytes(8)
         self._clients: dict[str, UdpClient] = {}
@@ -93,15 +112,15 @@ class Prober:
             if findings.udp:
                 await self._report(host, findings)
             hairpin = await self._hairpin(host, findings, discovery.loss) if findings.udp else (None, None)
-            tcp = None if findings.udp else await self._over_tcp()
+            tcp, tls = await self._over_streams(findings.udp)
             refused = None
             if lifetime is not None and findings.udp:
                 refused = await self._lifetime(host, lifetime)
             return Report(
                 findings,
                 *hairpin,
-                tcp_mapped=tcp,
-                tcp_tried=not findings.udp,
+                tcp=tcp,
+                tls=tls,
                 ipv6_mapped=await self._over_ipv6(ipv6_server) if ipv6_server is not None else None,
                 lifetime=lifetime,
                 lifetime_refused=refused,
@@ -167,10 +186,18 @@ class Prober:
         run = write_run(self._run, None if client is None else client.local)
         return encode(BINDING, MessageClass.REQUEST, new_transaction_id(), [(int(T.RUN_ID), run), *attributes])
 
-    async def _over_tcp(self) -> TransportAddress | None:
-        self._progress("TCP", None)
-        outcome = await ask_stream(self.server, self._plain(None))
-        return None if outcome is None else outcome.mapped
+    async def _over_streams(self, udp: bool) -> tuple[OverStream | None, OverStream | None]:
+        """Ask over TCP and TLS where that is wanted, and as a last resort: over TCP, then over TLS."""
+        tcp = tls = None
+        if self._streams.tcp or not udp:
+            self._progress("TCP", None)
+            tcp = await ask_tcp(self.server, lambda: self._plain(None))
+        if self._streams.tls or not (udp or (tcp is not None and tcp.mapped)):
+            self._progress("TLS", None)
+            place = TransportAddress(self.server.host, self._streams.tls_port)
+            context = ssl.create_default_context(cafile=self._streams.authority)
+            tls = await ask_tls(place, self._streams.name or self.server.host, self._plain(None), context)
+        return tcp, tls
 
     async def _over_ipv6(self, server: TransportAddress) -> TransportAddress | None:
         self._progress("IPv6", None)
@@ -257,26 +284,6 @@ async def _comes_back(kept: UdpClient, asking: UdpClient, request: bytes, server
                     await asking.sock.sendto(effect.data, effect.to)
         nursery.cancel_scope.cancel()
     return arrived[0] if arrived else False
-
-
-async def ask_stream(server: TransportAddress, request: bytes) -> Outcome | None:
-    """Run one transaction over TCP; None when no connection comes about."""
-    transaction = Transaction(request, server, STREAM, monotonic())
-    framer = Framer()
-    with trio.move_on_after(_TCP_WAIT):
-        try:
-            async with await trio.open_tcp_stream(server.host, server.port) as stream:
-                transaction.handle_timeout(monotonic())
-                await stream.send_all(request)
-                while transaction.outcome is None:
-                    data = await stream.receive_some(4096)
-                    if not data:
-                        break
-                    for message in framer.feed(bytes(data)):
-                        transaction.receive(message, server, monotonic())
-        except (OSError, trio.BrokenResourceError, MalformedMessage):
-            return None
-    return transaction.outcome
 
 
 async def ipv6_address(host: str, port: int) -> TransportAddress | None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.batch import Batch
+from nattrav.net.bpf.programs import Mode
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.mmsg import Datagrams, open_datagrams
 from nattrav.net.options import (
@@ -38,6 +39,8 @@ from stun.behavior import Endpoint, primary
 from stun.counters import Counters
 from stun.fastpath import FastPath, Outcome
 from stun.observation import Notebook
+from stun.offload.io.loader import XdpAnswers, open_xdp
+from stun.offload.teaching import Teacher
 from stun.responder import Answer, DropReason, Responder, Transport
 
 # An odd number of cache lines per slot keeps the first lines of all slots from sharing a few sets of the cache.
@@ -88,6 +91,7 @@ class UdpServer:
         self._vectorised = vectorised
         self._count = threads
         self._threads: list[DataThread] = []
+        self.kernel: XdpAnswers | None = None
         self.endpoints: tuple[Endpoint, ...] = responder.endpoints
 
     def open(self) -> None:
@@ -140,6 +144,13 @@ class UdpServer:
         for thread in self._threads:
             thread.follow(responder)
 
+    def offload(self, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> None:
+        """Have the kernel answer clients that come back, before `start`. OffloadRefused when it cannot."""
+        fast = FastPath(self.responder, _REPLY_SIZE)
+        self.kernel = open_xdp(fast, self.admission.limits, interfaces=interfaces, mode=mode)
+        for thread in self._threads:
+            thread.teacher = Teacher(self.kernel, self.admission)
+
     def start(self) -> None:
         """Start the data threads."""
         for thread in self._threads:
@@ -150,6 +161,9 @@ class UdpServer:
         for thread in self._threads:
             thread.stop()
         self._threads.clear()
+        if self.kernel is not None:
+            self.kernel.close()
+            self.kernel = None
 
     def descriptors(self) -> list[int]:
         """The descriptors of every thread's sockets."""
@@ -165,8 +179,9 @@ class UdpServer:
         return next((thread.failure for thread in self._threads if thread.failure is not None), None)
 
     def counters(self) -> Counters:
-        """Sum of all threads."""
-        return Counters.total(thread.counters for thread in self._threads)
+        """Sum of all threads and of the kernel."""
+        kernel = [] if self.kernel is None else [self.kernel.counters()]
+        return Counters.total([*(thread.counters for thread in self._threads), *kernel])
 
     def send_errors(self) -> Counter[int]:
         """Datagrams the kernel refused, by errno."""
@@ -201,6 +216,7 @@ class DataThread:
         notebook: Notebook | None = None,
     ) -> None:
         self.notebook = notebook
+        self.teacher: Teacher | None = None
         self.number = number
         self.counters = Counters()
         self._admission = admission
@@ -321,6 +337,8 @@ class DataThread:
         if self.notebook is not None and outcome.answered:
             rows = np.arange(count) if isinstance(outcome.rows, slice) else outcome.rows
             self.notebook.write(now, at, batch, rows, outcome.kinds, plain=outcome.plain)
+        if self.teacher is not None:
+            self.teacher.take(at, batch, outcome, ipv6, now)
         if len(outcome.slow):
             self._answer_slowly(at, outcome, ipv6, now)
         return count

@@ -182,7 +182,7 @@ class Certificate:
 
     def __init__(self, chain: Path, key: Path) -> None:
         """Raises OSError or ssl.SSLError when the files cannot be used."""
-        self._chain, self._key = chain, key
+        self.chain, self._key = chain, key
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
@@ -191,12 +191,12 @@ class Certificate:
 
     def replace(self, chain: Path, key: Path) -> None:
         """Use other files, which are known to fit, for new connections."""
-        self._chain, self._key = chain, key
+        self.chain, self._key = chain, key
         self._stamp = self._stamps()
         self.context.load_cert_chain(chain, key)
 
     def _stamps(self) -> list[float]:
-        return [path.stat().st_mtime for path in (self._chain, self._key)]
+        return [path.stat().st_mtime for path in (self.chain, self._key)]
 
     def refresh(self) -> bool:
         """Load the files if they changed; False when they are unreadable or do not fit, then the old ones stay."""
@@ -204,8 +204,8 @@ class Certificate:
             stamp = self._stamps()
             if stamp != self._stamp:
                 # A pair that does not fit must be noticed before the live context holds half of it.
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._chain, self._key)
-                self.context.load_cert_chain(self._chain, self._key)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.chain, self._key)
+                self.context.load_cert_chain(self.chain, self._key)
                 self._stamp = stamp
         except (OSError, ssl.SSLError):
             return False

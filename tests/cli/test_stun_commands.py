@@ -15,6 +15,7 @@ from nattrav.net.address import TransportAddress
 from stun.behavior import ServerAddress, lay_out
 from stun.discovery import Dependence, Label
 from stun.gateway import GatewayReport
+from stun.io.connections import OverStream
 from stun.io.probe import Report
 from stun.lifetime import LifetimeSearch
 from stun.responder import Responder
@@ -51,7 +52,7 @@ def test_the_picture_shows_client_nat_and_server(
 
 
 def test_udp_that_is_blocked_is_said_when_tcp_answers() -> None:
-    blocked = replace(report(D.INDEPENDENT, None), tcp_tried=True, tcp_mapped=TransportAddress("192.0.2.1", 5))
+    blocked = replace(report(D.INDEPENDENT, None), tcp=OverStream(TransportAddress("192.0.2.1", 5)))
     assert blocked.label is Label.UDP_BLOCKED
     text = as_text(blocked)
     assert "UDP blocked" in text

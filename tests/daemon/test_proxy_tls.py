@@ -16,7 +16,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request, TextMessage
 
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import SipTls
+from nattrav.config.sip import SipCertificate, SipTls
 from nattrav.daemon.proxy import serve
 from nattrav.daemon.proxy_tls import tls_contexts
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
@@ -87,6 +87,41 @@ async def test_phones_register_over_tls_and_secure_websocket(tmp_path: Path) -> 
             await browser.aclose()
         assert isinstance(event, TextMessage)
         assert event.data.startswith("SIP/2.0 200 OK\r\n")
+
+
+async def test_each_server_name_gets_its_certificate_and_an_unknown_one_the_first(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    made = {}
+    for name in ("sip.example", "other.example", "*.wild.example"):
+        folder = tmp_path / name.replace("*", "any")
+        folder.mkdir()
+        made[name] = make_certificate(folder, name)
+    further = [
+        SipCertificate(names=[name], certificate=made[name].certificate or "", key=made[name].key)
+        for name in ("other.example", "*.wild.example")
+    ]
+    tls = made["sip.example"].model_copy(update={"certificates": further})
+    asked = {"sip.example": "sip.example", "Other.Example": "other.example", "a.wild.example": "*.wild.example"}
+    async with running(tmp_path, tls) as at:
+        with trio.fail_after(10):
+            for name, expected in asked.items():
+                context = ssl.create_default_context(cafile=made[expected].certificate)
+                stream = await trio.open_tcp_stream(*at["tls"])
+                secured = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
+                await secured.do_handshake()
+                await secured.aclose()
+            context = ssl.create_default_context(cafile=made["sip.example"].certificate)
+            context.check_hostname = False
+            stream = await trio.open_tcp_stream(*at["tls"])
+            secured = trio.SSLStream(stream, context, server_hostname="nobody.example", https_compatible=True)
+            await secured.do_handshake()
+            await secured.aclose()
+
+
+def test_certificates_by_name_alone_are_enough(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, "sip.example")
+    only = SipCertificate(names=["sip.example"], certificate=made.certificate or "", key=made.key)
+    tls_contexts(SipTls(certificates=[only]), {"tls"}).server_side()
 
 
 def test_a_tls_listener_without_a_certificate_is_refused_with_the_remedy() -> None:

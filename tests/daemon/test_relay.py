@@ -117,6 +117,19 @@ async def place_call(call_id: str, caller: Phone, callee: Phone) -> tuple[int, i
     return media_port(offer), media_port(answer)
 
 
+async def test_a_kernel_path_that_is_not_possible_leaves_media_in_user_space_and_says_so(tmp_path: Path) -> None:
+    async with running(configuration(offload="auto"), tmp_path) as runtime:
+        status = await ask(runtime.control_path, "status")
+        assert status["offload"]["state"] == "unavailable"
+        assert status["offload"]["why"]
+        assert (status["offload"]["flows"], status["offload"]["packets"]) == (0, 0)
+
+
+async def test_a_kernel_path_that_is_demanded_and_not_possible_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartRefused, match=r'\[relay\] offload = "xdp" is not possible'):
+        await relay.serve(configuration(offload="xdp"), runtime=Runtime("relay", tmp_path, tmp_path))
+
+
 async def test_a_call_is_set_up_heard_both_ways_shown_and_ended(tmp_path: Path) -> None:
     async with running(configuration(), tmp_path) as runtime, phones(2) as (alice, bob):
         for_bob, for_alice = await place_call("call-1", alice, bob)

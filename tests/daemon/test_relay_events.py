@@ -19,7 +19,7 @@ def closed(call_id: str, reason: str) -> dict[str, Any]:
 
 async def heard(asked: dict[str, Any], *events: dict[str, Any]) -> list[str]:
     nobody = cast(Any, None)
-    relay = RelayVerbs(nobody, nobody, nobody)
+    relay = RelayVerbs(nobody, nobody, nobody, nobody)
     found: list[str] = []
     take = found.append
 

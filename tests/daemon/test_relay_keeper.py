@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from nattrav.control.ng.memory import CallMemory
-from nattrav.daemon.relay_keeper import GENERATION, RETRY, SessionKeeper, Writing
+from nattrav.daemon.relay_keeper import GENERATION, PATIENCE, RETRY, SessionKeeper, Writing
+from nattrav.net import clock
 from nattrav.net.address import TransportAddress
 from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Learned, Rank
 from tests.control.ng.requests import Driver, lines
-from tests.relay.calls import plane_of
+from tests.relay.calls import opener_of, plane_of
 from tests.sdp.samples import PHONE, sdp
 
 OFFER = sdp(*PHONE)
@@ -130,6 +131,56 @@ def test_after_a_fault_of_the_disk_everything_is_written_anew(tmp_path: Path) ->
         flush(keeper, 10.0 + tick / 10)
     killed(keeper)
     assert list(kept(tmp_path)[0].engine.sessions) == ["c1"]
+
+
+def test_a_session_whose_ports_are_not_free_yet_is_tried_again_and_kept_meanwhile(tmp_path: Path) -> None:
+    driver, keeper = kept(tmp_path)
+    driver.offer(OFFER)
+    flush(keeper, 1.0)
+    killed(keeper)
+    fresh = Driver()
+    ports = {local.port for local in plane_of(driver.engine).locals.values()}
+    opener_of(fresh.engine).foreign = ports
+    _, keeper = kept(tmp_path, fresh)
+    assert fresh.engine.sessions == {}
+    soon = clock.monotonic() + 1.0
+    flush(keeper, soon)
+    killed(keeper)
+    again, keeper = kept(tmp_path)
+    assert list(again.engine.sessions) == ["c1"]
+    killed(keeper)
+    _, keeper = kept(tmp_path, fresh)
+    opener_of(fresh.engine).foreign = set()
+    flush(keeper, soon + 1.0)
+    assert list(fresh.engine.sessions) == ["c1"]
+    assert fresh.handler.memory.offered("c1", "a")
+
+
+def test_a_session_that_cannot_be_had_is_given_up_in_the_end(tmp_path: Path) -> None:
+    driver, keeper = kept(tmp_path)
+    driver.offer(OFFER)
+    flush(keeper, 1.0)
+    killed(keeper)
+    fresh = Driver()
+    opener_of(fresh.engine).foreign = {local.port for local in plane_of(driver.engine).locals.values()}
+    _, keeper = kept(tmp_path, fresh)
+    flush(keeper, clock.monotonic() + PATIENCE + 1.0)
+    assert keeper._log.said == ["session not restored"]
+    assert list(tmp_path.glob("*.jsonl"))
+    flush(keeper, clock.monotonic() + PATIENCE + 2.0)
+    killed(keeper)
+    assert kept(tmp_path)[0].engine.sessions == {}
+
+
+def test_many_changes_are_written_bit_by_bit(tmp_path: Path) -> None:
+    driver, _ = kept(tmp_path)
+    calls = 40
+    for number in range(calls):
+        driver.offer(OFFER, call_id=f"c{number}")
+    changes = driver.engine.take_changes(15)
+    assert len(changes.records) == 15
+    rest = driver.engine.take_changes(None)
+    assert {record["call_id"] for record in (*changes.records, *rest.records)} == {f"c{n}" for n in range(calls)}
 
 
 def test_a_fault_is_told_once(tmp_path: Path) -> None:

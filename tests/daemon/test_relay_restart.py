@@ -26,7 +26,7 @@ SDP = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\
 def relay_process(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "nattrav.cli", "relay", "serve", "--runtime-dir", str(directory)]
     command += ["--interface", "public/127.0.0.1", "--listen-ng", f"{CONTROL[0]}:{CONTROL[1]}"]
-    command += ["--port-min", "40400", "--port-max", "41999", "--threads", "1"]
+    command += ["--port-min", "28000", "--port-max", "29599", "--threads", "1"]
     environment = os.environ | {"NATTRAV_STATE_DIR": str(directory)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         try:

@@ -16,13 +16,8 @@ from watched import Watched, watched
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
-# Shown only when something is wrong, or only after a week; round trips need phones that send RTCP.
-MAY_BE_EMPTY = {
-    ("overview", "Drops"),
-    ("overview", "Alerts firing"),
-    ("sip", "Session establishment ratio"),
-    ("media", "Round trip"),
-}
+# The curve of a week ago, drawn beside today's.
+LATER = "offset 1w"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,7 @@ def test_no_panel_is_empty(edge: Watched) -> None:
     empty = [
         (board, panel, expression)
         for board, panel, expression in expressions()
-        if (board, panel) not in MAY_BE_EMPTY
+        if LATER not in expression
         and not [row for row in edge.query(expression.replace("[1m]", "[20s]")) if row["value"][1] != "NaN"]
     ]
     assert not empty, "\n".join(map(str, empty))

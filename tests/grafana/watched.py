@@ -151,6 +151,13 @@ class Watched:
                 sock.sendto(change, ("127.0.0.1", STUN))
                 sock.sendto(b"\xff" * 40, ("127.0.0.1", STUN))
 
+    def intrude(self) -> None:
+        """Send what is no media to every media port."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for port in range(19500, 19900):
+                with contextlib.suppress(ConnectionRefusedError):
+                    sock.sendto(b"not media", ("127.0.0.1", port))
+
     def end(self) -> None:
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
@@ -183,6 +190,7 @@ def watched(directory: Path) -> Iterator[Watched]:
         assert edge.call("short", 1).wait(30) == 0
         for _ in range(20):
             edge.traffic()
+            edge.intrude()
             time.sleep(1)
         with_data = edge.call("second", 8)
         assert first.wait(30) == 0, (directory / "bundle.log").read_text()

@@ -143,7 +143,7 @@ def report_of(text: str) -> dict[str, Any]:
 
 def test_our_probe_and_the_servers_record_name_every_kind(site: Site) -> None:
     households = site.probing = site.subscribers()
-    outputs = together(households, lambda _: [*NATTRAV, "stun", "probe", BUNDLE, "--json"])
+    outputs = together(households, lambda _: [*NATTRAV, "stun", "probe", BUNDLE, "--tcp", "--json"])
     reports = {kind: report_of(text) for kind, text in outputs.items()}
     found = {kind: report["classic_name"] for kind, report in reports.items()}
     show("our probe", found)
@@ -151,6 +151,9 @@ def test_our_probe_and_the_servers_record_name_every_kind(site: Site) -> None:
     assert reports[Kind.OPEN]["needs_relay"] is False
     assert reports[Kind.SYMMETRIC]["needs_relay"] is True
     assert reports[Kind.UDP_BLOCKED]["tcp_mapped_address"].startswith(households[Kind.UDP_BLOCKED].public)
+    for kind, report in reports.items():
+        many = kind in (Kind.SYMMETRIC, Kind.CARRIER_GRADE)
+        assert report["tcp_mapping"] == ("address-and-port-dependent" if many else "endpoint-independent"), kind
     assert all(not r["undetermined"] for k, r in reports.items() if k is not Kind.UDP_BLOCKED)
     time.sleep(4.5)
     records = {k: site.record(h.public) for k, h in households.items() if k is not Kind.UDP_BLOCKED}

@@ -10,8 +10,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import trio
+
+from nattrav.control.socket.io.client import ask
+from nattrav.metrics.samples import Export
 from tests.natlab.kamailio import KamailioEdge, start_rtpengine
 from tests.natlab.laboratory import BUNDLE, BUNDLE_SECOND, GATEWAY, Laboratory
 from tests.natlab.namespaces import LaboratoryFault, Program, execute, within
@@ -124,6 +128,15 @@ probe = false
         """Run a verb such as `sessions list --json` beside the bundle; returns what it printed."""
         prefix = ["env", *(f"{key}={value}" for key, value in self.environment.items())]
         return self.laboratory.bundle.namespace.execute(*prefix, str(command()), *arguments)
+
+    def verb(self, service: str, verb: str, **arguments: Any) -> Any:
+        """Ask a service of the bundle on its control socket; quicker than `ask`, which starts a program."""
+        return trio.run(ask, self.directory / "run" / f"{service}.sock", verb, arguments)
+
+    def metrics(self) -> Export:
+        """Every sample of every service as of now; `/metrics` may be a second old."""
+        export: Export = self.verb("supervisor", "metrics")
+        return export
 
     def children(self) -> dict[str, int]:
         """Process ids of the services by role, as the supervisor started them."""

@@ -56,6 +56,12 @@ class Subscriber:
         for router in self.routers:
             router.execute("conntrack", "-F")
 
+    def block_sip_over_udp(self) -> None:
+        """Let the outer router drop SIP over UDP, as a firewall does that knows the port; media passes."""
+        self.routers[-1].nft(
+            "table ip no_sip {\n chain pass {\n  type filter hook forward priority 0;\n  udp dport 5060 drop\n }\n}\n"
+        )
+
     def binding_lifetime(self, seconds: int) -> None:
         """Let UDP mappings end after so many seconds of silence."""
         for router in self.routers:

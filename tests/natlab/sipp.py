@@ -1,4 +1,7 @@
-"""SIPp scenarios written as steps: a caller behind a NAT and a gateway that behave as a test wants."""
+"""SIPp plays the scenarios of `scenarios/`: callers and callees that behave as a test wants.
+
+Each file can be played by hand, too: `sipp 203.0.113.1:5060 -sf caller.xml -s 9000 -m 1`.
+"""
 
 from __future__ import annotations
 
@@ -8,92 +11,37 @@ from pathlib import Path
 from tests.natlab.laboratory import Host
 from tests.natlab.namespaces import LaboratoryFault, Program
 
-OFFER = (
-    "v=0\no=- 1 1 IN IP4 [local_ip]\ns=-\nc=IN IP4 [local_ip]\nt=0 0\nm=audio 40000 RTP/AVP 0\na=rtpmap:0 PCMU/8000\n"
-)
-_DIALOG = "From: <sip:sipp@[remote_ip]>;tag=[pid]c\nTo: <sip:9000@[remote_ip]>{tag}\nCall-ID: [call_id]\n"
-_REQUEST = (
-    "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch];rport\n{routes}"
-    + _DIALOG
-    + ("CSeq: {number} {method}\nContact: <sip:sipp@[local_ip]:[local_port]>\nMax-Forwards: 70\n")
-)
-
-
-def send(head: str, body: str = "", *, attributes: str = "") -> str:
-    """A step that sends a message; the length is filled in."""
-    kind = "Content-Type: application/sdp\n" if body else ""
-    return f"<send {attributes}><![CDATA[\n{head}{kind}Content-Length: [len]\n\n{body}]]></send>"
-
-
-def invite(body: str = OFFER) -> str:
-    fields = _REQUEST.format(routes="", tag="", number=1, method="INVITE")
-    return send(f"INVITE sip:9000@[remote_ip] SIP/2.0\n{fields}", body, attributes='retrans="500"')
-
-
-def ack(body: str = "") -> str:
-    """The ACK of a 2xx, along the route set."""
-    return send("ACK [next_url] SIP/2.0\n" + _in_dialog("ACK", 1), body)
-
-
-def bye() -> str:
-    return send("BYE [next_url] SIP/2.0\n" + _in_dialog("BYE", 2), attributes='retrans="500"')
-
-
-def _in_dialog(method: str, number: int) -> str:
-    return _REQUEST.format(routes="[routes]\n", tag="[peer_tag_param]", number=number, method=method)
-
-
-def respond(status: str, body: str = "", *, fields: str = "", attributes: str = "") -> str:
-    """A step of the gateway that answers the last request."""
-    copied = "[last_Via:]\n[last_Record-Route:]\n[last_From:]\n[last_To:];tag=[pid]g\n[last_Call-ID:]\n[last_CSeq:]\n"
-    contact = "" if "Contact" in fields else "Contact: <sip:[local_ip]:[local_port]>\n"
-    return send(f"SIP/2.0 {status}\n{copied}{contact}{fields}", body, attributes=attributes)
-
-
-def answer_bye() -> str:
-    return '<recv request="BYE"/>' + send(
-        "SIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n"
-    )
-
-
-def expect(status: int, *, optional: bool = False, routes: bool = False) -> str:
-    flags = (' optional="true"' if optional else "") + (' rrs="true"' if routes else "")
-    return f'<recv response="{status}"{flags}/>'
-
-
-def await_request(method: str) -> str:
-    return f'<recv request="{method}"/>'
-
-
-def pause(milliseconds: int) -> str:
-    return f'<pause milliseconds="{milliseconds}"/>'
+SCENARIOS = Path(__file__).parent / "scenarios"
 
 
 @dataclass
-class Sipp:
-    """One run of one call in a host's namespace."""
+class Player:
+    """One run of one scenario in a host's namespace."""
 
-    host: Host
-    name: str
-    directory: Path
+    scenario: str
+    program: Program
 
-    def start(self, *steps: str, target: str | None = None) -> Program:
-        """Start the scenario as gateway (no target) or as caller."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        file = self.directory / f"{self.name}.xml"
-        text = '<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="{}">\n{}\n</scenario>\n'
-        file.write_text(text.format(self.name, "\n".join(steps)))
-        to = (target,) if target else ()
-        program = self.host.namespace.start(
-            "sipp", *to, "-sf", file, "-i", self.host.address, "-p", "5060", "-m", "1", "-nostdin", "-timeout", "15",
-            name=f"sipp-{self.name}", directory=self.directory,
-        )  # fmt: skip
-        program.wait_listening("udp", 5060)
-        return program
-
-    @staticmethod
-    def finish(program: Program, seconds: float = 18.0) -> None:
+    def finish(self, seconds: float = 18.0) -> None:
         """Wait for the end; raises LaboratoryFault when the scenario did not go as written."""
-        status = program.process.wait(seconds)
+        status = self.program.process.wait(seconds)
         if status != 0:
-            raise LaboratoryFault(f"{program.name} ended with {status}:\n{program.output()[-3000:]}")
+            raise LaboratoryFault(f"{self.scenario} ended with {status}:\n{self.program.output()[-4000:]}")
+
+
+def play(
+    host: Host, scenario: str, directory: Path, *, target: str | None = None, service: str = "9000", **keys: str
+) -> Player:
+    """Start one call as caller or, without a `target`, as callee; a callee listens when this returns.
+
+    `service` is the user that is called, `keys` are what else the file leaves open.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    given = [text for key, value in keys.items() for text in ("-key", key, value)]
+    program = host.namespace.start(
+        "sipp", *([target] if target else []), "-sf", SCENARIOS / f"{scenario}.xml", "-i", host.address, "-p", "5060",
+        "-s", service, "-m", "1", "-nostdin", "-timeout", "15", "-timeout_error", *given,
+        name=f"sipp-{scenario}", directory=directory,
+    )  # fmt: skip
+    if target is None:
+        program.wait_listening("udp", 5060)
+    return Player(scenario, program)

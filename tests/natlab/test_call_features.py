@@ -24,13 +24,17 @@ ALICE, HER_SISTER, BOB, TOM = "alice", "sister", "bob", "tom"
 
 @pytest.fixture(scope="module")
 def town(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterator[Town]:
-    """Alice and her sister behind one symmetric NAT, Bob (who answers by hand) behind another, Tom by TCP."""
+    """Alice and her sister behind one symmetric NAT, Bob (who answers by hand) behind another.
+
+    Tom is on TCP, for his firewall drops SIP over UDP.
+    """
     edge = edges.choose(laboratory, [ALICE, HER_SISTER, BOB, TOM])
     if edge.name == "kamailio" and (reason := kamailio.missing()):
         pytest.skip(reason)
     family = laboratory.subscriber("family", Kind.SYMMETRIC, phones=2)
     bobs = laboratory.subscriber("bobs", Kind.PORT_RESTRICTED)
     toms = laboratory.subscriber("toms", Kind.SYMMETRIC)
+    toms.block_sip_over_udp()
     with Town(laboratory, edge, capture) as made:
         made.phone(ALICE, family.phones[0])
         made.phone(HER_SISTER, family.phones[1], frequency=CALLEE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.natlab import edges
-from tests.natlab.calls import CallRecord, finish, heard_on_wire, place
+from tests.natlab.calls import TALK_SECONDS, CallRecord, finish, heard_on_wire, place
 from tests.natlab.capture import Capture
 from tests.natlab.laboratory import BUNDLE, GATEWAY, Laboratory
 from tests.natlab.namespaces import LaboratoryFault
@@ -83,6 +83,33 @@ def test_media_goes_on_without_the_proxy_and_the_call_is_ended_through_the_new_o
     assert [one for one in record.all(source=BUNDLE, to=GATEWAY) if one.message.is_request("BYE")], record.ladder
     time.sleep(0.5)
     assert json.loads(bundle.ask("sessions", "list", "--json"))["items"] == []
+
+
+def test_after_the_death_of_the_proxy_the_phone_holds_and_resumes_through_the_relay(
+    town: Town, capture: Capture, bundle: edges.NattravEdge
+) -> None:
+    alice, gateway = town.phones["alice"], town.gateway
+    with Capture(alice.host.namespace) as inside:
+        mark, begin = capture.mark(), time.monotonic()
+        alice.dial(NUMBER)
+        alice.wait_established(since=begin)
+        gateway.wait_established(since=begin)
+        time.sleep(0.6)
+        killed_and_back(bundle, "proxy")
+        alice.hold()
+        time.sleep(0.6)
+        resumed = time.monotonic()
+        alice.resume()
+        time.sleep(TALK_SECONDS)
+        record = finish(alice, gateway, capture, mark, begin, seconds=TALK_SECONDS)
+    reinvites = [one.message for one in record.all(source=BUNDLE, to=GATEWAY) if one.message.is_request("INVITE")]
+    assert len(reinvites) >= 3, record.ladder
+    assert {message.media[0][0] for message in reinvites} == {BUNDLE}, record.ladder
+    late = [packet for packet in record.packets if packet.moment > resumed + 0.3]
+    at_gateway = [packet for packet in late if packet.destination[0] == GATEWAY]
+    at_alice = [packet for packet in inside.packets() if packet.moment > resumed + 0.3]
+    assert heard_on_wire(at_gateway, far=CALLER, own=CALLEE).well, record.ladder
+    assert heard_on_wire(at_alice, far=CALLEE, own=CALLER).well, record.ladder
 
 
 def test_the_phone_is_called_although_the_proxy_was_replaced_after_it_registered(

@@ -1,129 +1,272 @@
-"""Call flows that real phones seldom show on demand, played by SIPp on both sides of the bundle."""
+"""Call flows that real phones seldom show on demand, played by SIPp on every side of the bundle."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from tests.natlab import edges
+from nattrav.metrics.samples import Export
 from tests.natlab.capture import Capture, Seen
+from tests.natlab.edges import NattravEdge
 from tests.natlab.laboratory import BUNDLE, GATEWAY, Host, Laboratory
 from tests.natlab.nats import Kind
-from tests.natlab.sipp import OFFER, Sipp, ack, answer_bye, await_request, bye, expect, invite, pause, respond
+from tests.natlab.sipp import Player, play
+from tests.natlab.wire import SipMessage
 
 pytestmark = [pytest.mark.lab, pytest.mark.interop, pytest.mark.slow]
 
+BOTH_WAYS = "went through the relay"
+
+
+@dataclass
+class Stage:
+    """A caller behind a symmetric NAT, two phones behind NATs, the gateway's host, and the bundle between them."""
+
+    laboratory: Laboratory
+    capture: Capture
+    edge: NattravEdge
+
+    def __post_init__(self) -> None:
+        self.caller = self.laboratory.subscriber("callers", Kind.SYMMETRIC).phone
+        self.first = self.laboratory.subscriber("firsts", Kind.SYMMETRIC).phone
+        self.second = self.laboratory.subscriber("seconds", Kind.PORT_RESTRICTED).phone
+        self.directory = self.laboratory.directory / "sipp"
+
+    def public(self, name: str) -> str:
+        return self.laboratory.subscribers[name].public
+
+    def register(self, host: Host, user: str, q: str) -> None:
+        play(host, "registering", self.directory, target=f"{BUNDLE}:5060", service=user, q=q).finish()
+
+    def call(
+        self,
+        caller: str,
+        callees: dict[str, str],
+        *,
+        to: str = "9000",
+        keys: dict[str, str] | None = None,
+        unheard: tuple[str, ...] = (),
+    ) -> Outcome:
+        """Play one call; callees are scenarios by host. Raises when a side saw what it did not expect.
+
+        What `unheard` hosts play is not waited for: nobody speaks to them.
+        """
+        hosts = {"gateway": self.laboratory.gateway, "first": self.first, "second": self.second}
+        before, mark = self.edge.metrics(), self.capture.mark()
+        players: dict[str, Player] = {}
+        for name, scenario in callees.items():
+            players[name] = play(hosts[name], scenario, self.directory, **(keys or {}))
+        play(self.caller, caller, self.directory, target=f"{BUNDLE}:5060", service=to).finish()
+        for name, player in players.items():
+            if name in unheard:
+                assert player.program.process.poll() is None, f"{name} was spoken to:\n{player.program.output()}"
+                player.program.stop()
+            else:
+                player.finish()
+        time.sleep(0.2)
+        return Outcome(self, self.capture.sip(mark), before, self.edge.metrics())
+
+
+@dataclass
+class Outcome:
+    """The messages of a call in order, and the bundle's counters before and after."""
+
+    stage: Stage
+    seen: list[Seen]
+    before: Export
+    after: Export
+
+    def sent(self, what: str | int, *, to: str, method: str = "INVITE") -> list[SipMessage]:
+        """What the bundle sent there."""
+        return [
+            one.message
+            for one in self.seen
+            if one.packet.source[0] == BUNDLE
+            and one.packet.destination[0] == to
+            and (one.message.is_request(what) if isinstance(what, str) else one.message.is_response(what, method))
+        ]
+
+    def counted(self, name: str, *labels: str) -> float:
+        """By how much a counter has grown, summed over the children that have these label values."""
+        return _sum(self.after, name, labels) - _sum(self.before, name, labels)
+
+    def explained(self) -> dict[str, Any]:
+        """What `nattrav explain` has to say of the call."""
+        call_id = next(one.message.call_id for one in self.seen if one.message.is_request("INVITE"))
+        (found,) = self.stage.edge.verb("proxy", "explain", what=call_id)["calls"]
+        told: dict[str, Any] = found
+        return told
+
+    def ended(self, cause: str, code: str) -> None:
+        """The counters and `explain` agree on how the one call ended, and nothing of it is left."""
+        assert self.counted("nattrav_sip_call_attempts_total") == 1
+        assert self.counted("nattrav_sip_call_results_total", code) == 1
+        assert self.counted("nattrav_sip_calls_ended_total", cause) == 1
+        assert self.counted("nattrav_sip_malformed_total") == 0
+        assert self.explained()["call"]["cause"] == cause
+        assert _sum(self.after, "nattrav_sip_calls", ("confirmed",)) == 0
+
+    def behind_a_nat(self) -> None:
+        """The caller's NAT was seen, and its media anchored."""
+        explained = self.explained()
+        assert explained["nat"]["caller"]["nat"], explained["nat"]
+        assert BOTH_WAYS in explained["verdict"]
+
+
+def _sum(export: Export, name: str, labels: tuple[str, ...]) -> float:
+    return sum(number for values, number in export.get(name, ()) if set(labels) <= set(values))
+
 
 @pytest.fixture(scope="module")
-def phone(laboratory: Laboratory, user_agents: None) -> Iterator[Host]:
-    """A host behind a symmetric NAT, with the bundle up; the gateway's host is free for SIPp."""
+def stage(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterator[Stage]:
     if shutil.which("sipp") is None:
         pytest.skip("needs sipp: apt install sip-tester")
-    household = laboratory.subscriber("sipps", Kind.SYMMETRIC)
-    with edges.NattravEdge(laboratory):
-        yield household.phone
+    edge = NattravEdge(laboratory, sip="recurse = true", more='[sip.keepalive]\nmethod = "none"\n')
+    with edge:
+        yield Stage(laboratory, capture, edge)
 
 
-def play(
-    laboratory: Laboratory, capture: Capture, phone: Host, name: str, caller: list[str], gateway: list[str]
-) -> list[Seen]:
-    """Run one call; returns the messages in order. Raises when either side saw something it did not expect."""
-    mark = capture.mark()
-    directory = laboratory.directory / "sipp"
-    far = Sipp(laboratory.gateway, f"{name}-gateway", directory).start(*gateway)
-    near = Sipp(phone, f"{name}-caller", directory).start(*caller, target=f"{BUNDLE}:5060")
-    Sipp.finish(near)
-    Sipp.finish(far)
-    time.sleep(0.2)
-    return capture.sip(mark)
+def test_a_plain_call_goes_through(stage: Stage) -> None:
+    call = stage.call("caller", {"gateway": "answering"})
+    assert len(call.sent("INVITE", to=GATEWAY)) == len(call.sent("BYE", to=GATEWAY)) == 1
+    assert call.counted("nattrav_sip_retransmissions_total") == 0
+    assert call.counted("nattrav_relay_sessions_opened_total") == 1
+    call.ended("bye", "200")
+    call.behind_a_nat()
 
 
-def sent(seen: list[Seen], what: str | int, *, to: str, method: str = "INVITE") -> list[Seen]:
-    """What the bundle sent there."""
-    return [
-        one
-        for one in seen
-        if one.packet.source[0] == BUNDLE
-        and one.packet.destination[0] == to
-        and (one.message.is_request(what) if isinstance(what, str) else one.message.is_response(what, method))
+def test_an_invite_to_a_deaf_gateway_is_repeated_word_for_word(stage: Stage) -> None:
+    call = stage.call("caller", {"gateway": "deaf"})
+    copies = [
+        one.packet.payload
+        for one in call.seen
+        if one.packet.destination[0] == GATEWAY and one.message.is_request("INVITE")
     ]
-
-
-RINGS_AND_ANSWERS = [
-    await_request("INVITE"),
-    respond("180 Ringing"),
-    respond("200 OK", OFFER, attributes='retrans="500"'),
-    await_request("ACK"),
-    answer_bye(),
-]
-ANSWERED = [expect(100, optional=True), expect(180, optional=True), expect(200, routes=True)]
-
-
-def public(laboratory: Laboratory) -> str:
-    return laboratory.subscribers["sipps"].public
-
-
-def test_a_plain_call_goes_through(laboratory: Laboratory, capture: Capture, phone: Host) -> None:
-    seen = play(laboratory, capture, phone, "plain",
-                [invite(), *ANSWERED, ack(), pause(200), bye(), expect(200)], RINGS_AND_ANSWERS)  # fmt: skip
-    assert len(sent(seen, "INVITE", to=GATEWAY)) == 1
-    assert len(sent(seen, "BYE", to=GATEWAY)) == 1
-
-
-def test_an_invite_to_a_deaf_gateway_is_repeated_word_for_word(
-    laboratory: Laboratory, capture: Capture, phone: Host
-) -> None:
-    gateway = [await_request("INVITE"), pause(1800), *RINGS_AND_ANSWERS[1:]]
-    # SIPp takes the repetitions for retransmissions of the same request and stays silent.
-    seen = play(laboratory, capture, phone, "deaf",
-                [invite(), *ANSWERED, ack(), pause(200), bye(), expect(200)], gateway)  # fmt: skip
-    copies = sent(seen, "INVITE", to=GATEWAY)
     assert len(copies) >= 2, "timer A did not fire"
-    assert len({one.packet.payload for one in copies}) == 1
-    assert len(sent(seen, 100, to=public(laboratory))) >= 1
+    assert len(set(copies)) == 1
+    assert call.counted("nattrav_sip_retransmissions_total", "tx", "request") == len(copies) - 1
+    assert call.counted("nattrav_relay_sessions_opened_total") == 1
+    call.ended("bye", "200")
 
 
-def test_a_200_whose_ack_was_lost_is_repeated_with_the_same_media_address(
-    laboratory: Laboratory, capture: Capture, phone: Host
-) -> None:
-    caller = [invite(), *ANSWERED, pause(1300), ack(), pause(200), bye(), expect(200)]
-    seen = play(laboratory, capture, phone, "lost-ack", caller, RINGS_AND_ANSWERS)
-    copies = sent(seen, 200, to=public(laboratory))
+def test_a_200_whose_ack_was_lost_is_repeated_with_the_same_media_address(stage: Stage) -> None:
+    call = stage.call("caller_late_ack", {"gateway": "answering"})
+    copies = call.sent(200, to=stage.public("callers"))
     assert len(copies) >= 2
-    assert len({tuple(one.message.media) for one in copies}) == 1
-    assert len({one.packet.destination for one in copies}) == 1
+    assert len({tuple(one.media) for one in copies}) == 1
+    call.ended("bye", "200")
+    call.behind_a_nat()
 
 
-def test_an_offer_in_the_200_and_its_answer_in_the_ack_are_both_anchored(
-    laboratory: Laboratory, capture: Capture, phone: Host
-) -> None:
-    caller = [invite(body=""), *ANSWERED, ack(OFFER), pause(200), bye(), expect(200)]
-    seen = play(laboratory, capture, phone, "late-offer", caller, RINGS_AND_ANSWERS)
-    offered = sent(seen, 200, to=public(laboratory))[0]
-    answered = sent(seen, "ACK", to=GATEWAY)[0]
-    assert {address for address, _ in offered.message.media} == {BUNDLE}
-    assert {address for address, _ in answered.message.media} == {BUNDLE}
-    assert offered.message.media != answered.message.media
+def test_an_offer_in_the_200_and_its_answer_in_the_ack_are_both_anchored(stage: Stage) -> None:
+    call = stage.call("caller_late_offer", {"gateway": "answering"})
+    (offered, *_), (answered, *_) = call.sent(200, to=stage.public("callers")), call.sent("ACK", to=GATEWAY)
+    assert {address for address, _ in offered.media} == {address for address, _ in answered.media} == {BUNDLE}
+    assert offered.media != answered.media
+    call.ended("bye", "200")
+    call.behind_a_nat()
 
 
-def test_a_redirection_is_passed_on_to_the_phone(laboratory: Laboratory, capture: Capture, phone: Host) -> None:
-    gateway = [
-        await_request("INVITE"),
-        respond("302 Moved Temporarily", fields=f"Contact: <sip:9001@{GATEWAY}>\n"),
-        await_request("ACK"),
+def test_a_slow_callee_is_waited_for_and_the_invite_not_repeated(stage: Stage) -> None:
+    call = stage.call("caller", {"gateway": "slow"})
+    assert len(call.sent("INVITE", to=GATEWAY)) == 1
+    record = call.explained()["call"]
+    assert record["answer"] - record["start"] > 2.5
+    call.ended("bye", "200")
+
+
+def test_a_caller_whom_nobody_answers_gives_up_and_the_ringing_ends(stage: Stage) -> None:
+    call = stage.call("caller_gives_up", {"gateway": "cancelled"})
+    assert len(call.sent("CANCEL", to=GATEWAY)) == 1
+    assert len(call.sent(487, to=stage.public("callers"))) >= 1
+    call.ended("cancel", "487")
+    assert call.counted("nattrav_relay_sessions_closed_total") == 1
+
+
+def test_an_answer_that_crosses_the_cancel_wins_and_the_call_is_hung_up(stage: Stage) -> None:
+    call = stage.call("caller_beaten", {"gateway": "answering_too_late"})
+    assert len(call.sent("CANCEL", to=GATEWAY)) == 1
+    assert call.sent(200, to=stage.public("callers"))[0].media[0][0] == BUNDLE
+    assert call.sent(487, to=stage.public("callers")) == []
+    call.ended("bye", "200")
+    assert call.counted("nattrav_relay_sessions_closed_total") == 1
+
+
+def test_a_redirection_to_strangers_is_passed_on_to_the_phone(stage: Stage) -> None:
+    call = stage.call("caller_moved", {"gateway": "moved"}, keys={"elsewhere": f"9001@{GATEWAY}"})
+    assert call.sent(302, to=stage.public("callers"))[0].first("contact") == f"<sip:9001@{GATEWAY}>"
+    call.ended("rejected", "302")
+
+
+def test_a_redirection_to_a_user_of_ours_is_followed(stage: Stage) -> None:
+    stage.register(stage.first, "helpdesk", "1.0")
+    call = stage.call("caller", {"gateway": "moved", "first": "answering"}, keys={"elsewhere": f"helpdesk@{BUNDLE}"})
+    assert call.sent(302, to=stage.public("callers")) == []
+    assert len(call.sent("INVITE", to=stage.public("firsts"))) == 1
+    call.ended("bye", "200")
+    call.behind_a_nat()
+
+
+def test_equal_contacts_ring_together_and_the_slower_is_cancelled(stage: Stage) -> None:
+    for host in (stage.first, stage.second):
+        stage.register(host, "family", "0.7")
+    call = stage.call("caller", {"first": "cancelled", "second": "slow"}, to="family")
+    assert len(call.sent("CANCEL", to=stage.public("firsts"))) == 1
+    assert call.sent("CANCEL", to=stage.public("seconds")) == []
+    assert call.sent(487, to=stage.public("callers")) == []
+    call.ended("bye", "200")
+    call.behind_a_nat()
+
+
+def test_contacts_of_falling_preference_ring_one_after_the_other(stage: Stage) -> None:
+    stage.register(stage.first, "office", "0.9")
+    stage.register(stage.second, "office", "0.3")
+    call = stage.call("caller", {"first": "busy", "second": "answering"}, to="office")
+    order = [
+        one.packet.destination[0]
+        for one in call.seen
+        if one.packet.source[0] == BUNDLE and one.message.is_request("INVITE")
     ]
-    refused = [invite(), expect(100, optional=True), expect(302), ack_of_failure()]
-    seen = play(laboratory, capture, phone, "moved", refused, gateway)
-    moved = sent(seen, 302, to=public(laboratory))[0]
-    assert moved.message.first("contact") == f"<sip:9001@{GATEWAY}>"
+    assert order == [stage.public("firsts"), stage.public("seconds")]
+    assert call.sent(486, to=stage.public("callers")) == []
+    call.ended("bye", "200")
 
 
-def ack_of_failure() -> str:
-    """The ACK of a final response other than 2xx goes in the INVITE's transaction (RFC 3261 §17.1.1.3)."""
-    return (
-        "<send><![CDATA[\nACK sip:9000@[remote_ip] SIP/2.0\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n"
-        "CSeq: 1 ACK\nMax-Forwards: 70\nContent-Length: 0\n\n]]></send>"
-    )
+def test_the_best_refusal_of_a_series_is_what_the_caller_hears(stage: Stage) -> None:
+    stage.register(stage.first, "nobody", "0.9")
+    stage.register(stage.second, "nobody", "0.3")
+    call = stage.call("caller_busy", {"first": "busy", "second": "busy"}, to="nobody")
+    call.ended("rejected", "486")
+
+
+def test_a_strict_router_behind_us_gets_its_address_in_the_request_uri(stage: Stage) -> None:
+    call = stage.call("caller", {"gateway": "answering_behind_strict_router"})
+    for method in ("ACK", "BYE"):
+        (request,) = call.sent(method, to=GATEWAY)
+        assert request.request_uri == f"sip:strict@{GATEWAY}:5060"
+        assert request.all("route") == ["<sip:behind@192.0.2.99>"]
+    call.ended("bye", "200")
+
+
+def test_what_a_strict_router_before_us_did_to_the_request_uri_is_undone(stage: Stage) -> None:
+    call = stage.call("caller_strict", {"gateway": "answering"})
+    for method in ("ACK", "BYE"):
+        (request,) = call.sent(method, to=GATEWAY)
+        assert request.request_uri == f"sip:{GATEWAY}:5060"
+        assert request.all("route") == []
+    call.ended("bye", "200")
+
+
+def test_two_re_invites_that_cross_are_both_refused_and_the_media_stays(stage: Stage) -> None:
+    call = stage.call("caller_glare", {"gateway": "answering_glare"})
+    assert len(call.sent(491, to=stage.public("callers"))) >= 1
+    assert len(call.sent(491, to=GATEWAY)) >= 1
+    to_gateway = [one.media for one in call.sent("INVITE", to=GATEWAY)]
+    assert len({tuple(media) for media in to_gateway}) == 1, "the relay's ports changed"
+    assert call.counted("nattrav_relay_sessions_opened_total") == 1
+    call.ended("bye", "200")

@@ -1,4 +1,4 @@
-"""Phones on TLS and on IPv6, and a NAT that forgets its mappings in mid call."""
+"""Phones on TLS and on IPv6, firewalls that want no UDP, and a NAT that forgets its mappings in mid call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.interop, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def town(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterator[Town]:
-    """Alice on UDP and Tess on TLS, each behind a symmetric NAT; Six on IPv6 behind a firewall."""
+    """Alice on UDP behind a symmetric NAT, Tess on TLS behind one that drops SIP over UDP, Wally on TCP behind one that
+    drops all UDP; Six on IPv6 behind a firewall.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl: apt install openssl")
     key, certificate = laboratory.directory / "key.pem", laboratory.directory / "certificate.pem"
@@ -32,13 +34,16 @@ def town(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterato
     )
     edge = edges.NattravEdge(
         laboratory,
-        ("alice", "tess", "six"),
+        ("alice", "tess", "wally", "six"),
         listen=(BUNDLE, f"[{BUNDLE6}]", f"tls:{BUNDLE}:5061"),
         more=f'[sip.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n',
     )
     with Town(laboratory, edge, capture) as made:
         made.phone("alice", laboratory.subscriber("alices", Kind.SYMMETRIC).phone)
-        made.phone("tess", laboratory.subscriber("tesses", Kind.SYMMETRIC).phone, transport="tls", frequency=CALLEE)
+        tesses = laboratory.subscriber("tesses", Kind.SYMMETRIC)
+        tesses.block_sip_over_udp()
+        made.phone("tess", tesses.phone, transport="tls", frequency=CALLEE)
+        made.phone("wally", laboratory.subscriber("wallys", Kind.UDP_BLOCKED).phone, transport="tcp")
         six = laboratory.subscriber("sixes", Kind.IPV6_FIREWALL)
         made.phone("six", six.phone, server=f"[{BUNDLE6}]", address=six.phone.address6)
         yield made
@@ -57,6 +62,25 @@ def test_a_phone_on_tls_calls_a_phone_on_udp(town: Town, capture: Capture) -> No
 
 def test_a_phone_on_tls_is_called_over_its_connection(town: Town, capture: Capture) -> None:
     both_hear(place(town.phones["alice"], town.phones["tess"], "tess", capture))
+
+
+def test_a_phone_whose_firewall_lets_no_udp_out_gets_its_calls_and_the_silence_is_explained(
+    town: Town, capture: Capture
+) -> None:
+    assert isinstance(town.edge, edges.NattravEdge)
+    wally, gateway = town.phones["wally"], town.gateway
+    mark, begin = capture.mark(), time.monotonic()
+    gateway.dial("wally")
+    wally.wait_established(since=begin)
+    gateway.wait_established(since=begin)
+    time.sleep(1.5)
+    (session,) = town.edge.verb("relay", "sessions.list")
+    directions = town.edge.verb("relay", "sessions.show", call_id=session["call_id"])["directions"]
+    record = finish(wally, gateway, capture, mark, begin, seconds=1.5)
+    assert record.verdict == "none"
+    silent = next(one for one in directions if one["received"] == 0)
+    assert silent["cause"] == "nothing_received"
+    assert "a firewall stands between" in silent["explanation"]
 
 
 def test_an_ipv6_phone_calls_the_ipv4_gateway(town: Town, capture: Capture) -> None:

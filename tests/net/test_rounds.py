@@ -80,3 +80,44 @@ async def test_all_that_comes_under_load_is_read_and_others_get_their_turn(pairs
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     assert found == [b"%d" % number for number in range(30)]
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the passes of the event loop, each of which gives every task that can run its turn."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize(("hurried", "turns"), [(True, 9), (False, 3)])
+async def test_other_tasks_get_fewer_turns_under_load_while_none_is_in_a_hurry(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, hurried: bool, turns: int
+) -> None:
+    # Load, however slow the machine: no time passes between two rounds.
+    monkeypatch.setattr("nattrav.net.rounds.monotonic", lambda: 1.0)
+    rounds = Rounds()
+    rounds.hurried = lambda: hurried
+    (far, near), _ = pairs
+    passes, seen, done = Passes(), list[int](), trio.Event()
+
+    def read() -> None:
+        near.recv(9)
+        seen.append(passes.count)
+        if len(seen) < 10:
+            far.send(b"x")
+        else:
+            done.set()
+
+    rounds.add(near, read)
+    far.send(b"x")
+    trio.lowlevel.add_instrument(passes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rounds.run)
+        with trio.fail_after(10):
+            await done.wait()
+        nursery.cancel_scope.cancel()
+    trio.lowlevel.remove_instrument(passes)
+    assert seen[9] - seen[0] == turns

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nattrav.config.sip import SipSection
+import pytest
+
+from nattrav.config.sip import SipSection, Upstream
 from nattrav.net.address import TransportAddress
-from tests.proxy.playbook import GATEWAY, PHONE, Arrival, Stage, register, request, response, sdp
+from nattrav.proxy.flow_token import TokenKind
+from nattrav.proxy.listener import Listener
+from nattrav.sip.transport.flow import Flow, listener_id
+from tests.proxy.playbook import GATEWAY, PHONE, Arrival, Stage, register, request, response, sdp, udp_listener
 
 CORE = GATEWAY
 
@@ -140,6 +145,14 @@ def test_a_core_that_ignores_path_gets_our_token_in_the_contact_and_the_phone_se
     assert invite.line == "INVITE sip:alice@10.0.0.5:5060 SIP/2.0"
 
 
+def test_the_first_refresh_after_the_core_ignored_our_path_is_not_absorbed() -> None:
+    stage = edge()
+    first = only(stage.send(PHONE, register(expires=60)))
+    stage.send(CORE, accept(first, path=False))
+    again = only(stage.send(PHONE, register(cseq=2, branch="z9hG4bKr2")))
+    assert (again.to, again.message.contacts[0].sip_uri.host) == (CORE, "203.0.113.10")
+
+
 def test_while_the_core_is_down_known_phones_stay_and_new_ones_come_back_later() -> None:
     stage = edge()
     registered(stage)
@@ -164,3 +177,16 @@ def test_a_route_to_a_stranger_is_refused() -> None:
     stage = edge()
     text = request("INVITE", "sip:bob@example.org", headers="Route: <sip:192.0.2.99;lr>\r\n")
     assert stage.send(PHONE, text)[-1].line == "SIP/2.0 403 Forbidden"
+
+
+@pytest.mark.parametrize("flow_failed", [430, 480])
+def test_a_core_is_told_in_its_own_words_that_a_flow_is_gone(flow_failed: int) -> None:
+    bound = TransportAddress("203.0.113.10", 5060)
+    tcp = Listener(listener_id("tcp", bound), "tcp", bound, bound.host, 5060)
+    core = Upstream.model_validate({"name": "core", "target": str(CORE), "flow_failed": flow_failed})
+    sip = SipSection.model_validate({"mode": "edge"})
+    stage = Stage(sip=sip, upstreams=[core], listeners=[udp_listener(), tcp])
+    token = stage.proxy.rooms.routing.token_for(Flow("tcp", tcp.id, bound, PHONE, 7), stage.now, kind=TokenKind.EDGE)
+    route = f"Route: <sip:{token}@{bound.host};transport=tcp;lr>\r\n"
+    refused = stage.send(CORE, request("INVITE", "sip:alice@10.0.0.5:5060", via="203.0.113.80", headers=route))[-1]
+    assert refused.line.split()[1] == str(flow_failed)

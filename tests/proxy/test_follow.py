@@ -7,6 +7,7 @@ from typing import Any
 from nattrav.config.sip import Quirk, SipSection, Upstream, User
 from nattrav.proxy.effects import DropReason
 from nattrav.proxy.parts import Settings
+from nattrav.sip.uri import SipUri
 from tests.proxy.playbook import GATEWAY, OTHER, PHONE, US, Stage, register, request, sdp
 
 OPEN = {"registrar": {"authentication": "none"}}
@@ -92,7 +93,7 @@ def test_quirks_timers_keepalives_and_registration_times_follow() -> None:
     assert (core.keepalive.lifetimes.start, core.keepalive.lifetimes.longest) == (11.0, 55.0)
     assert (core.rooms.location.limits.max_expires, core.rooms.location.limits.per_aor) == (100, 3)
     assert core.parts.quirks.treatment("Acme Phone", PHONE, None).ping == "crlf"
-    assert core.parts.is_ours("voice.example.com", None)
+    assert core.parts.names_us(SipUri.parse("sip:voice.example.com"))
 
 
 def test_a_call_that_is_up_goes_on_under_the_new_settings() -> None:

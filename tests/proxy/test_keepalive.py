@@ -151,3 +151,21 @@ def test_a_nat_that_is_known_to_be_short_is_never_tested_to_death() -> None:
     stage.send(PHONE, register(expires=120))
     living(stage, 110, lifetime=30.0)
     assert any(binding.aor.startswith("alice") for binding in stage.proxy.rooms.location)
+
+
+def test_a_phone_that_keeps_its_flow_alive_by_itself_is_not_asked_in_between() -> None:
+    stage = staged()
+    stage.send(PHONE, register(expires=3600))
+    flow = stage.flow(PHONE)
+    assert stage.proxy.keepalive.seen(flow) is None
+    for _ in range(6):
+        stage.proxy.kept(flow, stage.now)
+        assert pings(stage.wait(20)) == []
+    assert stage.proxy.keepalive.seen(flow) == stage.now - 20
+    assert len(pings(stage.wait(10))) == 1
+
+
+def test_a_keepalive_of_nobody_is_nothing() -> None:
+    stage = staged()
+    stage.proxy.kept(stage.flow(OTHER), stage.now)
+    assert stage.wait(60) == []

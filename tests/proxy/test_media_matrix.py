@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nattrav.config.sip import SipSection, Upstream
+from nattrav.config.sip import Quirk, SipSection, Upstream
 from nattrav.net.address import TransportAddress
 from tests.proxy.playbook import GATEWAY, PHONE, US, Arrival, Stage, register, request, response, sdp
 
@@ -209,3 +209,15 @@ def test_multipart_bodies_have_only_their_sdp_part_changed() -> None:
     assert stage.relay.commands == ["offer"]
     assert b"10.0.0.5" not in forwarded.message.body
     assert b"<presence/>" in forwarded.message.body
+
+
+def test_a_device_that_does_ice_by_itself_is_left_to_it() -> None:
+    """D9: candidates are taken out by the relay, or the relay stays out; never both."""
+    sip = SipSection.model_validate({"registrar": {"authentication": "none"}})
+    quirk = Quirk.model_validate({"user_agent": "acme", "ice": "pass"})
+    stage = Stage(sip=sip, extra={"quirks": [quirk]})
+    body = sdp("203.0.113.99") + "a=candidate:1 1 UDP 1 203.0.113.99 4000 typ host\r\n"
+    for number, (agent, text) in enumerate([("Acme", body), ("Acme", sdp("203.0.113.99")), ("Other", body)]):
+        names = {"branch": f"z9hG4bK{number}", "call_id": f"c{number}", "headers": f"User-Agent: {agent}\r\n"}
+        stage.send(PHONE, request("INVITE", f"sip:+431@{US}", body=text, **names))
+    assert [arguments["call-id"] for _, arguments in stage.relay.asked] == ["c1", "c2"]

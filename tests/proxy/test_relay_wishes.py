@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.proxy.playbook import GATEWAY, PHONE, Stage, response, sdp
+from tests.proxy.playbook import GATEWAY, PHONE, US, Stage, request, response, sdp
 from tests.proxy.test_calls_through_nat import call_out, in_dialog
 
 FROM_PHONE = ["SIP-source-address", "strict-source"]
@@ -32,3 +32,16 @@ def test_a_failed_re_invite_restores_the_exchange_with_all_it_was_made_with() ->
     for restored, original in zip((offer, answer), before, strict=True):
         for name in ("sdp", "flags", "received-from", "endpoint-learning", "replace", "ICE"):
             assert restored[name] == original[name], name
+
+
+def test_the_relay_is_told_whether_an_sdp_came_in_a_request_or_in_which_response() -> None:
+    stage = Stage()
+    _, forwarded = stage.send(PHONE, request("INVITE", f"sip:+431@{US}", body=sdp("10.0.0.5")))
+    stage.send(GATEWAY, response(forwarded, 183, body=sdp("203.0.113.80")))
+    stage.send(GATEWAY, response(forwarded, 200, body=sdp("203.0.113.80", 4002)))
+    asked = [(command, one["sip-message-type"], one.get("sip-code")) for command, one in stage.relay.asked]
+    assert asked == [
+        ("offer", "sip_request", None),
+        ("answer", "sip_reply", 183),
+        ("answer", "sip_reply", 200),
+    ]

@@ -510,3 +510,10 @@ def test_t3_a_phone_that_sends_high_and_listens_on_5060_is_reached_there_and_kno
     to = "<sip:bob@x>;tag=bt"
     bye = request("BYE", "sip:bob@203.0.113.80", via="198.51.100.7:5060", rport="", to=to, call_id="c2", headers=routes)
     assert fresh.send(high, bye)[-1].to == GATEWAY
+
+
+@pytest.mark.parametrize(("via", "port"), [("10.0.0.5:5060", PHONE.port), (f"{PHONE.host}:5062", 5062)])
+def test_t3_a_broken_request_is_answered_where_a_whole_one_would_be(via: str, port: int) -> None:
+    text = request("OPTIONS", f"sip:{US}", via=via, rport="", contact=None).replace("CSeq: 1 ", "CSeq: x ")
+    answer = only(Stage().send(PHONE, text))
+    assert (status([answer]), answer.to) == ([400], TransportAddress(PHONE.host, port))

@@ -62,7 +62,11 @@ class MemoryPlane:
         self.shard: dict[int, int] = {}
         self.relearned: list[int] = []
         self.waiting: list[FlowEvent] = []
+        self.rows = 1_000_000
         self._last = 0
+
+    def room(self, shard: int) -> int:
+        return self.rows - len(self.settings)
 
     def open(
         self,
@@ -102,10 +106,10 @@ class MemoryPlane:
     def received(self, flows: Sequence[int]) -> list[int]:
         return [self.counted[flow].packets_in for flow in flows]
 
-    def sums(self) -> FlowFigures:
+    def sums(self, flows: Sequence[int] | None = None) -> FlowFigures:
         total = FlowFigures()
-        for figures in self.counted.values():
-            total = add_figures(total, figures)
+        for flow in self.counted if flows is None else flows:
+            total = add_figures(total, self.counted[flow])
         return total
 
     def events(self) -> list[FlowEvent]:

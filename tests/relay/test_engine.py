@@ -157,6 +157,33 @@ def test_a_failed_reoffer_leaves_the_call_as_it_was() -> None:
     assert len(relay.sessions["call-1"].parties[0].legs) == 1
 
 
+def test_a_full_data_plane_refuses_cleanly_and_leaves_running_calls_alone() -> None:
+    relay = engine()
+    call = Call(relay, "one")
+    call.up()
+    plane_of(relay).rows = 6
+    with pytest.raises(Refusal, match="Ran out of ports"):
+        Call(relay, "two").offer()
+    assert relay.list() == ["one"]
+    assert len(opener_of(relay).bound) == 4
+    with pytest.raises(Refusal, match="Ran out of ports"):
+        call.offer(audio(ALICE), audio(CAROL, media="video"), to_tag="b", now=5.0)
+    assert len(opener_of(relay).bound) == 4
+    call.offer(to_tag="b", now=6.0)
+
+
+def test_a_restored_session_that_finds_no_room_is_lost_alone() -> None:
+    relay = engine()
+    for name in ("one", "two"):
+        Call(relay, name).up()
+    records = relay.take_changes().records
+    fresh = engine()
+    plane_of(fresh).rows = 5
+    restored, lost = fresh.restore(records, 10.0)
+    assert (restored, len(lost)) == (1, 1)
+    assert len(opener_of(fresh).bound) == 4
+
+
 def test_descriptor_limit_refuses_cleanly() -> None:
     relay = engine()
     opener_of(relay).limit = 3

@@ -48,6 +48,17 @@ def test_both_parties_hear_each_other(it: Exchange) -> None:
     assert it.one(b, rtp(), B) == A
 
 
+def test_rtcp_is_counted_by_type_as_it_comes_and_as_it_passes(it: Exchange) -> None:
+    a, _ = it.pair(A, B, content=Content.MUX)
+    it.one(a, rtp(), A)
+    it.one(a, RTCP, A)
+    it.one(a, RTCP, STRANGER)
+    came, passed = it.steer.rtcp
+    receiver_report = RTCP[1]
+    assert (came[receiver_report], passed[receiver_report]) == (2, 1)
+    assert (came.sum(), passed.sum()) == (2, 1)
+
+
 def test_a_batch_of_many_flows_goes_out_in_order_per_flow(it: Exchange) -> None:
     a, b = it.pair(A, B)
     sent = it.batch((a, rtp(1), at(A)), (b, rtp(1), at(B)), (a, rtp(2), at(A)), (a, rtp(3), at(A)), (b, rtp(2), at(B)))

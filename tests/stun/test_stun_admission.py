@@ -114,3 +114,27 @@ def test_a_batch_is_granted_what_one_by_one_would_be(steps: list[tuple[int, floa
         together = np.ones(part.shape[1], np.bool_) if mask is None else mask
         alone = [single.take(part[:, i : i + 1], now) is None for i in range(part.shape[1])]
         assert together.tolist() == alone
+
+
+def test_a_flood_from_a_million_spoofed_sources_costs_an_honest_client_no_reply() -> None:
+    admission = Admission(Limits(exempt=()), (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F))
+    numbers = np.random.default_rng(1)
+    peers = np.zeros((512, 32), np.uint8)
+    honest = np.frombuffer(to_row(TransportAddress("192.0.2.77", 5000)), np.uint8)
+    asked = answered = 0
+    for batch in range(2000):
+        # 200 000 requests a second for five seconds; in every twentieth batch one of somebody real.
+        peers[:, 4:8] = (
+            numbers.integers(0x0A400000, 0x0A400000 + 1_000_000, 512, np.uint32)
+            .astype(">u4")
+            .view(np.uint8)
+            .reshape(-1, 4)
+        )
+        if batch % 20 == 0:
+            peers[300] = honest
+        granted = admission.admit(peers, False, batch * 512 / 200_000)
+        if batch % 20 == 0:
+            asked += 1
+            answered += granted is None or bool(granted[300])
+    assert (asked, answered) == (100, 100)
+    assert admission.size() == 65536

@@ -12,7 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nattrav.control.ng import codec_bencode
 from nattrav.control.ng.codec_bencode import Encodable, MalformedMessage, Value
@@ -49,16 +49,14 @@ class RelayChoice:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SendControl:
+class SendControl(NamedTuple):
     """Send `payload` to a relay's control address, from the socket that belongs to it."""
 
     relay: str
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A request is settled. `reply` is None when no relay answered; `relay` is the one that did, or the last tried."""
 
     request_id: int
@@ -115,7 +113,6 @@ class RelayPool:
         if not relays:
             raise ValueError("a pool needs at least one relay")
         self._relays = {choice.name: _Health(choice) for choice in relays}
-        self._only = relays[0].name if len(relays) == 1 else None
         self._prefix = prefix
         self._intervals = tuple(intervals)
         self._ping_up = ping_up
@@ -149,7 +146,7 @@ class RelayPool:
         chosen = relay or bound
         first = command == "offer" and chosen is None
         if chosen is None or chosen not in self._relays:
-            chosen = self._only or self._candidates(call_id or "", ())[0]
+            chosen = self._first_choice(call_id or "")
         if call_id is not None:
             if command == "offer":
                 self._bind(call_id, chosen)
@@ -297,6 +294,9 @@ class RelayPool:
     def _last_cookie(self) -> bytes:
         return f"{self._prefix}_{self._cookies}".encode()
 
+    def _first_choice(self, call_id: str) -> str:
+        return next(iter(self._relays)) if len(self._relays) == 1 else self._candidates(call_id, ())[0]
+
     def _candidates(self, call_id: str, refused_by: Sequence[str]) -> list[str]:
         """Relays in the order a call should try them: rendezvous hashing by weight, those that answer first.
 
@@ -336,8 +336,7 @@ class RelayPool:
             self._calls.popitem(last=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     number: int
     command: str
     arguments: Mapping[str, Encodable]

@@ -63,8 +63,8 @@ class Relay(Protocol):
     def list(self, limit: int = 32) -> list[str]:
         """Call-ids, in no order."""
 
-    def statistics(self, now: float) -> Statistics:
-        """Every counter."""
+    def statistics(self, now: float, *, traffic: bool = False) -> Statistics:
+        """Every counter; with `traffic` also each pool's."""
 
 
 class Handler:
@@ -105,7 +105,7 @@ class Handler:
                 case "list":
                     return self._list(request)
                 case "statistics":
-                    counters = statistics_reply(self._engine.statistics(now), self.statistics.export())
+                    counters = statistics_reply(self._engine.statistics(now, traffic=True), self.statistics.export())
                     return {"statistics": counters, "result": "ok"}
                 case _:
                     return self._block(request)

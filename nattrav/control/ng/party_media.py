@@ -37,14 +37,21 @@ def party_media(description: Description, host: str | None = None, *, source: st
     """Give one value a section. `host` replaces the address of the SDP (`SIP-source-address`), null ones excepted.
 
     `source` is where the SIP message came from: the best guess for a `c=` with a domain name, until packets tell.
-    Raises IncompleteDescription when a section in use has no `c=` to go by.
+    Raises IncompleteDescription when a section in use has no `c=` to go by, or one with a name and no such guess:
+    nothing would tell the party from anybody else.
     """
     found = []
     for section in description.sections:
         connection = description.connection(section)
         named = connection is not None and not connection.literal
+        if named and host is None and source is None and _is_carried(section):
+            raise IncompleteDescription(f"nothing but a name for {section.media}")
         found.append(_section(description, section, source if named and host is None else host))
     return found
+
+
+def _is_carried(section: Section) -> bool:
+    return section.port != 0 and transport(section.protocol) is not Transport.STREAM
 
 
 def _section(description: Description, section: Section, host: str | None) -> PartyMedia:

@@ -9,7 +9,7 @@ from relay.plane import FlowFigures
 from relay.quality import QualityHistory
 from relay.report import ComponentReport, LegReport, PartyReport, SessionReport
 from relay.session import Carriage
-from relay.statistics import Statistics
+from relay.statistics import Spread, Statistics
 
 Reply = dict[str, Encodable]
 
@@ -213,16 +213,36 @@ def statistics_reply(statistics: Statistics, control: Reply) -> Reply:
                 "free": pool.free,
                 "totals": pool.total,
             },
+            "ingress": {"packets": pool.packets_in, "bytes": pool.bytes_in, "errors": pool.errors},
+            "egress": {"packets": pool.packets_out, "bytes": pool.bytes_out, "errors": 0},
         }
         for pool in statistics.pools
     ]
     return {
         "currentstatistics": current,
         "totalstatistics": total,
-        "mos": {},
-        "voip_metrics": {},
+        "mos": _spread("mos", statistics.quality.mos),
+        "voip_metrics": {
+            **_spread("jitter_measured", statistics.quality.jitter, 1e3),
+            **_spread("packetloss", statistics.quality.loss, 1e2),
+            **_spread("rtt_dsct", statistics.quality.round_trip, 1e6),
+            "packets_lost": statistics.rtp.lost,
+            "rtp_duplicates": statistics.rtp.duplicates,
+            "rtp_reordered": statistics.rtp.reordered,
+        },
         "controlstatistics": control,
         "interfaces": interfaces,
+    }
+
+
+def _spread(name: str, spread: Spread, scale: float = 1.0) -> Reply:
+    """Sums in rtpengine's units (`scale` of ours): jitter in milliseconds, loss in percent, round trips in µs."""
+    return {
+        f"{name}_total": f"{spread.total * scale:.6f}",
+        f"{name}2_total": f"{spread.squares * scale * scale:.6f}",
+        f"{name}_samples_total": spread.samples,
+        f"{name}_average": f"{spread.average * scale:.6f}",
+        f"{name}_stddev": f"{spread.deviation * scale:.6f}",
     }
 
 

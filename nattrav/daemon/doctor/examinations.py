@@ -153,14 +153,33 @@ def _kernel_features(host: Host, configuration: Configuration) -> Iterator[Findi
             f"refused ({refused}): the relay uses recvmmsg instead and needs more CPU",
             "sysctl kernel.io_uring_disabled=0; in a container use a seccomp profile that allows io_uring",
         )
+    yield from _kernel_path(host, configuration.relay.offload)
+
+
+def _kernel_path(host: Host, offload: str) -> Iterator[Finding]:
+    """What forwarding by XDP needs; a fault only where it is asked for."""
     kernel, capabilities = host.kernel(), host.capabilities()
     version = f"kernel {kernel[0]}.{kernel[1]}"
-    if kernel < (5, 9):
-        yield warn("XDP", f"{version} is too old to attach it by a link", "kernel 5.9 or newer")
-    elif not ("CAP_SYS_ADMIN" in capabilities or {"CAP_BPF", "CAP_NET_ADMIN"} <= capabilities):
-        yield unknown("XDP", f"{version} has it; this process lacks CAP_BPF and CAP_NET_ADMIN to load it")
-    else:
+    if kernel < (5, 18):
+        yield warn("XDP", f"{version} is too old for the relay's program", "kernel 5.18 or newer")
+        return
+    may = "CAP_SYS_ADMIN" in capabilities or {"CAP_BPF", "CAP_NET_ADMIN"} <= capabilities
+    reason = host.xdp() if may else "this process lacks CAP_BPF and CAP_NET_ADMIN to load it"
+    if reason is None:
         yield ok("XDP", version)
+    elif not may or offload == "off":
+        yield unknown("XDP", f"{version} has it; {reason}")
+    else:
+        yield (fail if offload == "xdp" else warn)(
+            "XDP", reason, 'apt install libbpf1, deploy/systemd/kernel-plane.conf; or [relay] offload = "off"'
+        )
+    if offload != "off" and host.read("/proc/sys/net/ipv4/conf/lo/forwarding") == "0":
+        # Root sets it itself; a service that may not write kernel settings depends on the file.
+        yield warn(
+            "XDP routes",
+            "net.ipv4.conf.lo.forwarding is 0: the relay must be allowed to set it",
+            "sysctl net.ipv4.conf.lo.forwarding=1 (deploy/sysctl.d/90-nattrav.conf)",
+        )
 
 
 def _firewall(host: Host, configuration: Configuration) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.bpf.library import refusal
 from nattrav.net.interfaces import InterfaceAddress, local_addresses
 from nattrav.net.uring import availability
 
@@ -35,6 +36,9 @@ class Host(Protocol):
 
     def io_uring(self) -> str | None:
         """Why the kernel refuses io_uring; None when it allows it."""
+
+    def xdp(self) -> str | None:
+        """Why XDP programs cannot be loaded; None when they can."""
 
     def capabilities(self) -> frozenset[str]:
         """Names of this process's effective capabilities that matter here."""
@@ -80,6 +84,10 @@ class ThisHost:
     def io_uring(self) -> str | None:
         """Try what the relay will try."""
         return availability()
+
+    def xdp(self) -> str | None:
+        """Load the smallest one."""
+        return refusal()
 
     def capabilities(self) -> frozenset[str]:
         """Read CapEff."""

@@ -132,10 +132,12 @@ def check(result: int, what: str) -> int:
 
 
 def failure(number: int, what: str) -> OSError:
-    """Make the OSError for an errno, with the last line that libbpf had to say."""
-    said = warnings.take().splitlines()
+    """Make the OSError for an errno, with what the verifier, else libbpf, said last."""
+    said = [line for line in warnings.take().splitlines() if not line.startswith(("processed ", "--"))]
+    verifier = [line for line in said if not line.startswith("libbpf:")]
     reason = os.strerror(number)
-    return OSError(number, f"{what}: {reason}" + (f" ({said[-1]})" if said else ""))
+    last = next(iter((verifier or said)[-1:]), "")
+    return OSError(number, f"{what}: {reason}" + (f" ({last})" if last else ""))
 
 
 def refusal() -> str | None:
@@ -154,5 +156,5 @@ def refusal() -> str | None:
             "the process lacks CAP_BPF and CAP_NET_ADMIN (AmbientCapabilities= in the unit, --cap-add for containers)"
         )
     if -loaded in (errno.ENOSYS, errno.EINVAL):
-        return "this kernel has no BPF, or is older than 5.9"
+        return "this kernel has no BPF, or one too old for XDP"
     return f"the kernel refuses XDP programs: {os.strerror(-loaded)}"

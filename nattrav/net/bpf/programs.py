@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nattrav.net.bpf.library import check, libbpf
+from nattrav.net.bpf.library import check, failure, libbpf
 
 FRAME_MAX = 4096
 """Octets of a frame that a trial can give back."""
@@ -143,11 +144,10 @@ class Program:
 
 
 def _refused(number: int, interface: str) -> OSError:
-    try:
-        check(-number, f"XDP cannot be attached to {interface}")
-    except OSError as error:
-        return error
-    raise AssertionError
+    what = f"XDP cannot be attached to {interface}"
+    if number in (errno.EBUSY, errno.EEXIST):
+        return OSError(number, f"{what}: it has an XDP program already, and can have one only")
+    return failure(number, what)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,9 @@ _DATAGRAM = 65536
 _BATCH = 64
 _BACKLOG = 10_000
 
+HOLD, HELD_MOST = 0.05, 10
+"""A `delete` is in no hurry: it waits so many seconds for others, or until so many wait (see `Relays.ask`)."""
+
 OnAnswer = Callable[[int, dict[str, Any] | None], None]
 """Called with the core's number of a question and the relay's reply, or None when no relay answered."""
 
@@ -61,7 +64,11 @@ class Relays:
         self._on_answer = on_answer
         self._on_change = on_change
         self._numbers: dict[int, int] = {}
+        self._held: dict[int, tuple[dict[str, Any], str]] = {}
+        self._held_until = 0.0
         self._serving = False
+        self.lost = 0
+        """Requests that gave way to later ones, because their relay took none for long."""
 
     def follow(self, addresses: Sequence[RelayAddress], first_retry: float, key: bytes | None) -> None:
         """Ask these relays from now on; those no longer named keep the calls they have."""
@@ -74,23 +81,52 @@ class Relays:
                     self._listen(one)
         self.pool.follow(_choices(addresses), _intervals(first_retry))
 
+    @property
+    def waiting(self) -> int:
+        """Requests that no relay has taken yet."""
+        return sum(map(len, self._unsent.values()))
+
     def _listen(self, one: RelayAddress) -> None:
         sock = self._sockets[one.name] = _open(one)
         self._rounds.add(sock, partial(self._receive, one.name, sock))
 
     def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
-        """Ask on behalf of the core's question `number`."""
+        """Ask on behalf of the core's question `number`.
+
+        The ends of several calls are told together, which spares both processes wake-ups. What follows about a call
+        never overtakes them.
+        """
+        if command == "delete":
+            self._held[number] = (arguments, call_id)
+            if len(self._held) == 1:
+                self._held_until = monotonic() + HOLD
+            if len(self._held) >= HELD_MOST:
+                self._release()
+            return
+        if any(held == call_id for _, held in self._held.values()):
+            self._release()
+        self._ask(number, command, arguments, call_id)
+
+    def _release(self) -> None:
+        held, self._held = self._held, {}
+        for number, (arguments, call_id) in held.items():
+            self._ask(number, "delete", arguments, call_id)
+
+    def _ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
         asked, effects = self.pool.ask(command, arguments, call_id=call_id, now=monotonic())
         self._numbers[asked] = number
         self._carry_out(effects)
 
     def handle_timeout(self, now: float) -> None:
-        """Let the pool send again, give up or ping."""
+        """Let the pool send again, give up or ping, and tell the ends of calls that have waited long enough."""
+        if self._held and now >= self._held_until:
+            self._release()
         self._carry_out(self.pool.handle_timeout(now))
 
-    def next_timeout(self) -> float | None:
-        """When the pool wants to be called."""
-        return self.pool.next_timeout()
+    def next_timeout(self) -> float:
+        """When to call `handle_timeout`."""
+        pool = self.pool.next_timeout()
+        return min(pool, self._held_until) if self._held else pool
 
     def _carry_out(self, effects: Sequence[PoolEffect]) -> None:
         for effect in effects:
@@ -104,6 +140,8 @@ class Relays:
                 self._on_change(effect.relay, effect.up)
 
     def _send(self, name: str, payload: bytes) -> None:
+        if len(self._unsent[name]) == _BACKLOG:
+            self.lost += 1
         self._unsent[name].append(payload)
         if not self._rounds.reading:
             self._flush()
@@ -150,6 +188,7 @@ class Relays:
             task_status.started()
             await self._send_late()
         finally:
+            self._release()
             for sock in self._sockets.values():
                 self._rounds.remove(sock)
                 sock.close()

@@ -25,7 +25,7 @@ from nattrav.sip.transport.flow import (
 )
 from nattrav.sip.transport.io.transports import Transports
 
-SHORTEST, LONGEST = 0.04, 0.1
+SHORTEST, LONGEST = 0.05, 0.1
 """Bounds of the sleep between two looks at the timers, in seconds; SIP's shortest timer is T1, half a second."""
 
 OBSERVATIONS_KEPT = 1000
@@ -63,6 +63,7 @@ class Shell:
         self._record = record
         self.tap = tap
         self._nursery: trio.Nursery | None = None
+        self._lookups = 0
 
     def deliver(self, batch: list[Incoming]) -> None:
         """Take a batch from the transports; what it causes is sent when this returns."""
@@ -78,7 +79,8 @@ class Shell:
                         self.tap("rx", flow, item)
                     effects += self._decide(flow, item, now)
             elif isinstance(item, Kept):
-                continue
+                if flow is not None:
+                    core.kept(flow, now)
             elif isinstance(item, FlowOpened):
                 if flow is not None:
                     core.flow_opened(flow)
@@ -146,6 +148,7 @@ class Shell:
                 self._log(effect.level, effect.event, effect.facts)
             elif isinstance(effect, Lookup):
                 if self._nursery is not None:
+                    self._lookups += 1
                     self._nursery.start_soon(self._look_up, effect.request, effect.uri)
             elif isinstance(effect, Close):
                 self.transports.close(effect.flow)
@@ -158,8 +161,15 @@ class Shell:
             self.sent += len(outgoing)
             self.transports.send(outgoing)
 
+    def hurried(self) -> bool:
+        """Connections and lookups are served by tasks of their own, which somebody waits for."""
+        return self._lookups > 0 or self.transports.busy
+
     async def _look_up(self, request: int, uri: str) -> None:
-        found = await self._resolve(uri)
+        try:
+            found = await self._resolve(uri)
+        finally:
+            self._lookups -= 1
         self._carry_out(self.core.next_hops(request, found, monotonic()))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

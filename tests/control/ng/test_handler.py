@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nattrav.net.address import TransportAddress
+from relay.plane import DropReason, FlowFigures, RtpFigures
 from relay.policy import LimitSettings, Policy
 from tests.control.ng.requests import MARK, Driver, lines, places
 from tests.relay.calls import plane_of
@@ -42,6 +43,15 @@ def test_the_documented_example_comes_out_byte_for_byte_but_for_the_port() -> No
         f"a=rtcp:{port + 1}",
         "a=ptime:20",
     ]
+
+
+def test_a_port_count_is_not_passed_on_because_the_next_ports_are_other_calls() -> None:
+    relay = Driver()
+    layered = OFFER.replace(b"m=audio 4000 ", b"m=audio 4000/2 ")
+    assert layered != OFFER
+    assert lines(relay.offer(layered))[4].split()[1].isdigit()
+    assert lines(relay.answer(ANSWER.replace(b"m=audio 6000 ", b"m=audio 6000/2 ")))[4].split()[1].isdigit()
+    assert len(plane_of(relay.engine).settings) == 4
 
 
 def test_a_call_gives_each_side_ports_of_its_own_and_ends() -> None:
@@ -446,6 +456,32 @@ def test_media_is_blocked_and_unblocked() -> None:
     assert not plane.at(TransportAddress(*to_caller)).blocked
     refused = relay.ask("block media", call_id="c1", label="nobody")
     assert refused["error-reason"] == "No monologue matching the given label"
+
+
+def test_statistics_tell_quality_and_the_traffic_of_each_interface() -> None:
+    relay = Driver("public/203.0.113.5", "inside/10.0.0.1")
+    (to_callee,) = places(relay.offer(OFFER, direction=["public", "inside"]))
+    relay.answer(ANSWER)
+    plane = plane_of(relay.engine)
+    flow = plane.flow(TransportAddress(*to_callee))
+    heard = RtpFigures(ssrc=7, received=490, expected=500, lost=10, jitter=0.004)
+    plane.counted[flow] = FlowFigures(packets_in=500, bytes_in=86000, drops={DropReason.NOT_RTP: 3}, rtp=heard)
+    relay.engine.look_at_quality(10.0, 10.0)
+    relay.now = 11.0
+    found = relay.ask("statistics")["statistics"]
+    assert found["mos"]["mos_samples_total"] == 1
+    assert 3.0 < float(found["mos"]["mos_average"]) < 4.5
+    assert found["voip_metrics"]["packetloss_average"] == "2.000000"
+    assert found["voip_metrics"]["jitter_measured_total"] == "4.000000"
+    assert found["voip_metrics"]["packets_lost"] == 10
+    traffic = {one["name"]: (one["ingress"], one["egress"]["packets"]) for one in found["interfaces"]}
+    assert traffic == {
+        "public": ({"packets": 0, "bytes": 0, "errors": 0}, 0),
+        "inside": ({"packets": 500, "bytes": 86000, "errors": 3}, 0),
+    }
+    relay.ask("delete", call_id="c1")
+    found = relay.ask("statistics")["statistics"]
+    assert [one["ingress"]["packets"] for one in found["interfaces"]] == [0, 500]
 
 
 def test_statistics_have_their_groups() -> None:

@@ -42,7 +42,13 @@ def test_a_null_address_is_hold_even_behind_nat() -> None:
 def test_a_domain_name_is_guessed_from_the_sip_source() -> None:
     lines = (*PHONE[:3], "c=IN IP4 media.example.com", *PHONE[4:])
     assert one(*lines, source="198.51.100.1").rtp == TransportAddress("198.51.100.1", 4000)
-    assert one(*lines).rtp is None
+
+
+def test_a_domain_name_without_a_sip_source_is_no_address_at_all() -> None:
+    lines = (*PHONE[:3], "c=IN IP4 media.example.com", *PHONE[4:])
+    with pytest.raises(IncompleteDescription):
+        one(*lines)
+    assert one(*lines[:4], "m=video 0 RTP/AVP 31").rejected
 
 
 def test_mux_has_no_rtcp_address_of_its_own() -> None:

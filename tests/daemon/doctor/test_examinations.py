@@ -32,6 +32,7 @@ class WrittenHost:
     version: tuple[int, int] = (6, 1)
     descriptors: int = 262_144
     uring: str | None = None
+    bpf: str | None = None
     rights: frozenset[str] = frozenset({"CAP_BPF", "CAP_NET_ADMIN"})
     synchronised: bool | None = True
     hosts: tuple[str, ...] = ("203.0.113.1", "127.0.0.1")
@@ -51,6 +52,9 @@ class WrittenHost:
 
     def io_uring(self) -> str | None:
         return self.uring
+
+    def xdp(self) -> str | None:
+        return self.bpf
 
     def capabilities(self) -> frozenset[str]:
         return self.rights
@@ -104,8 +108,9 @@ def test_a_good_host_has_nothing_to_complain_about() -> None:
         (WrittenHost({"/proc/sys/net/core/rmem_max": "212992"}), "net.core.rmem_max", Verdict.WARN, "=67108864"),
         (WrittenHost(descriptors=1024), "open files", Verdict.WARN, "LimitNOFILE=14096"),
         (WrittenHost(uring="Operation not permitted"), "io_uring", Verdict.WARN, "kernel.io_uring_disabled"),
-        (WrittenHost(version=(4, 19)), "XDP", Verdict.WARN, "5.9"),
+        (WrittenHost(version=(4, 19)), "XDP", Verdict.WARN, "5.18"),
         (WrittenHost(rights=frozenset()), "XDP", Verdict.UNKNOWN, ""),
+        (WrittenHost(bpf="libbpf.so.1 is not installed"), "XDP", Verdict.UNKNOWN, ""),
         (
             WrittenHost({"/proc/modules": "nf_nat_sip 1 0\nnf_conntrack_sip 1 1"}),
             "SIP helper of the firewall",
@@ -183,3 +188,12 @@ def test_reserved_ranges_are_added_up(reserved: str, covered: bool) -> None:
 
 def test_this_very_host_can_be_examined() -> None:
     assert list(examine(ThisHost(), Configuration(), running=False))
+
+
+@pytest.mark.parametrize(("offload", "verdict"), [("auto", Verdict.WARN), ("xdp", Verdict.FAIL)])
+def test_a_kernel_path_that_is_asked_for_and_not_possible_is_a_finding(offload: str, verdict: Verdict) -> None:
+    host = WrittenHost({"/proc/sys/net/ipv4/conf/lo/forwarding": "0"}, bpf="libbpf.so.1 is not installed")
+    found = findings(host, f'[relay]\noffload = "{offload}"\n')
+    assert found["XDP"].verdict is verdict
+    assert "kernel-plane.conf" in (found["XDP"].remedy or "")
+    assert "lo.forwarding=1" in (found["XDP routes"].remedy or "")

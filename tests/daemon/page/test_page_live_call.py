@@ -39,7 +39,7 @@ async def test_the_page_shows_a_call_while_it_is_up(tmp_path: Path) -> None:
         f'[stun]\nlisten = ["127.0.0.1"]\nport = {free_port(socket.SOCK_DGRAM)}\n'
         f'[sip]\nlisten = ["udp:127.0.0.1:{sip}"]\ndomains = ["voice.example"]\n'
         '[sip.registrar]\nauthentication = "none"\n'
-        '[relay]\ninterfaces = ["default/127.0.0.1"]\nports = "41000-41999"\n'
+        '[relay]\ninterfaces = ["default/127.0.0.1"]\nports = "27000-27999"\n'
     )
     run = [*NATTRAV, "--runtime-dir", str(tmp_path / "run")]
     call = [*run, "selftest", "--domain", "voice.example", "--seconds", "12"]

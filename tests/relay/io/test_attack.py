@@ -33,10 +33,15 @@ class Host:
     """A UDP socket of one party or of the attacker."""
 
     def __init__(self, host: str, port: int = 0) -> None:
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.bind((host, port))
+        self.name = host
+        self.sock = self.opened(host, port)
         self.sock.setblocking(False)
         self.sequence = 0
+
+    def opened(self, host: str, port: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((host, port))
+        return sock
 
     @property
     def address(self) -> TransportAddress:
@@ -47,7 +52,7 @@ class Host:
             self.sequence += 1
             number = self.sequence if sequence is None else sequence
             header = struct.pack("!BBHII", 0x80, 0, number & 0xFFFF, number * 160, ssrc)
-            self.sock.sendto(header + self.address.host.encode().ljust(160), (RELAY, port))
+            self.sock.sendto(header + self.name.encode().ljust(160), (RELAY, port))
 
     def rtcp(self, port: int, *, ssrc: int = 7) -> None:
         self.sock.sendto(struct.pack("!BBHIIIIII", 0x80, 200, 6, ssrc, 1, 1, 1, 1, 1), (RELAY, port))

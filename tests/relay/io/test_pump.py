@@ -15,6 +15,7 @@ from nattrav.net.address import TransportAddress
 from nattrav.net.options import force_receive_buffer, open_udp
 from relay.io import pump
 from relay.io.pump import BackendRefused, DataPlane, open_plane
+from relay.io.sockets import UdpOpener
 from relay.plane import Content, DropReason, FlowEventKind, FlowSettings, Learned, Rank
 from relay.rtp import PIERCE, encode_header
 
@@ -388,6 +389,158 @@ def test_an_idle_plane_forwards_a_single_packet_without_waiting_for_company(
         assert b.receive(timeout=0.4) == [rtp(0)]
     finally:
         plane.stop()
+
+
+def test_what_the_threads_did_is_counted(plane: DataPlane, party: Callable[..., Party]) -> None:
+    a, b = party(), party()
+    pair = Pair(plane, a.address, b.address)
+    for n in range(3):
+        a.send(rtp(n), pair.local[0])
+        assert b.receive() == [rtp(n)]
+    activity = plane.activity()
+    assert activity.departed >= 2
+    assert sum(activity.handling) == activity.departed
+    assert activity.handled > 0
+    assert (activity.exhausted, int(activity.rtcp.sum())) == (0, 0)
+
+
+class TestResting:
+    """Sockets of closed flows that stay bound."""
+
+    @pytest.fixture
+    def plane(self, backend: str) -> Iterator[DataPlane]:
+        opened = open_plane(2, backend, resting=4)
+        opened.start()
+        yield opened
+        opened.stop()
+
+    def test_what_comes_to_a_resting_port_is_late_and_goes_nowhere(
+        self, plane: DataPlane, party: Callable[..., Party]
+    ) -> None:
+        a, b = party(), party()
+        pair = Pair(plane, a.address, b.address)
+        a.send(rtp(1), pair.local[0])
+        assert b.receive()
+        for flow in pair.flow:
+            plane.close(flow)
+        for n in range(5):
+            a.send(rtp(n + 2), pair.local[0])
+        assert soon(lambda: plane.sums().drops.get(DropReason.LATE) == 5)
+        assert b.hears_nothing()
+        assert plane.totals()[2][DropReason.LATE] == 5
+
+    @pytest.mark.parametrize("shard", [0, 1])
+    def test_the_next_flow_on_a_resting_port_begins_with_nothing_of_the_last(
+        self, plane: DataPlane, party: Callable[..., Party], shard: int
+    ) -> None:
+        a, b, c = party(), party(), party()
+        pair = Pair(plane, a.address, b.address)
+        a.send(rtp(1), pair.local[0])
+        assert b.receive()
+        for flow in pair.flow:
+            plane.close(flow)
+        opener = UdpOpener(plane)
+        socks = [opener.open(local) for local in pair.local]
+        settings = [FlowSettings(Content.RTP, advertised=each.address, public=True) for each in (c, b)]
+        flows = [
+            plane.open(sock, local, each, shard=shard)
+            for sock, local, each in zip(socks, pair.local, settings, strict=True)
+        ]
+        for index in (0, 1):
+            plane.set(flows[index], replace(settings[index], egress=flows[1 - index]), relearn=False)
+        assert plane.figures(flows[0]).packets_in == 0
+        assert not plane.figures(flows[0]).learned.latched
+
+        def heard() -> bool:
+            # What comes while a socket goes from one thread to another may still be late.
+            c.send(rtp(7), pair.local[0])
+            return b.receive(1, 0.1) == [rtp(7)]
+
+        assert soon(heard)
+        while b.receive(1, 0.1):
+            pass
+        a.send(rtp(8), pair.local[0])
+        assert b.hears_nothing()
+        assert plane.figures(flows[0]).drops == {DropReason.SOURCE_MISMATCH: 1}
+
+    def test_a_port_rests_and_is_taken_again_without_a_wake_up_of_an_idle_thread(
+        self, plane: DataPlane, party: Callable[..., Party]
+    ) -> None:
+        a, b = party(), party()
+        pair = Pair(plane, a.address, b.address)
+        for flow in pair.flow:
+            plane.close(flow)
+        opener = UdpOpener(plane)
+        socks = [opener.open(local) for local in pair.local]
+        flows = [
+            plane.open(sock, local, settings, shard=0)
+            for sock, local, settings in zip(socks, pair.local, pair.settings, strict=True)
+        ]
+        assert flows == pair.flow
+
+    def test_instructions_of_one_batch_take_effect_together(
+        self, plane: DataPlane, party: Callable[..., Party]
+    ) -> None:
+        a, b = party(), party()
+        with plane.gather():
+            pair = Pair(plane, a.address, b.address)
+            for flow in pair.flow:
+                plane.close(flow)
+            opener = UdpOpener(plane)
+            socks = [opener.open(local) for local in pair.local]
+            pair.flow = [
+                plane.open(sock, local, settings, shard=0)
+                for sock, local, settings in zip(socks, pair.local, pair.settings, strict=True)
+            ]
+            for index in (0, 1):
+                pair.change(index, egress=pair.flow[1 - index])
+
+        def heard() -> bool:
+            a.send(rtp(1), pair.local[0])
+            return b.receive(1, 0.1) == [rtp(1)]
+
+        assert soon(heard)
+
+    def test_the_socket_that_rests_longest_makes_way(self, plane: DataPlane, party: Callable[..., Party]) -> None:
+        a, b = party(), party()
+        pairs = [Pair(plane, a.address, b.address) for _ in range(3)]
+        for pair in pairs:
+            for flow in pair.flow:
+                plane.close(flow)
+
+        def is_free(local: TransportAddress) -> bool:
+            with contextlib.suppress(OSError):
+                open_udp(local).close()
+                return True
+            return False
+
+        assert soon(lambda: is_free(pairs[0].local[0]) and is_free(pairs[0].local[1]))
+        assert not is_free(pairs[2].local[0])
+
+    def test_a_port_that_became_no_flow_goes_on_resting(self, plane: DataPlane, party: Callable[..., Party]) -> None:
+        a, b = party(), party()
+        pair = Pair(plane, a.address, b.address)
+        plane.close(pair.flow[0])
+        opener = UdpOpener(plane)
+        sock = opener.open(pair.local[0])
+        opener.give_back(pair.local[0], sock)
+        assert sock.fileno() >= 0
+        assert opener.open(pair.local[0]) is sock
+
+    def test_a_table_without_room_lets_resting_sockets_go(self, backend: str, party: Callable[..., Party]) -> None:
+        a, b = party(), party()
+        plane = open_plane(1, backend, resting=100)
+        plane.start()
+        try:
+            table = plane._shards[0].table
+            table.capacity = 10
+            for _ in range(4):
+                pair = Pair(plane, a.address, b.address)
+                for flow in pair.flow:
+                    plane.close(flow)
+            assert soon(lambda: plane.room(0) == 10)
+        finally:
+            plane.stop()
 
 
 class TestChoice:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from relay.offload.io.loader import OBJECT, XdpFlows, open_xdp
 from relay.offload.layout import ROW, Way
 from relay.rtp import encode_header
 from tests.natlab.namespaces import execute, missing
-from tests.net.bpf.objects import built, need_bpf
+from tests.net.bpf.objects import ROOT, built, need_bpf
 from tests.relay.offload.wires import NEAR, PARTIES, PARTIES6, RELAY, RELAY6, Frame, Seen, Wire, read, wire
 
 LOCAL, SOURCE = TransportAddress(RELAY, 30000), TransportAddress(RELAY, 30002)
@@ -165,10 +168,9 @@ def open_xdp_beside(bench: Bench) -> Bench:
     for name in ("flows", "rows"):
         thing.set_size(name, 8)
     thing.load()
-    device = layout.Device(socket.if_nametoindex(NEAR), bench.wire.near_mac, True)
-    thing.map(".bss").update(
-        bytes(4), layout.settings([device], hop_time=loader.HOP_TIME, route_from=1, ttl=64, hop_limit=64)
-    )
+    thing.map("devices").update(*layout.device(layout.Device(socket.if_nametoindex(NEAR), bench.wire.near_mac, True)))
+    settings = layout.settings(hop_time=loader.HOP_TIME, route_from=1, ttl=64, hop_limit=64)
+    thing.map(".bss").update(bytes(4), settings)
     return Bench(bench.wire, XdpFlows(loader.Place((NEAR,), frozenset({RELAY})), thing, (), 8))
 
 
@@ -326,8 +328,18 @@ def test_a_full_kernel_table_is_said_and_not_raised(bench: Bench) -> None:
         bench.kernel.remove(layout.key(way.local))
 
 
+def test_two_capabilities_are_enough_to_load_it() -> None:
+    need_bpf()
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed")
+    script = f"from nattrav.net.bpf.objects import BpfObject; BpfObject(open({str(OBJECT)!r}, 'rb').read()).load()"
+    confined = ["setpriv", "--inh-caps=-all", "--bounding-set=-all,+bpf,+net_admin", sys.executable, "-c", script]
+    done = subprocess.run(confined, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_object_in_the_tree_is_what_its_source_gives(tmp_path: Path) -> None:
-    source = str(OBJECT.relative_to(Path(__file__).parent.parent.parent.parent).with_suffix(".c"))
+    source = str(OBJECT.relative_to(ROOT).with_suffix(".c"))
     octets = built(source, tmp_path)
     kept = OBJECT.read_bytes()
     if compiler(octets) != compiler(kept):

@@ -106,6 +106,11 @@ class Transports:
         """How many connections are open."""
         return len(self._connections)
 
+    @property
+    def busy(self) -> bool:
+        """Connections are open or on their way."""
+        return bool(self._connections or self._dialling)
+
     def is_open(self, flow: Flow) -> bool:
         """A message could leave by that flow."""
         return flow.listener in self.udp if flow.transport == "udp" else flow in self._connections

@@ -1,0 +1,50 @@
+"""The kernel path as people and metrics see it: whether it is there, why not, what it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nattrav.metrics.samples import Samples
+from relay.io.pump import DataPlane
+from relay.offload.io.loader import XdpFlows
+
+XDP = "xdp"
+
+
+class KernelPath:
+    """Beside a data plane: its XDP program, when there is one. `why` says how it runs or why it does not."""
+
+    def __init__(self, plane: DataPlane, kernel: XdpFlows | None = None, wanted: str = "off", why: str = "") -> None:
+        self._plane = plane
+        self._kernel = kernel
+        self._wanted = wanted
+        self._why = why
+
+    def tell(self, log: Any) -> None:
+        """Say once whether it is used."""
+        if self._kernel is not None:
+            log.info("kernel path", offload=XDP, attached=self._why)
+        elif self._wanted != "off":
+            log.warning("kernel path is not possible, media stays in user space", why=self._why)
+
+    def status(self) -> dict[str, Any]:
+        """What `nattrav status` shows."""
+        flows, sums = self._plane.offloaded()
+        return {
+            "state": "off" if self._wanted == "off" else "unavailable" if self._kernel is None else XDP,
+            "why": self._why,
+            "flows": flows,
+            "packets": sums.packets,
+        }
+
+    def collect(self, samples: Samples) -> tuple[int, int]:
+        """Bring the metrics of this path up to date; give its packets and octets so far."""
+        flows, sums = self._plane.offloaded()
+        samples.set("nattrav_relay_datapath_available", int(self._kernel is not None), XDP)
+        samples.set("nattrav_relay_offloaded_flows", flows)
+        for event, count in (("offloaded", sums.offloaded), ("withdrawn", sums.withdrawn), ("full", sums.full)):
+            samples.set("nattrav_relay_offload_events_total", count, XDP, event)
+        if self._kernel is not None:
+            for reason, count in self._kernel.left().items():
+                samples.set("nattrav_relay_offload_left_packets_total", count, reason)
+        return sums.packets, sums.bytes

@@ -1,0 +1,149 @@
+"""Brings the program into the kernel and attaches it to the interfaces that requests come in by."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nattrav.net.bpf.device import driver_of
+from nattrav.net.bpf.library import refusal
+from nattrav.net.bpf.objects import BpfObject
+from nattrav.net.bpf.programs import Attachment, Mode, Program, RunTime
+from nattrav.net.bpf.routes import ROUTE_FROM, CannotAskRoutes, allow_questions, sysctl_number
+from nattrav.net.interfaces import InterfaceAddress, local_addresses
+from stun.admission import Limits
+from stun.counters import Counters
+from stun.fastpath import FastPath
+from stun.offload import layout
+from stun.responder import DropReason, Transport
+from stun.shape import WITH_FINGERPRINT
+
+OBJECT = Path(__file__).parent.parent / "stun.bpf.o"
+_HOP_TIME = 1_000_000_000
+_BLIND = frozenset({"veth"})
+"""Drivers that drop what is sent back without a word unless the other end is prepared, which we cannot see."""
+
+
+class OffloadRefused(Exception):
+    """The kernel path cannot be used here; the text says why and what to change."""
+
+
+def carriers(hosts: Sequence[str], wanted: Sequence[str], addresses: Sequence[InterfaceAddress]) -> tuple[str, ...]:
+    """Name the interfaces to attach to: those wanted, else those that carry the hosts. OffloadRefused without any."""
+    # An alias such as eth0:1 is a label, not an interface.
+    carried = {one.host: one.interface.partition(":")[0] for one in addresses}
+    found = tuple(dict.fromkeys(wanted or (carried[h] for h in hosts if carried.get(h, "lo") != "lo")))
+    if not found:
+        raise OffloadRefused(
+            "no network interface but loopback carries a STUN address; name those that requests come in by in "
+            "[stun] offload_interfaces"
+        )
+    return found
+
+
+class XdpAnswers:
+    """`stun.offload.teaching.Kernel` in the kernel, until `close` or the end of the process."""
+
+    def __init__(self, fast: FastPath, thing: BpfObject, attachments: Sequence[Attachment]) -> None:
+        self.attachments = tuple(attachments)
+        self.program: Program = thing.program("stun")
+        self._object = thing
+        self._clients = thing.map("clients")
+        self._shapes = thing.map("shapes")
+        self._counts = thing.map("counts")
+        self._kinds = [(at, kind) for at in range(len(fast.ipv6)) for kind in (0, WITH_FINGERPRINT)]
+        self._sizes = [fast.template(at, kind) for at, kind in self._kinds]
+        self._ipv6 = fast.ipv6
+
+    @property
+    def how(self) -> str:
+        """Where the program runs, for people: `eth0 native, eth1 generic`."""
+        return ", ".join(f"{one.interface} {one.mode.value}" for one in self.attachments)
+
+    def answer(self, keys: layout.Keys, values: NDArray[np.void]) -> None:
+        """See `Kernel`."""
+        self._clients.update_many(keys, values)
+
+    def know(self, slot: int, shape: bytes) -> None:
+        """See `Kernel`."""
+        self._shapes.update(struct.pack("=I", slot), shape)
+
+    def counters(self) -> Counters:
+        """Give what was answered here, and what the limits stopped."""
+        counted = Counters()
+        for number, (at, _) in enumerate(self._kinds):
+            rows = self._counts.lookup_each_cpu(struct.pack("=I", number)).copy().view(layout.COUNT)
+            answered, received = int(rows["answered"].sum()), int(rows["bytes"].sum())
+            source = self._sizes[number]
+            counted.count_requests(Transport.UDP, self._ipv6[at], answered)
+            counted.count_answers(Transport.UDP, 0, answered, received, answered * (source.length if source else 0))
+            counted.count_drop(DropReason.RATE_LIMITED, int(rows["limited"].sum()))
+        return counted
+
+    def run_time(self) -> RunTime:
+        """Processor time of the program, while the system keeps statistics of it."""
+        return self.program.run_time()
+
+    def close(self) -> None:
+        """Detach; from then on every request reaches its socket."""
+        for attachment in self.attachments:
+            attachment.close()
+        self._object.close()
+
+
+def open_xdp(fast: FastPath, limits: Limits, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> XdpAnswers:
+    """Load and attach the program for the endpoints of a fast path. OffloadRefused, with the remedy, when it cannot be.
+
+    Without a `mode` it runs in the driver where it safely can, else generically.
+    """
+    if not fast.enabled:
+        raise OffloadRefused("requests that need credentials are answered in user space: set [stun] credentials")
+    if limits.total_rate:
+        raise OffloadRefused("a ceiling of the whole server is kept in user space: set [stun] total_rate to 0")
+    reason = refusal()
+    if reason is not None:
+        raise OffloadRefused(reason)
+    places = [endpoint.local for endpoint in fast.endpoints]
+    names = carriers([place.host for place in places], interfaces, local_addresses())
+    attachments: list[Attachment] = []
+    thing = BpfObject(OBJECT.read_bytes(), OBJECT.name)
+    try:
+        allow_questions(any(fast.ipv6))
+        thing.set_size("templates", 2 * len(places))
+        thing.set_size("counts", 2 * len(places))
+        thing.load()
+        _fill(thing, fast, limits)
+        program = thing.program("stun")
+        attachments += (program.attach(name, mode or _mode_for(name)) for name in names)
+        return XdpAnswers(fast, thing, attachments)
+    except (OSError, CannotAskRoutes) as error:
+        for attachment in attachments:
+            attachment.close()
+        thing.close()
+        raise OffloadRefused(str(getattr(error, "strerror", None) or error)) from error
+
+
+def _fill(thing: BpfObject, fast: FastPath, limits: Limits) -> None:
+    thing.map(".bss").update(
+        bytes(4),
+        layout.settings(
+            limits,
+            hop_time=_HOP_TIME,
+            route_from=ROUTE_FROM,
+            ttl=sysctl_number("net/ipv4/ip_default_ttl", 64),
+            hop_limit=sysctl_number("net/ipv6/conf/default/hop_limit", 64),
+        ),
+    )
+    templates, endpoints = thing.map("templates"), thing.map("endpoints")
+    for at, endpoint in enumerate(fast.endpoints):
+        for bit, kind in enumerate((0, WITH_FINGERPRINT)):
+            templates.update(struct.pack("=I", 2 * at + bit), layout.template(fast.template(at, kind)))
+        endpoints.update(layout.endpoint(endpoint.local), struct.pack("=I", at))
+
+
+def _mode_for(interface: str) -> Mode | None:
+    return Mode.GENERIC if driver_of(interface) in _BLIND else None
