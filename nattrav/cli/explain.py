@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ def explain(
     full: Annotated[bool, typer.Option("--full", help="Whole messages instead of the changed lines.")] = False,
     limit: Annotated[int, typer.Option(help="So many calls, newest first.")] = 1,
 ) -> None:
-    """What happened to a call, a phone or an address, and why.
+    """What happened to a call, a phone or an address, and why. Digests and media keys are hidden.
 
     Example: nattrav explain +431234567
     """
@@ -34,7 +35,7 @@ def explain(
         print(clean(f"{ban['source']} is banned for another {ban['seconds']} s: {ban['reason']}"))
     for one in found["calls"]:
         print()
-        print("\n".join(clean(line) for line in ladder(one, full=full)))
+        print("\n".join(redacted(clean(line)) for line in ladder(one, full=full)))
         for line in relay_view(one["call"]["session"]):
             print(clean(line))
     if found["more_calls"]:
@@ -62,6 +63,14 @@ def relay_view(call_id: str) -> list[str]:
                 for one in session["directions"]
             ]
     return []
+
+
+_SECRETS = re.compile(r'\b(response|nonce|cnonce|opaque|rspauth|nextnonce)=("?)[^",\s]+\2|(inline:)\S+')
+
+
+def redacted(line: str) -> str:
+    """Hide digests, nonces and media keys: a ladder gets mailed around."""
+    return _SECRETS.sub(lambda found: f"{found[1]}=***" if found[1] else f"{found[3]}***", line)
 
 
 def ladder(one: dict[str, Any], *, full: bool = False) -> list[str]:

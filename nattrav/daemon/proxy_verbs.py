@@ -70,6 +70,7 @@ class ProxyVerbs:
             "registrations.list": self._registrations,
             "registrations.show": self._registration,
             "registrations.remove": self._remove_registration,
+            "transactions.list": self._transactions,
             "calls.list": self._calls,
             "calls.show": self._call,
             "calls.missed": self._missed,
@@ -197,6 +198,20 @@ class ProxyVerbs:
             self._core.registrar.drop([one], "removed")
         self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
+
+    async def _transactions(self, args: Args) -> list[dict[str, Any]]:
+        limit = int(args.get("limit", 1000))
+        tables = self._core.parts.transactions
+        rows: list[dict[str, Any]] = []
+        for key, server in tables.servers.items():
+            state = server.state.value
+            rows.append(
+                {"side": "server", "method": server.method, "state": state, "peer": str(server.flow), "key": key}
+            )
+        for key, client in tables.clients.items():
+            state = "" if client.state is None else client.state.value
+            rows.append({"side": "client", "method": key[1], "state": state, "peer": str(client.hop), "key": key})
+        return rows[:limit]
 
     async def _calls(self, args: Args) -> list[dict[str, Any]]:
         limit = int(args.get("limit", 1000))
