@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nattrav.cli import document as cli
+from nattrav.cli import manual
 from nattrav.config import document as configuration
 from nattrav.config.write import default_file
 from nattrav.metrics import document as metrics
@@ -17,6 +18,8 @@ def files() -> Iterator[tuple[Path, str]]:
     """Give every generated file and what belongs into it."""
     yield ROOT / "deploy" / "nattrav.toml", default_file()
     yield ROOT / "docs" / "configuration.md", configuration.page()
+    yield ROOT / "deploy" / "man" / "nattrav.1", manual.commands_page()
+    yield ROOT / "deploy" / "man" / "nattrav.toml.5", manual.configuration_page()
     yield ROOT / "docs" / "metrics.md", metrics.page()
     yield ROOT / "docs" / "cli.md", cli.page()
 

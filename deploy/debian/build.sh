@@ -33,6 +33,9 @@ install -D -m 644 "$source/deploy/nftables/nattrav.nft" "$root/usr/share/doc/nat
 install -D -m 644 -t "$root/usr/share/doc/nattrav/examples" "$source"/deploy/examples/*.toml
 install -D -m 644 -t "$root/usr/share/doc/nattrav" "$source/README.md" "$source/CHANGELOG.md" "$source/LICENSE"
 install -D -m 644 "$source/LICENSE" "$root/usr/share/doc/nattrav/copyright"
+install -D -m 644 "$source/deploy/man/nattrav.1" "$root/usr/share/man/man1/nattrav.1"
+install -D -m 644 "$source/deploy/man/nattrav.toml.5" "$root/usr/share/man/man5/nattrav.toml.5"
+gzip -9n "$root/usr/share/man/man1/nattrav.1" "$root/usr/share/man/man5/nattrav.toml.5"
 mkdir -p "$root/usr/bin"
 ln -s /opt/nattrav/bin/nattrav "$root/usr/bin/nattrav"
 

@@ -44,6 +44,7 @@ GROUPS: tuple[Group, ...] = (
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
     Group("calls", "nattrav.cli.calls", "app", "Calls in progress, and missed ones"),
+    Group("transactions", "nattrav.cli.transactions", "app", "SIP transactions that are being worked on"),
     Group("upstreams", "nattrav.cli.upstreams", "app", "Gateways and cores: which are up; enable, disable"),
     Group("bans", "nattrav.cli.bans", "app", "Sources that are not heard: list, add, remove"),
     Group("explain", "nattrav.cli.explain", "explain", "What happened to a call, a phone or an address, and why"),
@@ -55,12 +56,15 @@ GROUPS: tuple[Group, ...] = (
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
     Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
+    Group("metrics", "nattrav.cli.metrics", "metrics", "Every metric of the running bundle, as it is now"),
+    Group("version", "nattrav.cli.version", "version", "The version of this program and of the running bundle"),
     Group("completion", "nattrav.cli.completion", "completion", "Print the completion script for a shell"),
 )
 
 _HELP = """SIP phones behind any NAT register, call and are heard.
 
-Anywhere on the line: -o/--output table|json|jsonl|csv, --json, --fields a,b, --runtime-dir DIR.
+Anywhere on the line: -o/--output table|json|jsonl|csv, --json, --fields a,b, --runtime-dir DIR;
+for another host, read-only: --url http://HOST:PORT --token-file FILE.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not found, 5 refused, 6 timeout, 7 degraded, 130 interrupted.
 """

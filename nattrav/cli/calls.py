@@ -54,7 +54,10 @@ def default(
 
 @app.command("list")
 def list_calls(limit: Annotated[int, typer.Option(help="Show at most so many.")] = 1000) -> None:
-    """Calls in progress."""
+    """Calls in progress.
+
+    Example: nattrav calls list --json
+    """
     emit(call("proxy", "calls.list", limit=limit), LIVE, empty="no calls")
 
 
@@ -63,13 +66,33 @@ def kill(
     call_id: Annotated[str, typer.Argument(help="Call-ID.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """End a call: both sides get a BYE, the relay session goes."""
+    """End a call: both sides get a BYE, the relay session goes.
+
+    Example: nattrav calls kill 3c26700857a8-k1n2 --yes
+    """
     if not yes:
         typer.confirm(f"end the call {call_id}?", abort=True)
     emit(call("proxy", "calls.kill", call_id=call_id))
 
 
 @app.command()
+def ladder(
+    call_id: Annotated[str, typer.Argument(help="Call-ID.")],
+    full: Annotated[bool, typer.Option("--full", help="Whole messages instead of the changed lines.")] = False,
+) -> None:
+    """The messages of one call and what we changed in each; the same as `nattrav explain`.
+
+    Example: nattrav calls ladder 3c26700857a8-k1n2 --full
+    """
+    from nattrav.cli.explain import explain
+
+    explain(call_id, full=full)
+
+
+@app.command()
 def show(call_id: Annotated[str, typer.Argument(help="Call-ID.")]) -> None:
-    """The record of one call."""
+    """The record of one call.
+
+    Example: nattrav calls show 3c26700857a8-k1n2
+    """
     emit(call("proxy", "calls.show", call_id=call_id))

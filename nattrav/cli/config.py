@@ -62,14 +62,17 @@ def reload(
 ) -> None:
     """Read the file again and take over what changed; calls go on. On any error nothing changes.
 
-    Examples: nattrav config reload --dry-run;  nattrav config reload
+    Examples: nattrav reload --dry-run;  nattrav reload --restart
     """
     _print_changes(_reload(config, dry_run=dry_run, restart=restart))
 
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema of the configuration, for editors."""
+    """Print the JSON schema of the configuration, for editors.
+
+    Example: nattrav config schema > nattrav.schema.json
+    """
     from nattrav.config.schema import Configuration
 
     json.dump(Configuration.model_json_schema(), sys.stdout, indent=2)

@@ -51,6 +51,8 @@ def call(role: str, verb: str, /, *, answer_within: float = 10.0, **args: Any) -
     from nattrav.control.socket.io.client import Unreachable, ask
     from nattrav.control.socket.messages import VerbError
 
+    if current().url is not None:
+        return _ask_afar(role, verb, args, answer_within)
     path = find(role)
 
     async def run() -> Any:
@@ -66,6 +68,15 @@ def call(role: str, verb: str, /, *, answer_within: float = 10.0, **args: Any) -
         fail(f"the {role} did not answer {verb} within {answer_within:g} s", exit_codes.TIMEOUT)
 
 
+def _ask_afar(role: str, verb: str, args: dict[str, Any], limit: float) -> Any:
+    from nattrav.cli.remote import RemoteFailure, ask
+
+    try:
+        return ask(current(), role, verb, args, limit)
+    except RemoteFailure as failure:
+        fail(str(failure), failure.code)
+
+
 def call_if_running(role: str, verb: str, /, **args: Any) -> Any | None:
     """Ask a service that adds to the answer of another; None when it is not there or does not know."""
     import trio
@@ -73,6 +84,14 @@ def call_if_running(role: str, verb: str, /, **args: Any) -> Any | None:
     from nattrav.control.socket.io.client import Unreachable, ask
     from nattrav.control.socket.messages import VerbError
 
+    if current().url is not None:
+        from nattrav.cli.remote import RemoteFailure
+        from nattrav.cli.remote import ask as ask_afar
+
+        try:
+            return ask_afar(current(), role, verb, args, 5.0)
+        except RemoteFailure:
+            return None
     for directory, _ in client_directories(current().runtime_directory):
         path = directory / f"{role}.sock"
         if path.exists():
@@ -90,6 +109,8 @@ def stream(role: str, verb: str, /, **args: Any) -> Iterator[Any]:
     from nattrav.control.socket.client import Connection
     from nattrav.control.socket.messages import End, Failure, Item
 
+    if current().url is not None:
+        fail(f"{verb} streams, which works on the host itself only", exit_codes.REFUSED)
     path = find(role)
     connection = Connection()
     with socket.socket(socket.AF_UNIX) as sock:

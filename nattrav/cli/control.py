@@ -24,7 +24,10 @@ KeyFile = Annotated[Path | None, typer.Option("--key-file", help="Shared key, fo
 
 @app.command()
 def ping(to: Address = "unix:auto", key_file: KeyFile = None) -> None:
-    """Ask a relay whether it is there."""
+    """Ask a relay whether it is there.
+
+    Example: nattrav control ping
+    """
     import time
 
     started = time.monotonic()
@@ -38,7 +41,10 @@ def send(
     to: Address = "unix:auto",
     key_file: KeyFile = None,
 ) -> None:
-    """Send one request, written as JSON, and print the reply."""
+    """Send one request, written as JSON, and print the reply.
+
+    Example: nattrav control send '{"command": "list"}'
+    """
     import json
 
     text = sys.stdin.read() if request == "-" else request

@@ -8,14 +8,17 @@ from typing import Annotated
 import typer
 
 from nattrav.cli import exit_codes
-from nattrav.cli.connect import fail
+from nattrav.cli.connect import call_if_running, fail
 from nattrav.cli.output import clean, current, emit
 
 _MARKS = {"ok": ("OK  ", "32"), "unknown": ("?   ", "36"), "warn": ("WARN", "33"), "fail": ("FAIL", "31")}
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="File; default as for `nattrav run`.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="File; default: what the running bundle uses, else as for `nattrav run`."),
+    ] = None,
 ) -> None:
     """Examine this host: addresses, ports, limits, kernel, firewall, clock, names; each finding with its remedy.
 
@@ -23,14 +26,16 @@ def doctor(
 
     Examples: nattrav doctor;  sudo nattrav doctor --json
     """
-    from nattrav.config.load import ConfigurationError
+    from nattrav.config.load import ConfigurationError, validate
     from nattrav.daemon.directories import client_directories
     from nattrav.daemon.doctor.examinations import examine
     from nattrav.daemon.doctor.host import ThisHost
     from nattrav.daemon.files import read
 
+    # Of a bundle that runs, what it runs by is examined, whichever file that came from.
+    tables = call_if_running("supervisor", "config.show") if config is None else None
     try:
-        configuration = read(config).configuration
+        configuration = read(config).configuration if tables is None else validate(tables)
     except ConfigurationError as error:
         fail(f"the configuration has {len(error.problems)} errors; 'nattrav check' tells them")
     running = any((place / "supervisor.sock").exists() for place, _ in client_directories(current().runtime_directory))

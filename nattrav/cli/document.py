@@ -22,6 +22,8 @@ Anywhere on the line:
 | `--json` | the same as `-o json` |
 | `--fields a,b` | only these fields, in this order |
 | `--runtime-dir DIR` | where the daemon's control sockets are |
+| `--url URL` | ask the admin listener of another host, `http://HOST:PORT` or `https://HOST`; verbs that only read |
+| `--token-file FILE` | file with the token of that listener (`[admin] token_file` there) |
 
 Data goes to standard output, everything else to standard error. Colours appear on terminals only, and never with
 `NO_COLOR`. Control characters that came from the network are shown as `\\x1b`, never sent to the terminal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ def explain(
     full: Annotated[bool, typer.Option("--full", help="Whole messages instead of the changed lines.")] = False,
     limit: Annotated[int, typer.Option(help="So many calls, newest first.")] = 1,
 ) -> None:
-    """What happened to a call, a phone or an address, and why.
+    """What happened to a call, a phone or an address, and why. Digests and media keys are hidden.
 
     Example: nattrav explain +431234567
     """
@@ -34,7 +35,7 @@ def explain(
         print(clean(f"{ban['source']} is banned for another {ban['seconds']} s: {ban['reason']}"))
     for one in found["calls"]:
         print()
-        print("\n".join(clean(line) for line in ladder(one, full=full)))
+        print("\n".join(redacted(clean(line)) for line in ladder(one, full=full)))
         for line in relay_view(one["call"]["session"]):
             print(clean(line))
     if found["more_calls"]:
@@ -64,13 +65,22 @@ def relay_view(call_id: str) -> list[str]:
     return []
 
 
+_SECRETS = re.compile(r'\b(response|nonce|cnonce|opaque|rspauth|nextnonce)=("?)[^",\s]+\2|(inline:)\S+')
+
+
+def redacted(line: str) -> str:
+    """Hide digests, nonces and media keys: a ladder gets mailed around."""
+    return _SECRETS.sub(lambda found: f"{found[1]}=***" if found[1] else f"{found[3]}***", line)
+
+
 def ladder(one: dict[str, Any], *, full: bool = False) -> list[str]:
     """Write a call as lines of text."""
     record = one["call"]
     lines = [f"{record['from']} -> {record['to']}   Call-ID {record['call_id']}"]
     for side, facts in one["nat"].items():
         signs = ", ".join(facts["tests"]) or "no sign of a NAT"
-        lines.append(f"  {side}: {record[f'{side}_flow'] or 'not reached'}; {signs}")
+        quirk = f"; treated by {facts['quirk']}" if facts.get("quirk") else ""
+        lines.append(f"  {side}: {record[f'{side}_flow'] or 'not reached'}; {signs}{quirk}")
     for message in one["messages"]:
         at = datetime.fromtimestamp(message["at"]).strftime("%H:%M:%S.%f")[:-3]
         peer, line = message["flow"], message["line"]

@@ -46,7 +46,10 @@ def drain(
 
 
 def undrain() -> None:
-    """Take new calls again."""
+    """Take new calls again.
+
+    Example: nattrav undrain
+    """
     state = call("supervisor", "undrain")
     state.pop("not_told")
     emit(state)

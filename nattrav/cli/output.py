@@ -1,6 +1,7 @@
 """Prints results: tables for people, JSON and CSV for programs; nothing off the wire reaches the terminal unclean.
 
-`-o/--output table|json|jsonl|csv`, `--json`, `--fields a,b` and `--runtime-dir DIR` may stand anywhere on the line:
+`-o/--output table|json|jsonl|csv`, `--json`, `--fields a,b`, `--runtime-dir DIR`, `--url URL` and `--token-file FILE`
+may stand anywhere on the line:
 `take` cuts them out before typer sees the rest, so a verb just calls `emit(data, columns)`. A verb must not define
 options of these names itself.
 """
@@ -30,6 +31,9 @@ class Output:
     format: str = "table"
     fields: tuple[str, ...] = ()
     runtime_directory: Path | None = None
+    url: str | None = None
+    """Admin listener of another host, asked instead of a daemon on this one."""
+    token_file: Path | None = None
     stream: TextIO | None = None
 
     @property
@@ -78,7 +82,7 @@ def take(arguments: Sequence[str]) -> tuple[list[str], Output]:
             rest += [word, *words]
         elif word == "--json":
             output = replace(output, format="json")
-        elif name in ("-o", "--output", "--fields", "--runtime-dir"):
+        elif name in ("-o", "--output", "--fields", "--runtime-dir", "--url", "--token-file"):
             given = value if equals else next(words, None)
             if given is None:
                 raise UsageError(f"{name} needs a value")
@@ -93,6 +97,10 @@ def _with(output: Output, name: str, value: str) -> Output:
         return replace(output, fields=tuple(value.split(",")))
     if name == "--runtime-dir":
         return replace(output, runtime_directory=Path(value))
+    if name == "--url":
+        return replace(output, url=value)
+    if name == "--token-file":
+        return replace(output, token_file=Path(value))
     if value not in FORMATS:
         raise UsageError(f"{name} {value}: choose one of {', '.join(FORMATS)}")
     return replace(output, format=value)

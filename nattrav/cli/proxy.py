@@ -41,11 +41,17 @@ def serve(
 
 @app.command()
 def drain() -> None:
-    """Take no new calls; those in progress go on."""
+    """Take no new calls; those in progress go on.
+
+    Example: nattrav proxy drain
+    """
     emit(call("proxy", "proxy.drain"))
 
 
 @app.command()
 def undrain() -> None:
-    """Take new calls again."""
+    """Take new calls again.
+
+    Example: nattrav proxy undrain
+    """
     emit(call("proxy", "proxy.undrain"))

@@ -36,7 +36,10 @@ def list_registrations(
     search: Annotated[str, typer.Argument(help="Part of a user or of a source address.")] = "",
     limit: Annotated[int, typer.Option(help="Show at most so many.")] = 1000,
 ) -> None:
-    """Registered phones."""
+    """Registered phones.
+
+    Example: nattrav registrations list -o csv --fields aor,source,nat
+    """
     found = call("proxy", "registrations.list", search=search, limit=limit)
     hosts = sorted({binding["source"].rpartition(":")[0].strip("[]") for binding in found})
     known = (call_if_running("stun", "nat.lookup", addresses=hosts) or {}) if hosts else {}
@@ -48,7 +51,10 @@ def list_registrations(
 
 @app.command()
 def show(aor: Annotated[str, typer.Argument(help="User, or user@domain.")]) -> None:
-    """Everything known of one user's registrations."""
+    """Everything known of one user's registrations.
+
+    Example: nattrav registrations show alice@voice.example.com
+    """
     for binding in call("proxy", "registrations.show", aor=aor):
         emit(binding)
 
@@ -58,7 +64,10 @@ def remove(
     aor: Annotated[str, typer.Argument(help="User, or user@domain.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Forget a user's registrations; the phone may register again."""
+    """Forget a user's registrations; the phone may register again.
+
+    Example: nattrav registrations remove alice
+    """
     if not yes:
         typer.confirm(f"remove the registrations of {aor}?", abort=True)
     emit(call("proxy", "registrations.remove", aor=aor))

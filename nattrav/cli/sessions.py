@@ -90,6 +90,25 @@ def kick(
 
 
 @app.command()
+def watch() -> None:
+    """Show sessions as they end, with the reason and what was wrong with them; Ctrl-C ends it.
+
+    Examples: nattrav sessions watch;  nattrav sessions watch -o jsonl | jq 'select(.condition)'
+    """
+    from datetime import datetime
+
+    from nattrav.cli.connect import stream
+    from nattrav.cli.output import clean, current, emit_item
+
+    for event in stream("relay", "events"):
+        if current().format != "table":
+            emit_item(event)
+            continue
+        about = f"{event['reason']}, {event['duration']:.1f} s, {event['condition'] or 'both ways'}"
+        print(f"{datetime.now():%H:%M:%S}  {clean(event['call_id'])}  {clean(about)}", flush=True)
+
+
+@app.command()
 def stats() -> None:
     """Show counters since the relay started.
 

@@ -23,7 +23,10 @@ def dns(
     host: str | None = typer.Option(None, help="Host of the proxy in the zone lines (default: sip.DOMAIN)."),
     address: list[str] = typer.Option([], help="Public address of the proxy in the zone lines."),
 ) -> None:
-    """Show the DNS records a domain has for SIP, where they lead (RFC 3263), and the zone lines that are missing."""
+    """Show the DNS records a domain has for SIP, where they lead (RFC 3263), and the zone lines that are missing.
+
+    Example: nattrav sip dns voice.example.com
+    """
     import trio
 
     from nattrav.sip.errors import MalformedMessage
@@ -128,7 +131,10 @@ def ping(
     timeout: float = typer.Option(2.0, help="Seconds to wait for each answer."),
     user: str | None = typer.Option(None, help="User part of From."),
 ) -> None:
-    """Send OPTIONS and show who answers, how fast, and from which address it saw us (RFC 3581)."""
+    """Send OPTIONS and show who answers, how fast, and from which address it saw us (RFC 3581).
+
+    Example: nattrav sip ping sip:192.0.2.10:5060
+    """
     import trio
 
     from nattrav.sip.errors import MalformedMessage

@@ -60,7 +60,10 @@ def add(name: Name, domain: Domain = None, config: Config = None) -> None:
 
 @app.command()
 def passwd(name: Name, domain: Domain = None, config: Config = None) -> None:
-    """Change a user's password."""
+    """Change a user's password.
+
+    Example: nattrav users passwd alice
+    """
     _put(name, domain, config, new=False)
 
 
@@ -83,7 +86,10 @@ def _put(name: str, domain: str | None, config: Path | None, *, new: bool) -> No
 
 @app.command()
 def remove(name: Name, domain: Domain = None, config: Config = None) -> None:
-    """Remove a user. Registrations that exist run out by themselves."""
+    """Remove a user. Registrations that exist run out by themselves.
+
+    Example: nattrav users remove alice
+    """
     from nattrav.proxy.io.users import UsersUnusable
 
     file, _ = _file(config)
@@ -97,7 +103,10 @@ def remove(name: Name, domain: Domain = None, config: Config = None) -> None:
 
 @app.command("list")
 def list_users(config: Config = None) -> None:
-    """Every user of the file; those in the configuration file are not among them."""
+    """Every user of the file; those in the configuration file are not among them.
+
+    Example: nattrav users list
+    """
     from nattrav.proxy.io.users import UsersUnusable
 
     file, _ = _file(config)

@@ -44,7 +44,7 @@ def _relay_address(value: Any) -> str:
     text, semicolon, option = (value if isinstance(value, str) else "").partition(";")
     address = ControlAddress.parse(text)
     if address.transport == "tcp":
-        raise ValueError(f"{text!r}: relays are asked over udp or unix")
+        raise ValueError(f"{text!r} cannot be asked: relays are asked over udp or unix")
     if not semicolon:
         return str(address)
     name, _, weight = option.partition("=")

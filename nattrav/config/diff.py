@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -81,17 +81,38 @@ def effect_of(path: Sequence[str]) -> Effect:
     return Effect.SUPERVISOR if path[0] in ("admin", "node") else Effect.RESTART
 
 
-def followable(running: Model, new: Model) -> Model:
-    """Give the new configuration as far as a running bundle follows it: keys that need a restart stay as they are."""
+def followable(running: Model, new: Model, left: Collection[str] = (), path: str = "") -> Model:
+    """Give the new configuration as far as a running service follows it: keys that need a restart stay as they are.
+
+    So do those named in `left`, such as `relay.interfaces`.
+    """
     restart: frozenset[str] | None = getattr(new, "restart", None)
     kept: dict[str, Any] = {}
     for name in type(new).model_fields:
         before, after = getattr(running, name), getattr(new, name)
+        plain = inner_model(type(new).model_fields[name]) is None
         if isinstance(after, BaseModel):
-            kept[name] = followable(before, after)
-        elif inner_model(type(new).model_fields[name]) is None and (restart is None or name in restart):
+            kept[name] = followable(before, after, left, f"{path}{name}.")
+        elif f"{path}{name}" in left or (plain and (restart is None or name in restart)):
             kept[name] = before
     return new.model_copy(update=kept)
+
+
+SUPERVISOR = "supervisor"
+
+
+def differences(running: Mapping[str, Configuration], new: Configuration) -> list[Change]:
+    """List what differs from what each process of a bundle runs by; `services` are those that are behind."""
+    found: dict[str, Change] = {}
+    for role, configuration in running.items():
+        for change in changes(configuration, new):
+            own = change.effect is Effect.SUPERVISOR or not change.services
+            if own if role == SUPERVISOR else role in change.services and not own:
+                known = found.get(change.key)
+                services = () if role == SUPERVISOR else (role,)
+                found[change.key] = replace(change, services=(known.services if known else ()) + services)
+    tables = list(Configuration.model_fields)
+    return sorted(found.values(), key=lambda one: tables.index(one.key.partition(".")[0].partition("[")[0]))
 
 
 def _walk(path: tuple[str, ...], old: Any, new: Any) -> Iterator[tuple[tuple[str, ...], Any, Any]]:

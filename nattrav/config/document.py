@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -33,19 +34,43 @@ them cannot be used, the reload is refused with the reason and nothing changes. 
 """
 
 
+@dataclass(frozen=True)
+class Key:
+    """One key: its default as TOML ("required" or nothing for None), and when a change counts."""
+
+    name: str
+    default: str
+    counts: str
+    about: str
+
+
 def page() -> str:
     """Write the page."""
-    return _HEADING + "".join(_tables(Configuration, ()))
+    return _HEADING + "".join(_lines())
 
 
-def _tables(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
+def tables() -> Iterator[tuple[str, str, list[Key]]]:
+    """Give every table: its title as the file has it, what it is for, its keys."""
+    yield from _tables(Configuration, ())
+
+
+def _lines() -> Iterator[str]:
+    for title, about, keys in tables():
+        yield f"\n## {title}\n\n{about}\n\n| key | default | counts | |\n|---|---|---|---|\n"
+        for key in keys:
+            default = f"`{_cell(key.default)}`" if key.default not in ("", "required") else key.default
+            yield f"| `{key.name}` | {default} | {key.counts} | {_cell(key.about)} |\n"
+
+
+def _tables(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str, list[Key]]]:
     plain = {name: field for name, field in model.model_fields.items() if inner_model(field) is None}
     if path and plain:
         about = " ".join((model.__doc__ or "").split("\n\n")[0].split())
-        yield f"\n## {_title(path)}\n\n{about}\n\n| key | default | counts | |\n|---|---|---|---|\n"
-        for name, field in plain.items():
-            counts = _COUNTS[effect_of((*path, name))]
-            yield f"| `{name}` | {_default(model, name, field)} | {counts} | {_cell(field.description or '')} |\n"
+        keys = [
+            Key(name, _default(model, name, field), _COUNTS[effect_of((*path, name))], field.description or "")
+            for name, field in plain.items()
+        ]
+        yield _title(path), about, keys
     for name, field in model.model_fields.items():
         inner = inner_model(field)
         if inner is not None:
@@ -62,7 +87,7 @@ def _default(model: type[BaseModel], name: str, field: FieldInfo) -> str:
         return "required"
     made = model.model_construct()
     value = json.loads(made.model_dump_json(include={name}, warnings=False)).get(name)
-    return "" if value is None else f"`{_cell(toml_value(value))}`"
+    return "" if value is None else toml_value(value)
 
 
 def _cell(text: str) -> str:

@@ -5,6 +5,7 @@ Order: defaults < files (each over the one before) < environment (`NATTRAV_RELAY
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,11 +81,38 @@ def validate(tables: Table, origins: Sequence[tuple[str, Table]] = ()) -> Config
     try:
         configuration = Configuration.model_validate(tables)
     except ValidationError as error:
-        raise ConfigurationError([_problem(detail, origins) for detail in error.errors()]) from None
+        wrong = error.errors()
+        further = _contradictions_beside(tables, wrong)
+        raise ConfigurationError([*(_problem(detail, origins) for detail in wrong), *further]) from None
     problems = list(cross_checks(configuration))
     if problems:
         raise ConfigurationError(problems)
     return configuration
+
+
+def _contradictions_beside(tables: Table, wrong: Sequence[ErrorDetails]) -> list[Problem]:
+    """Find contradictions between the keys that are good by themselves, so that they need no second attempt.
+
+    Not where an entry of a list is wrong: a list without it would contradict others that the whole does not.
+    """
+    good = copy.deepcopy(tables)
+    for detail in wrong:
+        if any(isinstance(step, int) for step in detail["loc"]):
+            return []
+        _leave_out(good, [str(step) for step in detail["loc"]])
+    try:
+        return list(cross_checks(Configuration.model_validate(good)))
+    except ValidationError:
+        return []
+
+
+def _leave_out(tables: Any, path: Sequence[str]) -> None:
+    for step in path[:-1]:
+        if not isinstance(tables, dict) or step not in tables:
+            return
+        tables = tables[step]
+    if path and isinstance(tables, dict):
+        tables.pop(path[-1], None)
 
 
 def overlay(below: Table, above: Table) -> Table:
@@ -135,10 +163,49 @@ def _explain(detail: ErrorDetails) -> tuple[str, str]:
         reason, separator, remedy = message.removeprefix("Value error, ").partition(": ")
         if separator:
             return reason, remedy
-        return "is not usable", reason
+        return ("is not usable", reason) if reason.split()[0] in _IMPERATIVES else (reason, "correct it")
     if kind == "literal_error":
         return "is none of the choices", f"choose {detail['ctx']['expected']}"
+    if kind == "string_pattern_mismatch":
+        pattern = detail["ctx"]["pattern"]
+        return "has other characters than it may have", _PATTERNS.get(pattern, f"write what matches {pattern}")
+    if kind in _TYPES:
+        return _TYPES[kind]
+    limits = detail.get("ctx", {})
+    for bound, (reason, remedy) in _BOUNDS.items():
+        if bound in limits:
+            return reason, f"{remedy} {limits[bound]}"
     return "is not usable", message[:1].lower() + message[1:]
+
+
+_IMPERATIVES = frozenset({"add", "choose", "correct", "give", "keep", "name", "set", "use", "write"})
+_TYPES = {
+    "string_type": ("is no text", 'write it in quotes: "..."'),
+    "list_type": ("is no list", "write it in brackets: [...]"),
+    "dict_type": ("is no table", "write { key = value }"),
+    "model_type": ("is no table", "write its name in brackets on a line of its own, and its keys below"),
+    "bool_parsing": ("is neither true nor false", "write true or false"),
+    "bool_type": ("is neither true nor false", "write true or false"),
+    "int_type": ("is no whole number", "write one, without quotes"),
+    "int_parsing": ("is no whole number", "write one, without quotes"),
+    "int_from_float": ("is no whole number", "leave the fraction out"),
+    "float_type": ("is no number", "write one, without quotes"),
+    "float_parsing": ("is no number", "write one, without quotes"),
+    "too_short": ("is empty", "name at least one"),
+    "string_too_short": ("is empty", "write something"),
+}
+_BOUNDS = {
+    "ge": ("is too small", "write at least"),
+    "gt": ("is too small", "write more than"),
+    "le": ("is too large", "write at most"),
+    "lt": ("is too large", "write less than"),
+    "max_length": ("is too long", "write at most this many characters:"),
+}
+_PATTERNS = {
+    r"^[A-Za-z0-9_.-]+$": "use letters, digits, _ . and - only",
+    r"^[0-9a-f]{32}$": "write 32 hexadecimal digits, letters in lower case",
+    r"^[0-9a-f]{64}$": "write 64 hexadecimal digits, letters in lower case",
+}
 
 
 def _keys_beside(path: tuple[int | str, ...]) -> Iterator[str]:

@@ -90,7 +90,18 @@ NetworkText = Annotated[str, AfterValidator(_private_network)]
 class RelaySection(Section):
     """The RTP relay: its addresses and ports, whom it believes, when a session ends, how much it takes on."""
 
-    restart: ClassVar = frozenset({"threads", "pin_threads", "backend", "coalesce", "restore"})
+    restart: ClassVar = frozenset(
+        {
+            "threads",
+            "pin_threads",
+            "backend",
+            "offload",
+            "offload_interfaces",
+            "offload_mode",
+            "coalesce",
+            "restore",
+        }
+    )
 
     interfaces: list[InterfaceText] = Field(default=["default/auto"], min_length=1)
     """Media addresses: `NAME/ADDRESS` or `NAME/ADDRESS!ADVERTISED`; `auto` = this host's. The first is the default."""

@@ -85,7 +85,7 @@ def _sip_target(value: str) -> str:
     text = value if value.startswith(("sip:", "sips:")) else f"sip:{value}"
     rest = text.partition(":")[2].partition(";")[0]
     if "@" in rest or not rest or any(c.isspace() for c in text):
-        raise ValueError(f'{value!r}: write "HOST[:PORT]" or "sip:HOST[:PORT][;transport=tcp]"')
+        raise ValueError(f'{value!r} is no next hop: write "HOST[:PORT]" or "sip:HOST[:PORT][;transport=tcp]"')
     return text
 
 
@@ -118,9 +118,9 @@ class SipTimers(Section):
     @model_validator(mode="after")
     def _ringing_is_long_enough(self) -> SipTimers:
         if self.ringing <= 180:
-            raise ValueError("ringing: must be longer than 3m (RFC 3261 section 16.6)")
+            raise ValueError("ringing must be longer than three minutes (RFC 3261 section 16.6): write 185s or more")
         if not 0 < self.t1 <= self.t2:
-            raise ValueError("t1: must be greater than 0 and not greater than t2")
+            raise ValueError("t1 must be more than 0 and no more than t2: make t1 shorter, or t2 longer")
         return self
 
 
@@ -226,6 +226,8 @@ class SipEdge(Section):
 class SipCertificate(Section):
     """One of [[sip.tls.certificates]]: a certificate for clients that name a server (SNI, RFC 6066)."""
 
+    restart: ClassVar = frozenset()
+
     names: list[ServerName] = Field(min_length=1)
     """Server names it is for; *.example.com stands for every name below example.com."""
     certificate: str
@@ -280,6 +282,9 @@ class SipSection(Section):
     """While this node drains, new calls are sent there with 302; default: they get 503 with Retry-After."""
     force_rport: Literal["auto", "always", "never"] = "auto"
     """Answer to the source port although the phone asked for no rport (auto: when its addresses show a NAT)."""
+    guard_identity: bool = True
+    """Take P-Asserted-Identity and Remote-Party-ID out of what phones send, and keep private ones from them (RFC 3325).
+    """
     recurse: bool = False
     """Follow 3xx answers inside our own domains instead of passing them on."""
     server_name: str = "nattrav"
@@ -331,6 +336,8 @@ class Upstream(Section):
     """Overrides [sip] relay for its calls."""
     latch: bool = False
     """Learn its media address from packets; gateways on public addresses send from where their SDP says."""
+    flow_failed: Literal[430, 480] = 430
+    """What it is told when a phone's flow is gone; 480 for cores that do not know 430 (RFC 5626)."""
     probe: bool = True
     """Send OPTIONS to see whether it is up."""
     probe_interval: Duration = 30.0
@@ -358,7 +365,7 @@ class User(Section):
     @model_validator(mode="after")
     def _has_a_secret(self) -> User:
         if not (self.password or self.password_file or self.ha1 or self.ha1_sha256):
-            raise ValueError("give a password, password_file, ha1 or ha1_sha256")
+            raise ValueError("has no secret: give a password, password_file, ha1 or ha1_sha256")
         return self
 
 

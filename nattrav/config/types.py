@@ -26,12 +26,12 @@ class Section(BaseModel):
 def duration(value: Any) -> float:
     """Read `25s`, `250ms`, `2m`, `1h30m` or a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError('write a duration such as "25s", "250ms", "2m" or "1h30m"')
+        raise ValueError('is no duration: write one such as "25s", "250ms", "2m" or "1h30m"')
     if isinstance(value, int | float):
         return float(value)
     parts = _DURATION.findall(value)
     if not parts or _DURATION.sub("", value).strip():
-        raise ValueError('write a duration such as "25s", "250ms", "2m" or "1h30m"')
+        raise ValueError('is no duration: write one such as "25s", "250ms", "2m" or "1h30m"')
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 

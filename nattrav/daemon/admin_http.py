@@ -24,8 +24,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nattrav.config.admin import AdminSection
+from nattrav.daemon import remote
 from nattrav.daemon.page.routes import routes
 from nattrav.daemon.page.snapshot import Services
+from nattrav.daemon.remote import Askable
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.metrics.exposition import encode
 from nattrav.metrics.samples import Export
@@ -43,7 +45,7 @@ _HEADERS = (
 )
 
 
-class Bundle(Services, Protocol):
+class Bundle(Services, Askable, Protocol):
     """What the admin listener shows."""
 
     def not_ready(self) -> list[str]:
@@ -166,6 +168,7 @@ def application(bundle: Bundle, token: str | None, routes: Sequence[BaseRoute] =
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/api/v1/status", status),
+            remote.route(bundle, lambda: token is not None),
             *routes,
         ]
     )

@@ -47,7 +47,7 @@ def apply_verb(runtime: Runtime, configuration: Configuration, prepare: Prepare)
         else:
             prepared.carry_out()
             runtime.take_log(wanted.log)
-            running = wanted
+            running = followable(running, wanted, prepared.left)
         return {"left": list(prepared.left)}
 
     return apply

@@ -8,9 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nattrav import __version__
+from nattrav.control.socket.messages import VerbError
 from nattrav.metrics.presence import make_present
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
+
+ASK_WITHIN = 5.0
 
 if TYPE_CHECKING:
     from nattrav.daemon.supervisor import Supervisor
@@ -31,6 +34,15 @@ class Overview:
     ) -> dict[str, Any]:
         """Ask services (default all) one verb; those that do not answer in time are left out."""
         return await self._supervisor.gather(verb, args, roles=roles)
+
+    async def ask(self, role: str, verb: str, args: dict[str, Any]) -> Any:
+        """Ask a service, or the supervisor, one verb. VerbError when it refuses or does not answer."""
+        answers = await self._supervisor.ask_each(verb, args, roles=[role], limit=ASK_WITHIN)
+        if role not in answers:
+            raise VerbError("busy", f"the {role} does not answer")
+        if isinstance(answers[role], VerbError):
+            raise answers[role]
+        return answers[role]
 
     async def samples(self) -> Samples:
         """Sum the samples of all services and the supervisor's own."""
@@ -72,6 +84,7 @@ class Overview:
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
             "draining": supervisor.drain.active,
+            "waiting_for_restart": supervisor.waiting_for_restart,
             "started_at": supervisor.runtime.started_at,
             "uptime": clock.wall() - supervisor.runtime.started_at,
             "listening": [asdict(one) for one in supervisor.listeners()],

@@ -15,7 +15,7 @@ from nattrav.proxy.accounts import Accounts, account_of
 from nattrav.proxy.alg import AlgSign
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.explain import explain, matches
+from nattrav.proxy.explain import explain, matches, quirk_of
 from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
@@ -70,6 +70,7 @@ class ProxyVerbs:
             "registrations.list": self._registrations,
             "registrations.show": self._registration,
             "registrations.remove": self._remove_registration,
+            "transactions.list": self._transactions,
             "calls.list": self._calls,
             "calls.show": self._call,
             "calls.missed": self._missed,
@@ -160,6 +161,7 @@ class ProxyVerbs:
             "kept_alive": None if seen is None else round(now - seen, 1),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
+            "quirk": quirk_of(self._core.parts, binding.user_agent, binding.flow, binding.aor),
             "alg_score": alg.score,
             "alg_signs": list(alg.signs),
             "user_agent": binding.user_agent,
@@ -196,6 +198,20 @@ class ProxyVerbs:
             self._core.registrar.drop([one], "removed")
         self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
+
+    async def _transactions(self, args: Args) -> list[dict[str, Any]]:
+        limit = int(args.get("limit", 1000))
+        tables = self._core.parts.transactions
+        rows: list[dict[str, Any]] = []
+        for key, server in tables.servers.items():
+            state = server.state.value
+            rows.append(
+                {"side": "server", "method": server.method, "state": state, "peer": str(server.flow), "key": key}
+            )
+        for key, client in tables.clients.items():
+            state = "" if client.state is None else client.state.value
+            rows.append({"side": "client", "method": key[1], "state": state, "peer": str(client.hop), "key": key})
+        return rows[:limit]
 
     async def _calls(self, args: Args) -> list[dict[str, Any]]:
         limit = int(args.get("limit", 1000))

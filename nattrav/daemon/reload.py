@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nattrav.config.diff import Change, Effect, changes
+from nattrav.config.diff import Change, Effect, differences, followable
 from nattrav.config.load import ConfigurationError, Loaded
+from nattrav.config.schema import Configuration
 from nattrav.config.write import SECRET_TABLES, SECRETS, masked
 from nattrav.control.socket.messages import VerbError
 from nattrav.daemon import files
@@ -26,7 +27,8 @@ TAKES_AT_MOST = 10.0
 class Services(Protocol):
     """What a reload needs of the supervisor."""
 
-    loaded: Loaded
+    running: dict[str, Configuration]
+    """What each process runs by; those that do not run are left out."""
 
     async def ask_each(
         self, verb: str, args: dict[str, Any], *, roles: Sequence[str], limit: float
@@ -39,8 +41,8 @@ class Services(Protocol):
     def accept(self, loaded: Loaded) -> None:
         """Hold a new configuration; services started from now on get it."""
 
-    async def restart(self, role: str) -> None:
-        """End a service and wait until it serves again."""
+    async def restart(self, role: str) -> str | None:
+        """End a service and wait until it serves again; why it does not, when it cannot."""
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Reload:
             loaded = files.read(self.path, self.environ)
         except ConfigurationError as error:
             return _refused([str(problem) for problem in error.problems])
-        found = changes(self.services.loaded.configuration, loaded.configuration)
+        found = differences(self.services.running, loaded.configuration)
         # All are asked, for the files that a configuration names may have changed although it did not.
         answers = await self._ask(loaded, dry_run=True)
         problems = [str(answer) for answer in answers.values() if _is_refusal(answer)]
@@ -71,21 +73,28 @@ class Reload:
         if not dry_run:
             self.services.accept(loaded)
             answers = await self._ask(loaded, dry_run=False)
+            for role, answer in answers.items():
+                if isinstance(answer, dict) and role in self.services.running:
+                    before = self.services.running[role]
+                    self.services.running[role] = followable(before, loaded.configuration, answer.get("left", ()))
         told = [_told(change, self._effect(change, answers)) for change in found]
         waiting = [
             role
             for role in self.services.roles()
             if any(role in one["services"] and one["effect"] == Effect.RESTART.value for one in told)
         ]
+        refusals: list[str] = []
         if restart and not dry_run:
             for role in waiting:
-                await self.services.restart(role)
+                refusal = await self.services.restart(role)
+                if refusal is not None:
+                    refusals.append(f"the {role} does not start and is tried again: {refusal}")
         return {
             "accepted": not dry_run,
             "problems": [],
             "changes": told,
             "restarted": waiting if restart and not dry_run else [],
-            "notes": list(_notes(told, waiting, restart=restart, dry_run=dry_run)),
+            "notes": [*refusals, *_notes(told, waiting, restart=restart, dry_run=dry_run)],
         }
 
     async def _ask(self, loaded: Loaded, *, dry_run: bool) -> dict[str, dict[str, Any] | VerbError]:
@@ -94,14 +103,13 @@ class Reload:
         return await self.services.ask_each("config.apply", args, roles=roles, limit=TAKES_AT_MOST)
 
     def _effect(self, change: Change, answers: Mapping[str, dict[str, Any] | VerbError]) -> Effect:
-        """Tell when a change counts after what the services answered; those that are not part of this node do not."""
+        """Tell when a change counts after what the services answered."""
         if change.effect is not Effect.LIVE:
             return change.effect
         for role in change.services:
-            if role in self.services.roles():
-                answer = answers.get(role)
-                if not isinstance(answer, dict) or _covers(answer.get("left", ()), change.key):
-                    return Effect.RESTART
+            answer = answers.get(role)
+            if not isinstance(answer, dict) or _covers(answer.get("left", ()), change.key):
+                return Effect.RESTART
         return Effect.LIVE
 
 

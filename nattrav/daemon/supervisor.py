@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 
+from nattrav.config.diff import SUPERVISOR, differences
 from nattrav.config.load import Loaded
 from nattrav.control.socket.io.client import Unreachable, ask
 from nattrav.control.socket.messages import VerbError
@@ -59,6 +60,8 @@ class Part:
     wanted: bool = False
     """Its end was asked for, so it is no crash."""
     started: trio.Event = field(default_factory=trio.Event)
+    refusal: str | None = None
+    """Why it did not start, after a restart that was asked for."""
     sockets: list[int] = field(default_factory=list)
     """What its last process left bound for the next one."""
 
@@ -76,6 +79,9 @@ class Supervisor:
         modules: dict[str, str] | None = None,
     ) -> None:
         self.loaded = loaded
+        self.running = {SUPERVISOR: loaded.configuration}
+        """What each process runs by; a key that needs a restart differs here from `loaded` until then."""
+        self.waiting_for_restart: list[str] = []
         self.runtime = runtime
         self.parts: dict[str, Part] = {
             role: Part(
@@ -154,13 +160,18 @@ class Supervisor:
         for part in self.parts.values():
             part.orders = replace(part.orders, tables=loaded.tables)
 
-    async def restart(self, role: str) -> None:
-        """End a service and wait until it serves again."""
+    def note_behind(self) -> None:
+        """Look which keys of the accepted configuration wait for a restart."""
+        self.waiting_for_restart = [change.key for change in differences(self.running, self.loaded.configuration)]
+
+    async def restart(self, role: str) -> str | None:
+        """End a service and wait until it serves again; why it does not, when it cannot (it is tried again)."""
         part = self.parts[role]
-        part.wanted, part.started = True, trio.Event()
+        part.wanted, part.started, part.refusal = True, trio.Event(), None
         if part.child is not None:
             await part.child.end(END_WITHIN)
         await part.started.wait()
+        return part.refusal
 
     async def gather(
         self, verb: str, args: dict[str, Any] | None = None, *, roles: Sequence[str] | None = None
@@ -225,8 +236,12 @@ class Supervisor:
 
     async def _start(self, part: Part) -> None:
         sockets, part.sockets = part.sockets, []
+        configuration = self.loaded.configuration
         part.child = Child(part.orders, sockets)
         part.listeners = await part.child.started()
+        self.running[part.orders.role] = configuration
+        if self.waiting_for_restart:
+            self.note_behind()
         part.up = True
         part.wanted = False
         if self.drain.active:
@@ -260,7 +275,8 @@ class Supervisor:
             try:
                 await self._start(part)
             except StartRefused as refused:
-                part.wanted = False
+                part.wanted, part.refusal = False, str(refused)
+                part.started.set()
                 self.runtime.log.error("a service cannot start again", service=role, reason=str(refused))
             else:
                 self.runtime.log.info("a service runs again", service=role, pid=part.child.pid if part.child else 0)

@@ -53,6 +53,7 @@ class SupervisorVerbs:
         runtime.samples.set("nattrav_config_last_reload_successful", float(told["accepted"]))
         if told["accepted"]:
             supervisor.config = path
+            supervisor.note_behind()
             self.note_accepted()
             runtime.log.info(
                 "configuration reloaded",
@@ -98,7 +99,9 @@ class SupervisorVerbs:
         role = str(args.get("role", ""))
         if role not in supervisor.parts:
             raise VerbError("not_found", f"no service {role!r}: choose one of {', '.join(supervisor.parts)}")
-        await supervisor.restart(role)
+        refusal = await supervisor.restart(role)
+        if refusal is not None:
+            raise VerbError("refused", f"the {role} does not start and is tried again: {refusal}")
         child = supervisor.parts[role].child
         return {"role": role, "pid": child.pid if child is not None else None}
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nattrav.cli import exit_codes
-from nattrav.cli.app import GROUPS, run
+from nattrav.cli.app import GROUPS, build, run
 from nattrav.cli.connect import call
 
 
@@ -44,3 +46,21 @@ def test_start_up_imports_neither_trio_nor_numpy_nor_pydantic() -> None:
     code += "('trio', 'numpy', 'pydantic', 'structlog', 'starlette')])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_has_an_example() -> None:
+    import typer.main
+
+    def commands(group: Any, path: str) -> Iterator[tuple[str, str]]:
+        for name, command in group.commands.items():
+            if getattr(command, "commands", None):
+                yield from commands(command, f"{path} {name}")
+            elif not command.hidden:
+                yield f"{path} {name}", command.help or ""
+
+    tree = typer.main.get_command(build(None))
+    assert [
+        path
+        for path, help in commands(tree, "nattrav")
+        if path not in help and f"nattrav {path.split()[-1]}" not in help
+    ] == []

@@ -33,8 +33,21 @@ def test_every_error_is_told_at_once_with_key_value_reason_and_remedy() -> None:
         "nattrav.toml: node.services.1 = \"turn\": is none of the choices; choose 'stun', 'relay' or 'proxy'",
         'nattrav.toml: node.naem = "x": there is no such key; did you mean name?',
         "nattrav.toml: log.level = \"loud\": is none of the choices; choose 'debug', 'info', 'warning' or 'error'",
-        "nattrav.toml: log.repeats_per_minute = 0: is not usable; input should be greater than or equal to 1",
+        "nattrav.toml: log.repeats_per_minute = 0: is too small; write at least 1",
         "nattrav.toml: nod: there is no such key; did you mean node?",
+    ]
+
+
+def test_contradictions_between_keys_are_told_together_with_wrong_values() -> None:
+    told = problems(
+        '[log]\nlevel = "loud"\n[sip]\nmode = "edge"\n'
+        '[sip.registrar]\nmin_expires = "2h"\n[admin]\nlisten = ["0.0.0.0:1"]\n'
+    )
+    assert [text.partition(" = ")[0].partition(": ")[2] or text.partition(" = ")[0] for text in told] == [
+        "admin: listen 0.0.0.0:1 is reachable by others and has no token; set token_file, or listen on 127.0.0.1",
+        "log.level",
+        "sip.mode",
+        "sip.registrar.min_expires",
     ]
 
 

@@ -36,6 +36,7 @@ def test_every_key_has_an_effect() -> None:
 def test_listeners_need_a_restart_and_what_calls_are_judged_by_does_not() -> None:
     for listener in (("sip", "listen"), ("stun", "port"), ("control", "listen"), ("location", "backend")):
         assert effect_of(listener) is Effect.RESTART
+    assert effect_of(("relay", "offload")) is Effect.RESTART
     for live in (
         ("upstream", "[gw]", "weight"),
         ("user", "[alice]"),
@@ -44,6 +45,7 @@ def test_listeners_need_a_restart_and_what_calls_are_judged_by_does_not() -> Non
         ("sip", "timers", "t1"),
         ("sip", "keepalive", "interval"),
         ("sip", "tls", "certificate"),
+        ("sip", "tls", "certificates", "[0]"),
         ("sip", "hooks"),
         ("relay", "ports"),
         ("relay", "timeout"),

@@ -58,7 +58,7 @@ def test_upstreams_users_and_quirks_are_lists_of_tables() -> None:
         ({"user": [{"name": "alice"}]}, "password"),
         ({"quirk": [{"rport": "never"}]}, "match on"),
         ({"quirk": [{"user_agent": "("}]}, "regular expression"),
-        ({"sip": {"timers": {"ringing": "2m"}}}, "3m"),
+        ({"sip": {"timers": {"ringing": "2m"}}}, "three minutes"),
         ({"upstream": [{"name": "gw", "target": "sip:bob@example.org"}]}, "HOST"),
     ],
 )

@@ -30,8 +30,8 @@ class ServiceManager:
         self._notify.bind(self._address)
         self.store: list[tuple[str, int]] = []
         self.told: list[str] = []
-        self.stored = 0
         self.ready = threading.Event()
+        self.emptied = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -45,11 +45,12 @@ class ServiceManager:
         self.told += state
         if "FDSTORE" in state:
             self.store += [(state["FDNAME"], descriptor) for descriptor in descriptors]
-            self.stored += len(descriptors)
         elif "FDSTOREREMOVE" in state:
             for entry in [entry for entry in self.store if entry[0] == state["FDNAME"]]:
                 self.store.remove(entry)
                 os.close(entry[1])
+            if not self.store:
+                self.emptied.set()
         elif "BARRIER" in state:
             os.close(descriptors[0])
         elif "READY" in state:
@@ -58,6 +59,7 @@ class ServiceManager:
     def start(self, activated: list[tuple[str, socket.socket]] | None = None) -> None:
         """Start the unit, with sockets of its own and what is in the store, and wait until it is ready."""
         self.ready.clear()
+        self.emptied.clear()
         given = [(name, sock.fileno()) for name, sock in activated or []] + self.store
         environment = os.environ | {
             "NOTIFY_SOCKET": self._address,

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from nattrav.config.admin import AdminSection
+from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.admin_http import Door, open_listener, serve_admin
 from nattrav.daemon.runtime import Runtime, StartRefused
 from nattrav.metrics.samples import Samples
@@ -34,6 +35,11 @@ class Parts:
 
     async def status(self) -> dict[str, Any]:
         return {"services": []}
+
+    async def ask(self, role: str, verb: str, args: dict[str, Any]) -> Any:
+        if args.get("call_id") == "gone":
+            raise VerbError("not_found", "no session gone")
+        return [role, verb, args]
 
     def not_ready(self) -> list[str]:
         return self.reasons
@@ -119,6 +125,31 @@ async def test_a_token_is_wanted_where_one_is_set_except_for_health(tmp_path: Pa
         assert (await get(port, "/metrics", headers="Authorization: Bearer wrong\r\n"))[0] == 401
         assert (await get(port, "/metrics", headers=f"Authorization: Bearer {TOKEN}\r\n"))[0] == 200
         assert (await get(port, "/healthz"))[0] == 200
+
+
+async def test_verbs_that_read_are_answered_from_afar_with_a_token_only(tmp_path: Path) -> None:
+    token = f"Authorization: Bearer {TOKEN}\r\n"
+    async with served(tmp_path, Parts(), TOKEN) as port:
+        path = "/api/v1/services/relay/sessions.show?args=%7B%22call_id%22%3A%22x%22%7D"
+        assert (await get(port, path))[0] == 401
+        status, _, body = await get(port, path, headers=token)
+        assert (status, json.loads(body)["result"]) == (200, ["relay", "sessions.show", {"call_id": "x"}])
+        assert (await get(port, path.replace("x", "gone"), headers=token))[0] == 404
+        for refused in (
+            "relay/sessions.kick",
+            "supervisor/drain",
+            "supervisor/config.reload",
+            "proxy/bans.add",
+            "x/status",
+        ):
+            assert (await get(port, f"/api/v1/services/{refused}", headers=token))[0] == 403
+        for wrong in ("[]", "%7B", "%5B" * 2000, "1" * 9000):
+            assert (await get(port, f"/api/v1/services/relay/ports.list?args={wrong}", headers=token))[0] == 400
+
+
+async def test_without_a_token_nothing_is_told_from_afar(tmp_path: Path) -> None:
+    async with served(tmp_path, Parts()) as port:
+        assert (await get(port, "/api/v1/services/relay/sessions.list"))[0] == 403
 
 
 async def test_garbage_and_oversized_heads_do_not_end_the_listener(tmp_path: Path) -> None:

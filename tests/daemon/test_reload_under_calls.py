@@ -163,7 +163,7 @@ async def test_everything_that_can_be_is_taken_over_and_every_call_goes_on(tmp_p
             collector.bind(("127.0.0.1", edge.hep))
             async with trio.open_nursery() as nursery:
                 for number in range(4):
-                    nursery.start_soon(partial(call, number, 12.0))
+                    nursery.start_soon(partial(call, number, 9.0))
                 await trio.sleep(2)
                 await trio.to_thread.run_sync(change_everything, edge)
                 nursery.start_soon(partial(call, 9, 1.0))

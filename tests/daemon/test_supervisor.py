@@ -276,6 +276,15 @@ def test_what_counts_at_once_is_told_apart_from_what_needs_a_restart(bundle: Bun
         "needs restart of relay, proxy: nattrav reload --restart (relay: sessions are kept"
     )
     assert bundle.ask("proxy", "told") == ["history 7"]
+    assert bundle.ask("supervisor")["waiting_for_restart"] == ["sip.mode", "relay.ports"]
+    again = bundle.ask("supervisor", "config.reload", dry_run=True)
+    assert [one["key"] for one in again["changes"]] == ["sip.mode", "relay.ports"]
+    before = bundle.pids()
+    bundle.ask("supervisor", "config.reload", restart=True)
+    after = bundle.pids()
+    assert {role for role in after if after[role] != before[role]} == {"relay", "proxy"}
+    assert bundle.ask("supervisor")["waiting_for_restart"] == []
+    assert bundle.ask("supervisor", "config.reload")["changes"] == []
 
 
 def test_a_service_restarted_on_purpose_gets_the_new_configuration_and_is_no_crash(bundle: Bundle) -> None:

@@ -30,7 +30,9 @@ def test_configurations_shown_are_good(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_shown_exist(page: Path) -> None:
     groups = {group.name for group in GROUPS}
-    for line in re.findall(r"^nattrav ([a-z-]+(?: [a-z]+)?)", page.read_text(), re.MULTILINE):
+    for line in re.findall(
+        r"^nattrav (?:--url \S+ --token-file \S+ )?([a-z-]+(?: [a-z]+)?)", page.read_text(), re.MULTILINE
+    ):
         first, _, second = line.partition(" ")
         assert first in groups, line
         subcommands = candidates([first, ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nattrav.control.socket.messages import VerbError
 from nattrav.metrics.samples import Samples
 
 HOSTILE = '"><script>alert(1)</script>\x1b[2J'
@@ -28,6 +29,11 @@ class FakeServices:
             "uptime": 61.5,
             "services": services,
         }
+
+    async def ask(self, role: str, verb: str, args: dict[str, Any]) -> Any:
+        if args.get("call_id") == "gone":
+            raise VerbError("not_found", "no session gone")
+        return [role, verb, args]
 
     def not_ready(self) -> list[str]:
         return []
