@@ -41,7 +41,7 @@ from stun.behavior import Endpoint, primary
 from stun.counters import Counters
 from stun.fastpath import FastPath, Outcome, Segment
 from stun.observation import Notebook
-from stun.offload.io.loader import XdpAnswers, open_xdp
+from stun.offload.io.loader import OffloadRefused, XdpAnswers, open_xdp
 from stun.offload.teaching import Teacher
 from stun.responder import Answer, DropReason, Responder, Transport
 
@@ -145,6 +145,18 @@ class UdpServer:
             self.admission.follow(limits)
         for thread in self._threads:
             thread.follow(responder)
+        if self.kernel is not None:
+            self._teach(self.kernel, FastPath(responder, _REPLY_SIZE), limits)
+
+    def _teach(self, kernel: XdpAnswers, fast: FastPath, limits: Limits) -> None:
+        """Have the kernel follow; what it cannot, it leaves to the threads from now on."""
+        able = True
+        try:
+            kernel.follow(fast, limits)
+        except OffloadRefused:
+            able = False
+        for thread in self._threads:
+            thread.teacher = Teacher(kernel, self.admission) if able and kernel.attached else None
 
     def offload(self, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> None:
         """Have the kernel answer clients that come back, before `start`. OffloadRefused when it cannot."""
