@@ -319,7 +319,7 @@ class Service:
         for (mapping, filtering), clients in self._keeper.records.shares().items():
             samples.set("nattrav_stun_nat_clients", clients, mapping, filtering)
         kernel = self._udp.kernel
-        samples.set("nattrav_stun_offload_active", float(kernel is not None))
+        samples.set("nattrav_stun_offload_active", float(kernel is not None and kernel.attached))
         answered = 0 if kernel is None else int(kernel.counters().responses.sum())
         samples.set("nattrav_stun_offload_responses_total", answered)
         for thread in self._udp.data_threads:
@@ -357,7 +357,7 @@ class Service:
         if kernel is None:
             return None
         return {
-            "interfaces": kernel.how,
+            "interfaces": kernel.how if kernel.attached else "none: the configuration now needs user space",
             "answered": int(kernel.counters().responses.sum()),
             "cpu_seconds": kernel.run_time().seconds,
         }
