@@ -7,6 +7,7 @@ before anything is changed, so a refused message leaves a running session as it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from relay.dialogue import Match, match_answer, match_delete, match_offer
@@ -308,26 +309,28 @@ class Engine:
             restored += 1
         return restored, lost
 
-    def take_changes(self) -> Changes:
-        """Take what a snapshot has to write."""
+    def take_changes(self, limit: int | None = None, also: Iterable[str] = ()) -> Changes:
+        """Take what a snapshot has to write: at most `limit` changed sessions, the others wait, and those of `also`."""
         self._take_events()
+        chosen = set(islice(self.changed, limit))
+        self.changed -= chosen
+        chosen.update(also)
         records: Records = []
         gone: Texts = []
         learned: Records = []
         for flow in self._learned:
             owner = self.streams.owners.get(flow)
-            if owner is not None and owner[0].call_id not in self.changed:
+            if owner is not None and owner[0].call_id not in chosen and owner[0].call_id not in self.changed:
                 news = freeze_learned(*owner, self.streams, self.epoch)
                 if news is not None:
                     learned.append(news)
         self._learned.clear()
-        for call_id in self.changed:
+        for call_id in chosen:
             session = self.sessions.get(call_id)
             if session is None:
                 gone.append(call_id)
             else:
                 records.append(freeze(session, self.streams, self.epoch))
-        self.changed.clear()
         return Changes(records, gone, learned)
 
     def forget_changes(self) -> None:

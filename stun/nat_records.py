@@ -149,7 +149,11 @@ class Record:
 class NatRecords:
     """A bounded table of records; the least recently seen go first, and none outlives its retention."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], *, capacity: int, retention: float) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], *, capacity: int, retention: float, sees_all: bool = True
+    ) -> None:
+        """`sees_all`: false where the kernel answers too, so that a gap between two requests was perhaps no silence."""
+        self._sees_all = sees_all
         self._places = _places(endpoints)
         self.capacity = capacity
         self.retention = retention
@@ -245,11 +249,10 @@ class NatRecords:
             self._records.popitem(last=False)
             self.evicted += 1
 
-    @staticmethod
-    def _note_port(record: Record, observation: Observation) -> None:
+    def _note_port(self, record: Record, observation: Observation) -> None:
         port, now = observation.source.port, observation.time
         before = record.ports.pop(port, None)
-        if before is not None and now - before > 1.0:
+        if self._sees_all and before is not None and now - before > 1.0:
             gap = round(now - before, 1)
             known = record.fields.get("lifetime_at_least")
             if known is None or gap > known.value:

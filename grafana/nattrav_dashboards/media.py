@@ -54,6 +54,11 @@ BOARD = Board(
                     ],
                 ),
                 Panel(
+                    "Why a direction is silent",
+                    "Directions of those sessions without media, by what the relay sees of them.",
+                    [Query("sum by (reason) (nattrav_relay_silent_directions{%s})", "{{reason}}")],
+                ),
+                Panel(
                     "Closed in that state",
                     "Sessions that ended one-way or silent.",
                     [

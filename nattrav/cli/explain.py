@@ -79,7 +79,8 @@ def ladder(one: dict[str, Any], *, full: bool = False) -> list[str]:
     lines = [f"{record['from']} -> {record['to']}   Call-ID {record['call_id']}"]
     for side, facts in one["nat"].items():
         signs = ", ".join(facts["tests"]) or "no sign of a NAT"
-        lines.append(f"  {side}: {record[f'{side}_flow'] or 'not reached'}; {signs}")
+        quirk = f"; treated by {facts['quirk']}" if facts.get("quirk") else ""
+        lines.append(f"  {side}: {record[f'{side}_flow'] or 'not reached'}; {signs}{quirk}")
     for message in one["messages"]:
         at = datetime.fromtimestamp(message["at"]).strftime("%H:%M:%S.%f")[:-3]
         peer, line = message["flow"], message["line"]

@@ -21,6 +21,8 @@ def status(
     state: dict[str, Any] = call("supervisor", "status")
     if current().format == "table":
         _print_screen(state, call("supervisor", "overview")["tiles"])
+        if any(row["role"] == "relay" and row["up"] for row in state["services"]):
+            print(f"\n{media_path(call('relay', 'status'))}")
     elif current().format == "json":
         emit(state)
     else:
@@ -56,6 +58,19 @@ def _print_screen(state: dict[str, Any], tiles: dict[str, Any]) -> None:
         [Column("role", "service"), "what", "transport", Column("address", "listens on"), "advertised"],
         empty="no listeners",
     )
+
+
+def media_path(relay: dict[str, Any]) -> str:
+    """Say by what media is moved, and whether the kernel forwards it."""
+    told = f"media by {relay['backend']} ({relay['backend_reason']})"
+    offload = relay["offload"]
+    match offload["state"]:
+        case "off":
+            return told
+        case "unavailable":
+            return f"{told}; not by XDP: {offload['why']}"
+        case _:
+            return f"{told}; {offload['flows']} flows by XDP ({offload['why']})"
 
 
 def duration(seconds: float) -> str:

@@ -34,6 +34,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="UDP port, default 3478.")] = None,
     alternate_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Other port, default 3479.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Data threads, default 1.")] = None,
+    offload: Annotated[str | None, typer.Option(help="Have the kernel answer too: off, auto or xdp.")] = None,
     no_rate_limit: Annotated[bool, typer.Option("--no-rate-limit", help="Lift all limits, for measurements.")] = False,
 ) -> None:
     """Run a STUN server alone, in the foreground.
@@ -49,6 +50,7 @@ def serve(
         "alternate": alternate,
         "port": port,
         "alternate_port": alternate_port,
+        "offload": offload,
         "threads": threads,
     }
     if no_rate_limit:

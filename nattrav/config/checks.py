@@ -86,7 +86,7 @@ def _certificates(configuration: Configuration) -> Iterator[Problem]:
     secure = [text for text in configuration.sip.listen if {"tls", "wss"} & set(parse_listen(text).transports)]
     tls = configuration.sip.tls
     for name, value in (("certificate", tls.certificate), ("key", tls.key)):
-        if secure and not value:
+        if secure and not value and not tls.certificates:
             yield Problem(
                 f"sip.tls.{name}", "", f'is missing, and [sip] listen has "{secure[0]}"', f"name a PEM file as {name}"
             )

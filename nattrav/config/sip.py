@@ -282,6 +282,9 @@ class SipSection(Section):
     """While this node drains, new calls are sent there with 302; default: they get 503 with Retry-After."""
     force_rport: Literal["auto", "always", "never"] = "auto"
     """Answer to the source port although the phone asked for no rport (auto: when its addresses show a NAT)."""
+    guard_identity: bool = True
+    """Take P-Asserted-Identity and Remote-Party-ID out of what phones send, and keep private ones from them (RFC 3325).
+    """
     recurse: bool = False
     """Follow 3xx answers inside our own domains instead of passing them on."""
     server_name: str = "nattrav"
@@ -333,6 +336,8 @@ class Upstream(Section):
     """Overrides [sip] relay for its calls."""
     latch: bool = False
     """Learn its media address from packets; gateways on public addresses send from where their SDP says."""
+    flow_failed: Literal[430, 480] = 430
+    """What it is told when a phone's flow is gone; 480 for cores that do not know 430 (RFC 5626)."""
     probe: bool = True
     """Send OPTIONS to see whether it is up."""
     probe_interval: Duration = 30.0

@@ -78,6 +78,13 @@ class StunSection(Section):
     """A connection without a request for so long is closed."""
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Data threads; one serves about a core's worth of requests."""
+    offload: Literal["off", "auto", "xdp"] = "off"
+    """Have the kernel answer clients that come back within seconds, by XDP: `auto` = where it can, `xdp` = start only
+    where it can. Firewall rules do not see what it answers; a network interface takes one XDP program."""
+    offload_interfaces: list[str] = []
+    """Network interfaces that requests come in by, such as `eth0`; empty = those that carry the STUN addresses."""
+    offload_mode: Literal["auto", "native", "generic"] = "auto"
+    """Answer in the NIC's driver (`native`) or before the network stack (`generic`); `auto` = native where safe."""
     classic: Literal["on", "plain", "off"] = "on"
     """Clients of RFC 3489: answered in full, without behaviour discovery, or not at all."""
     software: Annotated[str, Field(max_length=100)] = ""

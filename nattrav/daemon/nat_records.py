@@ -33,7 +33,12 @@ class RecordKeeper:
         self._secret = secrets.token_bytes(32)
         endpoints = udp.endpoints
         self._primary = primary(endpoints)
-        self.records = NatRecords(endpoints, capacity=section.nat_records_max, retention=section.nat_records_retention)
+        self.records = NatRecords(
+            endpoints,
+            capacity=section.nat_records_max,
+            retention=section.nat_records_retention,
+            sees_all=udp.kernel is None,
+        )
 
     def follow(self, section: StunSection) -> None:
         """Keep and show by this section from now on."""

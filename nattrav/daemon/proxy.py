@@ -67,13 +67,14 @@ def stun_answerer(listeners: list[Listener]) -> StunAnswerer:
 def settled_memory() -> Iterator[None]:
     """Keep the collector of reference cycles away from what lives as long as the process, and let it look less often.
 
-    Messages and transactions are freed by their reference counts (measured: a call leaves no cycle behind); a search of
-    a busy proxy's tables is a pause. The second generation is therefore searched while it is small, the oldest hardly.
+    Messages and transactions are freed by their reference counts; measured, a call leaves no cycle behind, and searches
+    for some took a seventh of the processor time at 400 calls a second. What lives at that rate stays below the first
+    threshold, which counts objects made less objects freed; a leak of cycles would still be found.
     """
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 2, 1000)
+    gc.set_threshold(1_000_000, 2, 100)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from nattrav.proxy.accounts import Accounts, account_of
 from nattrav.proxy.alg import AlgSign
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.core import Proxy
-from nattrav.proxy.explain import explain, matches
+from nattrav.proxy.explain import explain, matches, quirk_of
 from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
@@ -161,6 +161,7 @@ class ProxyVerbs:
             "kept_alive": None if seen is None else round(now - seen, 1),
             "nat": behind_nat(binding),
             "tests": list(binding.tests),
+            "quirk": quirk_of(self._core.parts, binding.user_agent, binding.flow, binding.aor),
             "alg_score": alg.score,
             "alg_signs": list(alg.signs),
             "user_agent": binding.user_agent,

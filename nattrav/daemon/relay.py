@@ -125,7 +125,8 @@ class RelayService:
             group=runtime.socket_group,
         )
         if self.keeper is not None:
-            self.keeper.restore()
+            with self.plane.gather():
+                self.keeper.restore()
         async with trio.open_nursery() as nursery:
             try:
                 listeners = await nursery.start(service.serve)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from nattrav.net import clock
 from nattrav.net.immutable import immutable
 from relay.engine import Engine
 from relay.io.snapshot import SnapshotFiles, lines
+from relay.snapshot import Record
 
 FLUSH_EVERY = 0.2
 """Seconds for which a change may be in memory only."""
@@ -22,11 +24,17 @@ TOO_OLD = 600.0
 """Sessions of a relay that was away for longer have ended without us."""
 
 
+AT_ONCE = 250
+"""Sessions written per flush, changed ones and as many of the sweep: writing more would hold up requests."""
+
+PATIENCE = 10.0
+"""Seconds for which sessions are tried again whose ports were not free at the start.
+
+After a kill the kernel takes a while to let go of what an io_uring held.
+"""
+
 RETRY = 5.0
 """Seconds after which a disk that failed is tried again, with everything."""
-
-ATTEMPTS = 30
-"""How often, once a second, a session is tried again whose ports another program took while the relay was away."""
 
 
 @immutable
@@ -55,9 +63,12 @@ class SessionKeeper:
         self._begun = -math.inf
         self._failed = False
         self._off = False
-        self._missing: list[dict[str, Any]] = []
-        self._attempts = ATTEMPTS
-        self._next_attempt = -math.inf
+        self._waiting: list[Record] = []
+        """Records of sessions that could not be restored yet, to be tried again until `_patient_until`."""
+        self._patient_until = 0.0
+        self._next_try = 0.0
+        self._forgettable = False
+        """Everything is in the newest generation."""
 
     def restore(self) -> None:
         """Take up what the last process left."""
@@ -71,50 +82,51 @@ class SessionKeeper:
         except OSError as error:
             self._fail(error)
             return
-        restored, lost = self._take_up(records, clock.monotonic())
-        self._missing = [record for record in records if record.get("call_id") not in self._engine.sessions]
-        if records:
-            self._log.info("sessions restored", restored=restored, lost=len(lost))
-        for reason in lost[:20]:
-            self._log.warning("session not restored", session=reason)
+        self._patient_until = clock.monotonic() + PATIENCE
+        self._restore(records, clock.monotonic())
 
-    def _take_up(self, records: list[dict[str, Any]], now: float) -> tuple[int, list[str]]:
+    def _restore(self, records: list[Record], now: float) -> None:
         restored, lost = self._engine.restore(records, now)
+        self._waiting = []
         for record in records:
             call_id = record.get("call_id")
             if call_id in self._engine.sessions:
                 self._memory.thaw(call_id, record.get("ng") or {})
-        return restored, lost
+            else:
+                self._waiting.append(record)
+        self._next_try = now + 0.5
+        if now >= self._patient_until:
+            self._waiting.clear()
+            for reason in lost[:20]:
+                self._log.warning("session not restored", session=reason)
+        if restored:
+            self._log.info("sessions restored", restored=restored, waiting=len(self._waiting))
 
     def _try_again(self, now: float) -> None:
-        """Try the sessions whose ports were taken; one that its phones have made anew meanwhile is left alone."""
-        self._next_attempt = now + 1.0
-        self._attempts -= 1
-        waiting = [record for record in self._missing if record.get("call_id") not in self._engine.sessions]
-        restored, _ = self._take_up(waiting, now)
-        if restored:
-            self._log.info("sessions restored late", restored=restored)
-        still = [record for record in waiting if record.get("call_id") not in self._engine.sessions]
-        self._missing = still if self._attempts > 0 else []
+        if self._waiting and now >= self._next_try:
+            known = self._engine.sessions
+            self._restore([record for record in self._waiting if record.get("call_id") not in known], now)
 
     def collect(self, now: float) -> Writing | None:
         """Give what changed, to be written; call it every `FLUSH_EVERY` seconds."""
         if self._off:
             self._engine.forget_changes()
             return None
-        if self._missing and now >= self._next_attempt:
-            self._try_again(now)
+        self._try_again(now)
         begin = now - self._begun >= GENERATION
         if begin:
             first = self._begun == -math.inf
             self._begun = now
             self._sweep = list(self._engine.sessions)
-            self._slice = max(1, math.ceil(len(self._sweep) / (1 if first else GENERATION / FLUSH_EVERY / 2)))
-        swept = bool(self._sweep)
-        self._engine.changed.update(call_id for call_id in self._sweep[-self._slice :])
+            share = math.ceil(len(self._sweep) / (GENERATION / FLUSH_EVERY / 2))
+            self._slice = max(1, AT_ONCE if first else share)
+        swept = [call_id for call_id in self._sweep[-self._slice :] if call_id in self._engine.sessions]
         del self._sweep[-self._slice :]
-        data = self._lines()
-        forget = (begin or swept) and not self._sweep
+        self._forgettable = self._forgettable or (bool(begin or swept) and not self._sweep)
+        forget = self._forgettable and not self._waiting
+        if forget:
+            self._forgettable = False
+        data = self._lines(AT_ONCE, swept)
         return Writing(begin, data, forget) if begin or data or forget else None
 
     def write(self, work: Writing) -> OSError | None:
@@ -142,14 +154,14 @@ class SessionKeeper:
         try:
             if self._begun > -math.inf and not self._off:
                 self._engine.changed.update(self._engine.sessions)
-                self._files.append(self._lines())
+                self._files.append(self._lines(None))
         except OSError as error:
             self._fail(error)
         finally:
             self._files.close()
 
-    def _lines(self) -> bytes:
-        changes = self._engine.take_changes()
+    def _lines(self, limit: int | None, also: Sequence[str] = ()) -> bytes:
+        changes = self._engine.take_changes(limit, also)
         for record in changes.records:
             told = self._memory.freeze(record["call_id"])
             if told:

@@ -174,10 +174,17 @@ class RelayMetrics:
         self._samples.set(name, max(value, self._samples.value(name, *labels)), *labels)
 
     def _streams(self) -> None:
-        counts: Counter[str] = Counter()
+        counts: dict[str, Counter[str]] = {DATAPATH: Counter(), XDP: Counter()}
+        carried = self._plane.offloaded_flows()
         for session in self._engine.sessions.values():
+            by_kernel = {
+                leg.index
+                for leg in session.legs()
+                if carried and leg.ports is not None and leg.ports.rtp.flow in carried
+            }
             for index in range(max(len(party.legs) for party in session.parties)):
-                counts[session.media(index)] += 1
-        for name in (*_MEDIA, "other"):
-            number = counts[name] if name != "other" else sum(n for kind, n in counts.items() if kind not in _MEDIA)
-            self._samples.set("nattrav_relay_streams", number, DATAPATH, name)
+                media = session.media(index)
+                counts[XDP if index in by_kernel else DATAPATH][media if media in _MEDIA else "other"] += 1
+        for datapath, found in counts.items():
+            for name in (*_MEDIA, "other"):
+                self._samples.set("nattrav_relay_streams", found[name], datapath, name)

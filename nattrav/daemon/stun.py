@@ -20,6 +20,7 @@ from nattrav.daemon.key_file import own_key
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
+from nattrav.net.bpf.programs import Mode
 from nattrav.net.clock import monotonic
 from nattrav.net.interfaces import expand
 from nattrav.net.options import Take, nothing_waits
@@ -29,6 +30,7 @@ from stun.counters import CHANGES, CODES, FAMILIES, TRANSPORTS, Counters
 from stun.credentials import Authenticator, LongTerm, ShortTerm
 from stun.io.server import UdpServer
 from stun.io.streams import Certificate, StreamLimits, StreamServer
+from stun.offload.io.loader import OffloadRefused
 from stun.responder import Policy, Responder
 
 _WATCH = 0.5
@@ -139,6 +141,7 @@ async def serve(
     streams = make_streams(section, responder, udp, certificate, key)
     await open_all(udp, streams, take)
     try:
+        offload(section, udp, runtime)
         udp.start()
         descriptors = [*udp.descriptors(), *(number for s in streams.values() for number in s.descriptors())]
         with left_bound(runtime.leave, descriptors):
@@ -176,6 +179,19 @@ async def open_all(udp: UdpServer, streams: dict[str, StreamServer], take: Take 
             for opened in streams.values():
                 await opened.close()
             raise refused(f"STUN over {name}", error) from None
+
+
+def offload(section: StunSection, udp: UdpServer, runtime: Runtime) -> None:
+    """Have the kernel answer too, where that is wanted. StartRefused when it must and cannot."""
+    if section.offload == "off":
+        return
+    mode = None if section.offload_mode == "auto" else Mode(section.offload_mode)
+    try:
+        udp.offload(interfaces=section.offload_interfaces, mode=mode)
+    except OffloadRefused as refused:
+        if section.offload == "xdp":
+            raise StartRefused(f"[stun] offload: {refused}") from None
+        runtime.log.warning("requests are answered in user space", reason=str(refused))
 
 
 def load_certificate(section: StunSection) -> Certificate | None:
@@ -302,6 +318,10 @@ class Service:
         samples.clear("nattrav_stun_nat_clients")
         for (mapping, filtering), clients in self._keeper.records.shares().items():
             samples.set("nattrav_stun_nat_clients", clients, mapping, filtering)
+        kernel = self._udp.kernel
+        samples.set("nattrav_stun_offload_active", float(kernel is not None))
+        answered = 0 if kernel is None else int(kernel.counters().responses.sum())
+        samples.set("nattrav_stun_offload_responses_total", answered)
         for thread in self._udp.data_threads:
             samples.set("nattrav_worker_cpu_seconds_total", thread.cpu_seconds(), "stun", str(thread.number))
             alive = thread.failure is None
@@ -325,9 +345,21 @@ class Service:
             "connections": sum(server.connections for server in self._streams),
             "connections_refused": sum(server.refused for server in self._streams),
             "outside_fast_path": int(counters.slow[0]),
+            "offload": self._offloaded(),
             "rate_limit_buckets": self._udp.admission.size(),
             "rate_limit_buckets_used": self._udp.admission.in_use(monotonic()),
             "threads": [{"number": t.number, "cpu_seconds": t.cpu_seconds()} for t in self._udp.data_threads],
+        }
+
+    def _offloaded(self) -> dict[str, Any] | None:
+        """What the kernel answers; None when it does not. CPU time stands still unless BPF statistics are on."""
+        kernel = self._udp.kernel
+        if kernel is None:
+            return None
+        return {
+            "interfaces": kernel.how,
+            "answered": int(kernel.counters().responses.sum()),
+            "cpu_seconds": kernel.run_time().seconds,
         }
 
 

@@ -77,6 +77,8 @@ STUN = (
         "nattrav_stun_response_bytes_total", "", "Bytes of the STUN answers; over the request bytes: amplification"
     ),
     _gauge("nattrav_stun_ratelimit_buckets", "", "Size of the STUN rate-limit table"),
+    _gauge("nattrav_stun_offload_active", "", "1 while the kernel answers STUN clients that come back (XDP)"),
+    _counter("nattrav_stun_offload_responses_total", "", "STUN responses the kernel sent, counted as responses too"),
     _gauge("nattrav_stun_nat_records", "", "Client addresses with a record of their NAT"),
     _gauge("nattrav_stun_nat_clients", "mapping filtering", "Client addresses by what is known of their NAT"),
     _gauge("nattrav_stun_ratelimit_buckets_used", "", "Entries in use in the STUN rate-limit table"),

@@ -12,6 +12,7 @@ from nattrav.proxy.effects import DropReason
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.forwarding import Forwarding, verdict_of
 from nattrav.proxy.hooks import ResponseView
+from nattrav.proxy.identity import ASSERTED, guard_identity
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.transactions import ClientTransaction
@@ -306,6 +307,10 @@ class ResponseContext(Forwarding):
             edit.body(b"").remove("content-type").remove("content-disposition")
         if others is not None and len(others) > 1:
             with_all_challenges(response, edit, others)
+        if not ASSERTED.isdisjoint(edit.names) and self.rooms.parts.sip.guard_identity:
+            branch = self._branch_of(response)
+            from_phone = branch is not None and branch.hop_wanted.access
+            guard_identity(edit, from_phone=from_phone, to_phone=self.sender.access)
         self._adjust_response(edit, response, now)
         quirks = self.rooms.parts.quirks
         if quirks.marks_contacts and status < 300 and "contact" in edit.names:
@@ -344,8 +349,11 @@ class ResponseContext(Forwarding):
             there = TransportAddress(via.received or flow.remote.host, via.sent_by[1])
             self.server.target = Target(flow.transport, there, via.host)
 
+    def _branch_of(self, response: Response) -> Branch | None:
+        return next((one for one in self.branches if one.branch == response.via.branch), None)
+
     def _mark_response(self, edit: Edit, response: Response, now: float) -> None:
-        branch = next((one for one in self.branches if one.branch == response.via.branch), None)
+        branch = self._branch_of(response)
         flow = None if branch is None else branch.flow
         if branch is None or flow is None or not branch.hop_wanted.access:
             return

@@ -7,6 +7,7 @@ from typing import Any
 from nattrav.proxy.alg import NONE, SUSPECTED
 from nattrav.proxy.calls import Call, CallState, Message, Party
 from nattrav.proxy.parts import Parts
+from nattrav.sip.transport.flow import Flow
 
 RULES = {
     "request-line": ("R3", "Request-URI set to the next target (RFC 3261 §16.5)"),
@@ -53,6 +54,7 @@ def explain(call: Call, parts: Parts, now: float) -> dict[str, Any]:
             "nat": call.nat[party].nat,
             "alg_score": alg.score,
             "alg_signs": list(alg.signs),
+            "quirk": None if flow is None else quirk_of(parts, call.user_agents.get(party), flow, None),
         }
     return {
         "call": call.calls.record(call),
@@ -155,6 +157,11 @@ def media_sentence(call: Call) -> str:
         elif call.access[party]:
             sentence += f" Look for a firewall or ALG on the side of the {party.value}, or a device that only receives."
     return sentence
+
+
+def quirk_of(parts: Parts, user_agent: str | None, flow: Flow, aor: str | None) -> str | None:
+    """Name the entry of the table of quirks by which a device is treated, None for a plain one."""
+    return parts.quirks.treatment(user_agent, flow.remote, aor).entry
 
 
 def alg_sentence(nat: dict[str, dict[str, Any]]) -> str:

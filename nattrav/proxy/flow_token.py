@@ -12,7 +12,7 @@ import enum
 import hashlib
 import hmac
 import ipaddress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nattrav.net.address import TransportAddress
 
@@ -35,8 +35,7 @@ class TokenKind(enum.IntEnum):
     DRAIN = 2
 
 
-@dataclass(frozen=True, slots=True)
-class FlowToken:
+class FlowToken(NamedTuple):
     """What a token says. `listener` is the 16-bit identifier, not an index; `hours` is its time of issue."""
 
     kind: TokenKind

@@ -11,6 +11,7 @@ from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.contact_mark import mark_contact
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups, share_breadth
+from nattrav.proxy.identity import ASSERTED, guard_identity
 from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
 from nattrav.proxy.quirks import Treatment
@@ -170,6 +171,8 @@ class Forwarding:
         )
         if parts.quirks.marks_contacts and self.sender.access:
             self._mark(edit, request, self.sender.flow, next_hop, self._sender_treatment(request), now)
+        if not ASSERTED.isdisjoint(edit.names) and parts.sip.guard_identity:
+            guard_identity(edit, from_phone=self.sender.access, to_phone=hop.access)
         self._adjust_request(edit, hop, now)
         key = (parts.branches.new(self.loop_part), self.method)
         branch = Branch(parts.transactions, key, self, hop, edit, request_uri)

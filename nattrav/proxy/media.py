@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.effects import AskRelay
@@ -31,8 +30,7 @@ _CONNECTION = re.compile(rb"\nc=IN IP[46] ([^\s/]+)")
 _RTCP = re.compile(rb"\na=rtcp:\d+ IN IP[46] (\S+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """What the relay is told about the sender of an SDP; `towards` is the host that its rewritten form goes to."""
 
     flow: Flow | None

@@ -41,6 +41,9 @@ class Registrar:
     def register(self, request: Request, aor: str, sender: Sender, now: float) -> Registered | Refused:
         """Carry out a request, wholly or not at all."""
         try:
+            if "path" in request.names and _lacks_outbound(request):
+                self.event("rejected")
+                return Refused(439, "N1")
             registration = read_registration(request, aor, sender.flow, tests=tuple(sender.verdict.names))
             outcome = self._location.register(self._shortened(registration, sender), self._parts.wall(now))
         except MalformedMessage as fault:
@@ -123,6 +126,15 @@ class _Sweep(Timed):
 
     def expire(self, now: float) -> None:
         self._registrar.sweep(now)
+
+
+def _lacks_outbound(request: Request) -> bool:
+    """The client asks for outbound, but its first hop does not do it: the lowest Path has no `ob` (RFC 5626 §6)."""
+    contacts = request.contacts
+    if contacts == "*" or "outbound" not in request.tokens("supported"):
+        return False
+    wanted = any("reg-id" in contact.params for contact in contacts)
+    return wanted and "ob" not in request.paths[-1].sip_uri.params
 
 
 def behind_nat(binding: Binding) -> bool:

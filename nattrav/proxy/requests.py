@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nattrav.net.address import AddressClass, classify
 from nattrav.proxy.accounts import Accounts
 from nattrav.proxy.acks import Acks
 from nattrav.proxy.admission import Admission
 from nattrav.proxy.alg import AlgSign, signs_of
+from nattrav.proxy.answer_ports import AnswerPorts
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
@@ -26,6 +28,7 @@ from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
+from nattrav.proxy.upstreams import UpstreamState
 from nattrav.proxy.validate import Refused, refusal
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
@@ -47,6 +50,7 @@ class Requests:
         self.authorisation = Authorisation(parts, accounts)
         self.admission = Admission(parts.sip.limits)
         self.draining = False
+        self._ports = AnswerPorts()
         self._dialogs = Dialogs(rooms, self._examine)
         self._acks = Acks(rooms, self._fault, self.authorisation.admits_source)
         listeners = parts.listeners.all
@@ -67,7 +71,7 @@ class Requests:
         verdict: NatVerdict | None = None
         if not symmetric and upstream is None and (via.host, via.port) != flow.remote:
             verdict = self._examine(flow, request, data, now)
-            symmetric = self._forces_rport(verdict, flow, request)
+            symmetric = self._forces_rport(verdict, flow, request) or self._ports.prefers_source(flow, request)
         request.stamp(flow.remote, force_rport=symmetric)
         if "keep" in via.params and upstream is None:
             request.promise_keepalives(int(parts.sip.keepalive.interval))
@@ -77,6 +81,8 @@ class Requests:
             if method == "ACK":
                 self._acks.in_transaction(server, flow, request, data, now)
             else:
+                if verdict is not None and verdict.asymmetric and self._rport_policy(request, flow) == "auto":
+                    symmetric = self._ports.try_other(flow, request)
                 server.receive_again(reply_flow(flow, via, symmetric=symmetric), now)
             return
         sender = Sender(flow, upstream, verdict or NO_NAT)
@@ -102,7 +108,9 @@ class Requests:
             return
         if upstream is None and request.to.tag is None:
             sender.treatment = self._treatment(request, flow)
-        registers_here = method == "REGISTER" and upstream is None and parts.sip.mode != "edge"
+        mode = parts.sip.mode
+        # At a registrar also through edges that it knows as upstreams.
+        registers_here = method == "REGISTER" and (mode == "registrar" or (mode == "redirect" and upstream is None))
         if registers_here:
             challenge = self.authorisation.first_challenge(request, sender, now)
             if challenge is not None:
@@ -209,8 +217,11 @@ class Requests:
         return verdict
 
     def _forces_rport(self, verdict: NatVerdict, flow: Flow, request: Request) -> bool:
-        policy = self._treatment(request, flow).rport or self._parts.sip.force_rport
+        policy = self._rport_policy(request, flow)
         return policy == "always" or (policy == "auto" and verdict.nat)
+
+    def _rport_policy(self, request: Request, flow: Flow) -> str:
+        return self._treatment(request, flow).rport or self._parts.sip.force_rport
 
     def _treatment(self, request: Request, flow: Flow) -> Treatment:
         quirks = self._parts.quirks
@@ -328,6 +339,7 @@ class Requests:
             call.note(now, True, sender.flow, data, *sender.verdict.names)
         hops = self._destinations(request, routes, sender, now)
         if isinstance(hops, Refused):
+            hops = _as_known_to(sender.upstream, hops)
             if hops.status in (403, 404) and sender.access:
                 self._fault(sender.flow, "refused_target", now)
             self._refuse(server, hops, now, call)
@@ -399,6 +411,7 @@ class Requests:
     ) -> None:
         rooms = self._rooms
         call = rooms.calls.of(request)
+        from_upstream = sender.upstream
         from_access = party_facts(call, request, sender)
         if call is not None:
             self._dialogs.follow(call, request, sender.flow, server.flow)
@@ -412,7 +425,7 @@ class Requests:
             request, routes, sender, from_access, other_party(call, request, sender), moved
         )
         if isinstance(hop, Refused):
-            self._refuse(server, hop, now, call)
+            self._refuse(server, _as_known_to(from_upstream, hop), now, call)
             return
         if call is None and routes.tokens and request.method in RESUMES:
             call = self._dialogs.resume(request, sender, hop, data, now, both=len(routes.tokens) > 1)
@@ -424,3 +437,10 @@ class Requests:
         server.respond(status, respond(request, status, to_tag=self._parts.to_tag(server.key[0]), headers=headers), now)
 
     # ---- ACK and CANCEL
+
+
+def _as_known_to(upstream: UpstreamState | None, refused: Refused) -> Refused:
+    """Say that a flow is gone in the words that an upstream knows."""
+    if refused.status != 430 or upstream is None:
+        return refused
+    return replace(refused, status=upstream.settings.flow_failed)

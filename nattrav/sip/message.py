@@ -117,9 +117,13 @@ class Message:
     def all(self, name: str) -> list[str]:
         """Every value of that name in order, comma lists taken apart where RFC 3261 §7.3.1 allows lists."""
         key = canonical_name(name)
-        if key not in self.names:
+        times = self.names.count(key)
+        if times == 0:
             return []
-        values = [self.value(index) for index, there in enumerate(self.names) if there == key]
+        if times == 1:
+            values = [self.value(self.names.index(key))]
+        else:
+            values = [self.value(index) for index, there in enumerate(self.names) if there == key]
         if key in _NEVER_JOINED:
             return values
         return [element for value in values for element in split_list(value)]

@@ -351,6 +351,15 @@ class DataPlane:
         offloaders = [shard.offloader for shard in self._shards if shard.offloader is not None]
         return sum(map(len, offloaders)), add_sums(one.sums for one in offloaders)
 
+    def offloaded_flows(self) -> frozenset[int]:
+        """Numbers of the flows that the kernel forwards now."""
+        found: list[int] = []
+        for number, shard in enumerate(self._shards):
+            if shard.offloader is not None:
+                with shard.lock:
+                    found += [slot * len(self._shards) + number for slot in shard.offloader.slots]
+        return frozenset(found)
+
     def totals(self) -> tuple[int, int, dict[DropReason, int]]:
         """Batches and packets received since the start, and drops by reason over all open flows."""
         drops: dict[DropReason, int] = {}

@@ -7,7 +7,7 @@ added to it now and then, so a flow that moves between the paths is counted by b
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,6 +115,11 @@ class Offloader:
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._entries
+
+    @property
+    def slots(self) -> Collection[int]:
+        """The flows that the kernel forwards now."""
+        return self._entries.keys()
 
     @property
     def busy(self) -> bool:

@@ -392,7 +392,8 @@ static __always_inline int answer(struct xdp_md *ctx, struct ipv4 *four, struct 
 	}
 	if (!write_reply(scratch, template, &theirs, !!four))
 		return XDP_PASS;
-	if (bpf_xdp_adjust_tail(ctx, (int)(heads + length) - (int)whole))
+	/* Room is made in front, where drivers leave some; behind a frame there often is none. */
+	if (bpf_xdp_adjust_head(ctx, (int)whole - (int)(heads + length)))
 		return XDP_PASS;
 
 	/* From here on the request is gone: what cannot be finished is lost, and will be asked again. */
@@ -412,14 +413,17 @@ static __always_inline int answer(struct xdp_md *ctx, struct ipv4 *four, struct 
 		udp = (void *)(four + 1);
 		if ((void *)(udp + 1) > end)
 			return XDP_DROP;
-		four->target = four->source;
-		four->source = ours.host[3];
+		ethernet->type = bpf_htons(ETH_P_IP);
+		four->version_length = 0x45;
 		four->tos = 0;
 		four->length = bpf_htons(length + sizeof(*udp) + sizeof(*four));
 		four->id = 0;
 		four->fragment = bpf_htons(DONT_FRAGMENT);
 		four->ttl = settings.ttl;
+		four->protocol = UDP;
 		four->checksum = 0;
+		four->source = ours.host[3];
+		four->target = theirs.host[3];
 		word = (__u16 *)four;
 #pragma unroll
 		for (int i = 0; i < 10; i++)
@@ -430,11 +434,13 @@ static __always_inline int answer(struct xdp_md *ctx, struct ipv4 *four, struct 
 		udp = (void *)(six + 1);
 		if ((void *)(udp + 1) > end)
 			return XDP_DROP;
+		ethernet->type = bpf_htons(ETH_P_IPV6);
 		six->first = bpf_htonl(6U << 28);
 		six->length = bpf_htons(length + sizeof(*udp));
+		six->next = UDP;
 		six->hops = settings.hop_limit;
-		__builtin_memcpy(six->target, six->source, 16);
 		__builtin_memcpy(six->source, ours.host, 16);
+		__builtin_memcpy(six->target, theirs.host, 16);
 	}
 	udp->source = ours.port;
 	udp->target = theirs.port;

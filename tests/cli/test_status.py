@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nattrav.cli.status import duration
+from nattrav.cli.status import duration, media_path
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,22 @@ from nattrav.cli.status import duration
 )
 def test_durations_read_like_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("offload", "words"),
+    [
+        ({"state": "off", "why": ""}, "media by io_uring (this kernel allows it)"),
+        (
+            {"state": "unavailable", "why": "no libbpf"},
+            "media by io_uring (this kernel allows it); not by XDP: no libbpf",
+        ),
+        (
+            {"state": "xdp", "why": "eth0 native", "flows": 12},
+            "media by io_uring (this kernel allows it); 12 flows by XDP (eth0 native)",
+        ),
+    ],
+)
+def test_the_way_of_media_is_told_in_one_line(offload: dict[str, object], words: str) -> None:
+    relay = {"backend": "io_uring", "backend_reason": "this kernel allows it", "offload": offload}
+    assert media_path(relay) == words

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from nattrav.control.ng.memory import CallMemory
-from nattrav.daemon.relay_keeper import ATTEMPTS, GENERATION, RETRY, SessionKeeper, Writing
+from nattrav.daemon.relay_keeper import GENERATION, PATIENCE, RETRY, SessionKeeper, Writing
+from nattrav.net import clock
 from nattrav.net.address import TransportAddress
 from relay.plane import FlowEvent, FlowEventKind, FlowFigures, Learned, Rank
 from tests.control.ng.requests import Driver, lines
 from tests.relay.calls import opener_of, plane_of
-from tests.relay.planes import MemoryOpener
 from tests.sdp.samples import PHONE, sdp
 
 OFFER = sdp(*PHONE)
@@ -133,6 +133,56 @@ def test_after_a_fault_of_the_disk_everything_is_written_anew(tmp_path: Path) ->
     assert list(kept(tmp_path)[0].engine.sessions) == ["c1"]
 
 
+def test_a_session_whose_ports_are_not_free_yet_is_tried_again_and_kept_meanwhile(tmp_path: Path) -> None:
+    driver, keeper = kept(tmp_path)
+    driver.offer(OFFER)
+    flush(keeper, 1.0)
+    killed(keeper)
+    fresh = Driver()
+    ports = {local.port for local in plane_of(driver.engine).locals.values()}
+    opener_of(fresh.engine).foreign = ports
+    _, keeper = kept(tmp_path, fresh)
+    assert fresh.engine.sessions == {}
+    soon = clock.monotonic() + 1.0
+    flush(keeper, soon)
+    killed(keeper)
+    again, keeper = kept(tmp_path)
+    assert list(again.engine.sessions) == ["c1"]
+    killed(keeper)
+    _, keeper = kept(tmp_path, fresh)
+    opener_of(fresh.engine).foreign = set()
+    flush(keeper, soon + 1.0)
+    assert list(fresh.engine.sessions) == ["c1"]
+    assert fresh.handler.memory.offered("c1", "a")
+
+
+def test_a_session_that_cannot_be_had_is_given_up_in_the_end(tmp_path: Path) -> None:
+    driver, keeper = kept(tmp_path)
+    driver.offer(OFFER)
+    flush(keeper, 1.0)
+    killed(keeper)
+    fresh = Driver()
+    opener_of(fresh.engine).foreign = {local.port for local in plane_of(driver.engine).locals.values()}
+    _, keeper = kept(tmp_path, fresh)
+    flush(keeper, clock.monotonic() + PATIENCE + 1.0)
+    assert keeper._log.said == ["session not restored"]
+    assert list(tmp_path.glob("*.jsonl"))
+    flush(keeper, clock.monotonic() + PATIENCE + 2.0)
+    killed(keeper)
+    assert kept(tmp_path)[0].engine.sessions == {}
+
+
+def test_many_changes_are_written_bit_by_bit(tmp_path: Path) -> None:
+    driver, _ = kept(tmp_path)
+    calls = 40
+    for number in range(calls):
+        driver.offer(OFFER, call_id=f"c{number}")
+    changes = driver.engine.take_changes(15)
+    assert len(changes.records) == 15
+    rest = driver.engine.take_changes(None)
+    assert {record["call_id"] for record in (*changes.records, *rest.records)} == {f"c{n}" for n in range(calls)}
+
+
 def test_a_fault_is_told_once(tmp_path: Path) -> None:
     _, keeper = kept(tmp_path)
     fault = OSError(28, "No space left on device")
@@ -161,52 +211,3 @@ def test_a_memory_that_makes_no_sense_is_left_alone() -> None:
     for data in ({"offers": 7}, {"offers": {"a": [1]}}, {"shown": {"a": [1, 2]}}, {"shown": {"a": 5}}):
         memory.thaw("c", data)
     assert len(memory) == 0
-
-
-def taken_by_another(directory: Path) -> tuple[Driver, SessionKeeper, MemoryOpener]:
-    """A relay that comes back while another program holds a port of its one session."""
-    driver, keeper = kept(directory)
-    driver.offer(OFFER)
-    shown = lines(driver.answer(ANSWER))
-    flush(keeper, 1.0)
-    killed(keeper)
-    fresh = Driver()
-    opener = opener_of(fresh.engine)
-    opener.foreign = {int(next(line for line in shown if line.startswith("m=")).split()[1])}
-    _, keeper = kept(directory, fresh)
-    assert fresh.engine.list() == []
-    return fresh, keeper, opener
-
-
-def test_a_session_whose_port_was_taken_comes_back_when_the_port_is_free(tmp_path: Path) -> None:
-    relay, keeper, opener = taken_by_another(tmp_path)
-    flush(keeper, 1.0)
-    flush(keeper, 1.2)
-    assert relay.engine.list() == []
-    opener.foreign = set()
-    flush(keeper, 1.9)
-    assert relay.engine.list() == []
-    flush(keeper, 2.0)
-    assert relay.engine.list() == ["c1"]
-    killed(keeper)
-    again, _ = kept(tmp_path)
-    assert again.engine.list() == ["c1"]
-
-
-def test_a_session_that_was_made_anew_is_not_replaced_by_the_old_one(tmp_path: Path) -> None:
-    relay, keeper, opener = taken_by_another(tmp_path)
-    relay.offer(OFFER, from_tag="new")
-    opener.foreign = set()
-    flush(keeper, 1.0)
-    flush(keeper, 2.0)
-    (session,) = relay.engine.sessions.values()
-    assert "new" in [party.tag for party in session.parties]
-
-
-def test_a_port_that_stays_taken_is_given_up_after_a_while(tmp_path: Path) -> None:
-    relay, keeper, opener = taken_by_another(tmp_path)
-    for second in range(ATTEMPTS):
-        flush(keeper, 1.0 + second)
-    opener.foreign = set()
-    flush(keeper, 100.0)
-    assert relay.engine.list() == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import struct
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -17,6 +19,7 @@ from nattrav.daemon.proxy import serve
 from nattrav.daemon.runtime import Listening, Runtime
 from nattrav.net.address import TransportAddress
 from nattrav.sip.message import Request, Response
+from tests.interop.kamailios import our_relay
 from tests.interop.test_kamailio_snippets import DEPLOY, MODULES
 from tests.proxy.playbook import request, response, sdp
 from tests.proxy.test_proxy_daemon import Party, relay
@@ -99,8 +102,8 @@ def kamailio(directory: Path, port: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def town(tmp_path: Path) -> AsyncGenerator[list[Phone], None]:
-    """Kamailio as core, our edge before it, a relay that rewrites, and two phones."""
+async def town(tmp_path: Path, relay_port: int | None = None) -> AsyncGenerator[list[Phone], None]:
+    """Kamailio as core, our edge before it, a relay (one that only rewrites, without `relay_port`), and two phones."""
     ng = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
     await ng.bind(("127.0.0.1", 0))
     free = await Party().bind()
@@ -109,7 +112,7 @@ async def town(tmp_path: Path) -> AsyncGenerator[list[Phone], None]:
     config = Configuration.model_validate(
         {
             "sip": {"listen": ["udp:127.0.0.1:0"], "mode": "edge", "domains": []},
-            "control": {"relays": [f"udp:127.0.0.1:{ng.getsockname()[1]}"]},
+            "control": {"relays": [f"udp:127.0.0.1:{relay_port or ng.getsockname()[1]}"]},
             "upstream": [{"name": "core", "target": f"127.0.0.1:{core}", "domains": ["example.org"]}],
         }
     )
@@ -132,6 +135,40 @@ async def town(tmp_path: Path) -> AsyncGenerator[list[Phone], None]:
         ng.close()
         while Party.opened:
             Party.opened.pop().sock.close()
+
+
+class Voice:
+    """Sends and receives RTP; its words are its SSRC."""
+
+    def __init__(self, ssrc: int) -> None:
+        self.sock = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
+        self.ssrc = ssrc
+        self.to: tuple[str, int] = ("", 0)
+        self.heard: set[int] = set()
+        self._sequence = 0
+
+    async def bind(self) -> int:
+        await self.sock.bind(("127.0.0.1", 0))
+        port: int = self.sock.getsockname()[1]
+        return port
+
+    async def speak(self) -> None:
+        self._sequence += 1
+        head = struct.pack("!BBHII", 0x80, 0, self._sequence, 160 * self._sequence, self.ssrc)
+        await self.sock.sendto(head + bytes(160), self.to)
+
+    async def listen(self) -> None:
+        while True:
+            data, _ = await self.sock.recvfrom(2048)
+            self.heard.add(int.from_bytes(data[8:12], "big"))
+
+
+def media_of(message: Request | Response) -> tuple[str, int]:
+    text = message.body.decode()
+    address, port = re.search(r"c=IN IP4 (\S+)", text), re.search(r"m=audio (\d+)", text)
+    assert address is not None
+    assert port is not None
+    return address[1], int(port[1])
 
 
 async def answering(port: int, directory: Path) -> None:
@@ -184,6 +221,36 @@ async def test_two_phones_of_one_edge_call_each_other_through_the_core(tmp_path:
         assert ended.request_uri == "sip:alice@10.0.0.5:5060"
         await alice.send(response(ended, 200, tag=None))
         assert (await bob.response("BYE")).status == 200
+
+
+async def test_both_phones_hear_each_other_over_the_two_sessions_of_their_call(tmp_path: Path) -> None:
+    voices = [Voice(0xA11CE), Voice(0xB0B)]
+    with our_relay(tmp_path / "relay", range(17300, 17400)) as peer:
+        async with town(tmp_path, peer.port) as (alice, bob), trio.open_nursery() as nursery:
+            ports = [await voice.bind() for voice in voices]
+            for phone in (alice, bob):
+                assert (await phone.register()).status == 200
+            names = {"from_": "<sip:alice@example.org>;tag=at", "to": "<sip:bob@example.org>"}
+            body = sdp("10.0.0.5", ports[0])
+            await alice.send(
+                request("INVITE", "sip:bob@example.org", via=alice.private, contact=alice.contact, body=body, **names)
+            )
+            ring = await bob.request("INVITE")
+            await bob.send(response(ring, 200, contact=bob.contact, body=sdp("10.0.0.6", ports[1])))
+            ok = await alice.response("INVITE")
+            voices[0].to, voices[1].to = media_of(ok), media_of(ring)
+            for voice in voices:
+                nursery.start_soon(voice.listen)
+            for _ in range(100):
+                for voice in voices:
+                    await voice.speak()
+                await trio.sleep(0.02)
+                if all(voice.heard for voice in voices):
+                    break
+            assert [voice.heard for voice in voices] == [{0xB0B}, {0xA11CE}]
+            nursery.cancel_scope.cancel()
+        for voice in voices:
+            voice.sock.close()
 
 
 async def test_a_refresh_is_absorbed_and_the_core_still_finds_the_phone(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def call(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterato
         time.sleep(TALK)
         (row,) = json.loads(edge.ask("sessions", "list", "--json"))["items"]
         session = json.loads(edge.ask("sessions", "show", row["call_id"], "--json"))
+        session["metrics"] = laboratory.bundle.namespace.execute("curl", "-s", "http://127.0.0.1:8080/metrics")
         record = finish(phone, gateway, capture, mark, begin, seconds=TALK)
         metrics = laboratory.bundle.namespace.execute("curl", "-s", "http://127.0.0.1:8080/metrics")
         yield record, session, metrics
@@ -74,6 +75,8 @@ def test_both_directions_were_offloaded_and_show_no_loss(call: tuple[CallRecord,
     assert [c["path"] for c in media] == ["xdp", "xdp"]
     assert [c["path"] for c in components if c["component"] == "rtcp"] == ["userspace"] * (len(components) - 2)
     assert [c["lost"] for c in media] == [0, 0]
+    assert sample(session["metrics"], "nattrav_relay_streams", 'datapath="xdp"', 'media="audio"') == 1
+    assert sample(session["metrics"], "nattrav_relay_streams", 'datapath="userspace"') == 0
     assert [d["cause"] for d in session["directions"]] == [None, None]
 
 

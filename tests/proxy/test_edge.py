@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nattrav.config.sip import SipSection
+import pytest
+
+from nattrav.config.sip import SipSection, Upstream
 from nattrav.net.address import TransportAddress
-from tests.proxy.playbook import GATEWAY, PHONE, Arrival, Stage, register, request, response, sdp
+from nattrav.proxy.flow_token import TokenKind
+from nattrav.proxy.listener import Listener
+from nattrav.sip.transport.flow import Flow, listener_id
+from tests.proxy.playbook import GATEWAY, PHONE, Arrival, Stage, register, request, response, sdp, udp_listener
 
 CORE = GATEWAY
 
@@ -172,3 +177,16 @@ def test_a_route_to_a_stranger_is_refused() -> None:
     stage = edge()
     text = request("INVITE", "sip:bob@example.org", headers="Route: <sip:192.0.2.99;lr>\r\n")
     assert stage.send(PHONE, text)[-1].line == "SIP/2.0 403 Forbidden"
+
+
+@pytest.mark.parametrize("flow_failed", [430, 480])
+def test_a_core_is_told_in_its_own_words_that_a_flow_is_gone(flow_failed: int) -> None:
+    bound = TransportAddress("203.0.113.10", 5060)
+    tcp = Listener(listener_id("tcp", bound), "tcp", bound, bound.host, 5060)
+    core = Upstream.model_validate({"name": "core", "target": str(CORE), "flow_failed": flow_failed})
+    sip = SipSection.model_validate({"mode": "edge"})
+    stage = Stage(sip=sip, upstreams=[core], listeners=[udp_listener(), tcp])
+    token = stage.proxy.rooms.routing.token_for(Flow("tcp", tcp.id, bound, PHONE, 7), stage.now, kind=TokenKind.EDGE)
+    route = f"Route: <sip:{token}@{bound.host};transport=tcp;lr>\r\n"
+    refused = stage.send(CORE, request("INVITE", "sip:alice@10.0.0.5:5060", via="203.0.113.80", headers=route))[-1]
+    assert refused.line.split()[1] == str(flow_failed)

@@ -70,3 +70,13 @@ def test_when_media_dies_both_sides_get_a_bye_and_the_record_says_so() -> None:
     stage.send(PHONE, response(byes[PHONE], 200))
     stage.send(GATEWAY, response(byes[GATEWAY], 481))
     assert stage.wait(40) == []
+
+
+def test_the_quirk_a_device_is_treated_by_is_named() -> None:
+    stage = Stage()
+    text = request("INVITE", f"sip:+431@{US}", headers="User-Agent: Linphone/4\r\n", body=sdp("10.0.0.5"))
+    stage.send(PHONE, text)
+    (call,) = stage.proxy.rooms.calls
+    told = explain(call, stage.proxy.parts, stage.now)
+    assert (told["nat"]["caller"]["quirk"], told["nat"]["callee"]["quirk"]) == ("linphone", None)
+    assert "treated by linphone" in "\n".join(ladder(told))

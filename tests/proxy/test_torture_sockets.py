@@ -44,7 +44,7 @@ def every_name_is_the_gateway(monkeypatch: pytest.MonkeyPatch) -> list[Transport
     at: list[TransportAddress] = []
 
     async def next_hops(self: NameService, uri: str) -> list[tuple[str, tuple[str, int], str | None]]:
-        return [("udp", (at[0].host, at[0].port), None)]
+        return [("udp", (one.host, one.port), None) for one in at]
 
     monkeypatch.setattr(NameService, "next_hops", next_hops)
     return at

@@ -269,6 +269,16 @@ def test_addresses_are_looked_up_with_or_without_a_port() -> None:
         source_of("example.org")
 
 
+def test_where_the_kernel_answers_too_a_gap_proves_no_silence(full_set: tuple[Endpoint, ...]) -> None:
+    for sees_all in (True, False):
+        kept = NatRecords(full_set, capacity=10, retention=3600, sees_all=sees_all)
+        for time in (0.0, 30.0):
+            kept.receive(plain(time, 0, 5000))
+        record = kept.find("192.0.2.1")
+        assert record is not None
+        assert record.value("lifetime_at_least") == (30.0 if sees_all else None)
+
+
 def test_of_a_client_that_never_repeats_itself_the_name_says_how_far_it_goes(full_set: tuple[Endpoint, ...]) -> None:
     mapping = [plain(0.0, 0, 5000), plain(0.1, 2, 5000), plain(0.2, 3, 5000)]
     assert describe(fed(full_set, mapping), 20.0)["classic_name"] == "some cone, or no NAT"

@@ -6,7 +6,6 @@ import array
 import fcntl
 import socket
 import struct
-from pathlib import Path
 
 _SIOCETHTOOL = 0x8946
 _GDRVINFO = 3
@@ -30,11 +29,3 @@ def mac_of(interface: str) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         answer = fcntl.ioctl(sock, 0x8927, struct.pack("=16s24x", interface.encode()))
     return bytes(answer[18:24])
-
-
-def enabled(sysctl: str) -> bool | None:
-    """Read a switch below /proc/sys; None when it cannot be read."""
-    try:
-        return Path("/proc/sys", sysctl).read_text().strip() not in ("0", "")
-    except OSError:
-        return None

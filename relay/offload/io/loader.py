@@ -15,6 +15,7 @@ from nattrav.net.bpf.device import driver_of, mac_of
 from nattrav.net.bpf.library import refusal
 from nattrav.net.bpf.objects import BpfObject
 from nattrav.net.bpf.programs import Attachment, Mode, Program, RunTime
+from nattrav.net.bpf.routes import ROUTE_FROM, CannotAskRoutes, allow_questions, sysctl_number
 from nattrav.net.interfaces import InterfaceAddress, local_addresses
 from relay.offload.layout import DEVICES, REASONS, ROW, Device, device, settings
 
@@ -22,9 +23,6 @@ OBJECT = Path(__file__).parent.parent / "relay.bpf.o"
 
 HOP_TIME = 1_000_000_000
 """Nanoseconds for which a flow's next hop is remembered; then the routes are asked again."""
-
-_ROUTE_FROM = 1
-"""Routes are asked for as for what this host sends: from loopback."""
 
 _BLIND = frozenset({"veth"})
 """Drivers that drop what we forward without a word unless the other end is prepared, which cannot be seen from here."""
@@ -136,10 +134,10 @@ def open_xdp(
     if reason is not None:
         raise OffloadRefused(reason)
     place = find_place(hosts, interfaces, local_addresses())
-    _ask_routes(any(":" in host for host in place.hosts))
     attachments: list[Attachment] = []
     thing = BpfObject(OBJECT.read_bytes(), OBJECT.name)
     try:
+        allow_questions(any(":" in host for host in place.hosts))
         thing.set_size("flows", capacity)
         thing.set_size("rows", capacity)
         thing.load()
@@ -151,39 +149,18 @@ def open_xdp(
             bytes(4),
             settings(
                 hop_time=hop_time,
-                route_from=_ROUTE_FROM,
-                ttl=_number("net/ipv4/ip_default_ttl", 64),
-                hop_limit=_number("net/ipv6/conf/default/hop_limit", 64),
+                route_from=ROUTE_FROM,
+                ttl=sysctl_number("net/ipv4/ip_default_ttl", 64),
+                hop_limit=sysctl_number("net/ipv6/conf/default/hop_limit", 64),
             ),
         )
         return XdpFlows(place, thing, attachments, capacity)
-    except OSError as error:
+    except (OSError, CannotAskRoutes) as error:
         for attachment in attachments:
             attachment.close()
         thing.close()
-        raise OffloadRefused(str(error.strerror)) from error
+        raise OffloadRefused(str(getattr(error, "strerror", None) or error)) from error
 
 
 def _mode_for(interface: str) -> Mode | None:
     return Mode.GENERIC if driver_of(interface) in _BLIND else None
-
-
-def _number(sysctl: str, default: int) -> int:
-    try:
-        return int(Path("/proc/sys", sysctl).read_text())
-    except (OSError, ValueError):
-        return default
-
-
-def _ask_routes(six: bool) -> None:
-    """Let the program look routes up from loopback: that makes this host no router for anybody else."""
-    for family in ("ipv4", "ipv6") if six else ("ipv4",):
-        switch = Path(f"/proc/sys/net/{family}/conf/lo/forwarding")
-        try:
-            if switch.read_text().strip() == "0":
-                switch.write_text("1")
-        except OSError:
-            raise OffloadRefused(
-                f"the kernel's routes cannot be asked: sysctl net.{family}.conf.lo.forwarding=1 "
-                "(deploy/sysctl.d has it)"
-            ) from None

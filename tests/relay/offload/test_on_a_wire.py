@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -18,8 +21,8 @@ from relay.offload.io.loader import XdpFlows, open_xdp
 from relay.plane import Content, DropReason, FlowFigures
 from relay.rtcp import Report, encode
 from relay.rtp import encode_header
-from tests.natlab.namespaces import missing, within
-from tests.net.bpf.objects import need_bpf
+from tests.natlab.namespaces import execute, missing, within
+from tests.net.bpf.objects import ROOT, need_bpf
 from tests.relay.io import test_attack, test_pump
 from tests.relay.io.test_attack import (  # noqa: F401  the same tests, over a wire
     Scene,
@@ -50,7 +53,7 @@ from tests.relay.io.test_pump import (  # noqa: F401
     test_the_window_ends_by_itself,
     test_two_parties_hear_each_other,
 )
-from tests.relay.offload.wires import PARTIES, PARTIES6, RELAY, RELAY6, Wire, wire
+from tests.relay.offload.wires import NEAR, PARTIES, PARTIES6, RELAY, RELAY6, Wire, wire
 
 NAMES = dict(zip(("127.0.0.2", "127.0.0.3", "127.0.0.66"), PARTIES, strict=True))
 MakeParty = Callable[..., Party]
@@ -167,6 +170,7 @@ def test_latched_flows_are_forwarded_by_the_kernel_and_counted_once(
         assert figures.drops == {}
     assert by_kernel(plane) == 100
     assert plane.received(flows.flow) == [51, 51]
+    assert plane.offloaded_flows() == set(flows.flow)
     assert time.monotonic() - plane.last_accepted(flows.flow) < 2
     assert (plane.sums().packets_in, plane.sums().packets_out) == (102, 102)
     assert plane.close(flows.flow[0]).packets_in == 51
@@ -404,3 +408,17 @@ def test_an_interface_that_has_a_program_already_is_named(kernel: XdpFlows) -> N
 
     with pytest.raises(OffloadRefused, match="near0: it has an XDP program already"):
         open_xdp([RELAY], 8, mode=Mode.GENERIC)
+
+
+def test_a_process_that_is_killed_leaves_nothing_attached(cable: Wire) -> None:
+    script = (
+        f"import time; from relay.offload.io.loader import open_xdp; kernel = open_xdp(['{RELAY}'], 8); "
+        "print(kernel.how, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{NEAR} generic\n"
+        assert "xdp" in json.loads(execute("ip", "-j", "link", "show", NEAR))[0]
+        process.kill()
+        process.wait()
+    assert soon(lambda: "xdp" not in json.loads(execute("ip", "-j", "link", "show", NEAR))[0])
