@@ -273,7 +273,7 @@ def test_what_counts_at_once_is_told_apart_from_what_needs_a_restart(bundle: Bun
     }
     assert "secret" not in str(told)
     assert told["notes"][0].startswith(
-        "needs restart of relay, proxy: nattrav reload --restart (relay: sessions are kept"
+        "needs restart of relay, proxy: nattrav reload --restart (relay: sessions and sockets are kept"
     )
     assert bundle.ask("proxy", "told") == ["history 7"]
     assert bundle.ask("supervisor")["waiting_for_restart"] == ["sip.mode", "relay.ports"]
