@@ -41,8 +41,11 @@ def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
     unit.write_text(UNIT.read_text().replace("/opt/nattrav/bin/nattrav", "/bin/true"))
     sockets = tmp_path / "nattrav.socket"
     sockets.write_text(UNIT.with_name("nattrav.socket").read_text())
-    checked = subprocess.run([analyze, "verify", str(unit), str(sockets)], capture_output=True, text=True, check=False)
-    ours = [line for line in checked.stderr.splitlines() if "nattrav." in line]
+    alone = tmp_path / "nattrav@relay.service"
+    alone.write_text(UNIT.with_name("nattrav@.service").read_text().replace("/opt/nattrav/bin/nattrav", "/bin/true"))
+    units = [str(unit), str(sockets), str(alone)]
+    checked = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
+    ours = [line for line in checked.stderr.splitlines() if "nattrav" in line]
     assert (checked.returncode, ours) == (0, [])
 
 
@@ -55,6 +58,15 @@ def test_the_unit_is_hardened() -> None:
     found = re.search(r"Overall exposure level for nattrav.service: ([\d.]+)", checked.stdout)
     assert found is not None, checked.stderr
     assert float(found[1]) <= WORST_EXPOSURE
+
+
+def test_a_service_alone_is_hardened_as_the_bundle_is() -> None:
+    bundle, alone = (
+        UNIT.with_name(name).read_text().partition("User=nattrav")[2]
+        for name in ("nattrav.service", "nattrav@.service")
+    )
+    shared = "# Several services share it.\nRuntimeDirectoryPreserve=yes"
+    assert alone.replace(shared, "RuntimeDirectoryPreserve=restart") == bundle
 
 
 def test_the_unit_allows_what_the_relay_needs() -> None:
