@@ -255,15 +255,6 @@ def _listening(runtime: Runtime, streams: dict[str, StreamServer], responder: Re
     ]
 
 
-_OTHERS = frozenset({"tls_certificate", "tls_key", "connections", "connections_per_host", "connection_idle"})
-_BUILT_IN = tuple(
-    f"stun.{name}"
-    for name in StunSection.model_fields
-    if name not in StunSection.restart | _OTHERS and not name.startswith("nat_records")
-)
-"""Keys that the kernel's program knows: with `offload` they need a restart."""
-
-
 class StunFollower:
     """Changes one STUN service while it runs: what it answers, to whom, how much, and what it remembers."""
 
@@ -289,21 +280,16 @@ class StunFollower:
         responder = make_responder(section, key)
         secured = make_responder(section, key, tls=True) if "TLS" in self._streams else responder
 
-        # The kernel's program was built for certain answers and limits, and both halves must agree.
-        fixed = self._udp.kernel is not None
-
         def carry_out() -> None:
-            if not fixed:
-                self._udp.follow(responder, limits(section))
+            self._udp.follow(responder, limits(section))
             for name, server in self._streams.items():
-                kept = self._udp.responder if fixed and name == "TCP" else responder
-                server.follow(secured if name == "TLS" else kept, stream_limits(section))
+                server.follow(secured if name == "TLS" else responder, stream_limits(section))
             if self._certificate is not None and wanted is not None:
                 self._certificate.replace(Path(section.tls_certificate), Path(section.tls_key))
             self._keeper.follow(section)
 
         left = ("stun.tls_certificate", "stun.tls_key") if (wanted is None) != (self._certificate is None) else ()
-        return Prepared(carry_out, (*left, *(_BUILT_IN if fixed else ())))
+        return Prepared(carry_out, left)
 
 
 class Service:
