@@ -32,6 +32,7 @@ class Party:
         self.opened.append(self)
         self.sock = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.address = TransportAddress("127.0.0.1", 0)
+        self._heard: set[bytes] = set()
 
     async def bind(self) -> Party:
         await self.sock.bind(("127.0.0.1", 0))
@@ -42,9 +43,13 @@ class Party:
         await self.sock.sendto(text if isinstance(text, bytes) else text.encode("latin-1"), to)
 
     async def receive(self) -> Any:
-        with trio.fail_after(5):
-            data, _ = await self.sock.recvfrom(65536)
-        return parse_datagram_untrusted(data)
+        """The next message; on a busy machine some come twice, for nobody answered within T1."""
+        with trio.fail_after(20):
+            while True:
+                data, _ = await self.sock.recvfrom(65536)
+                if data not in self._heard:
+                    self._heard.add(data)
+                    return parse_datagram_untrusted(data)
 
 
 async def relay(sock: Any) -> None:
@@ -88,16 +93,18 @@ async def running(tmp_path: Path, **sip: Any) -> AsyncGenerator[Running, None]:
         }
     )
     runtime = Runtime("proxy", tmp_path, tmp_path)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(relay, ng)
-        listening = await nursery.start(lambda task_status: serve(config, runtime=runtime, task_status=task_status))
-        try:
-            yield Running(listening, runtime, gateway)
-        finally:
-            nursery.cancel_scope.cancel()
-            ng.close()
-            while Party.opened:
-                Party.opened.pop().sock.close()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relay, ng)
+            listening = await nursery.start(lambda task_status: serve(config, runtime=runtime, task_status=task_status))
+            try:
+                yield Running(listening, runtime, gateway)
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        ng.close()
+        while Party.opened:
+            Party.opened.pop().sock.close()
 
 
 async def test_a_call_goes_through_real_sockets_and_leaves_a_record(tmp_path: Path) -> None:
@@ -164,7 +171,7 @@ async def test_garbage_is_dropped_or_refused_and_the_next_call_goes_on(tmp_path:
         await phone.send(proxy.sip, request("OPTIONS", f"sip:{proxy.sip}", branch="z9hG4bKlast", contact=None))
         statuses = []
         while True:
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 answer, _ = await phone.sock.recvfrom(65536)
             statuses.append(int(answer.split()[1]))
             if b"z9hG4bKlast" in answer:
@@ -177,7 +184,7 @@ async def test_stun_is_answered_on_the_sip_port(tmp_path: Path) -> None:
     async with running(tmp_path) as proxy:
         phone = await Party().bind()
         await phone.sock.sendto(b"\x00\x01\x00\x00\x21\x12\xa4\x42" + b"t" * 12, proxy.sip)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             data, source = await phone.sock.recvfrom(2048)
         assert data[:2] == b"\x01\x01"
         assert TransportAddress(*source) == proxy.sip
@@ -190,15 +197,15 @@ async def test_a_phone_on_tcp_is_answered_on_its_connection(tmp_path: Path) -> N
             "REGISTER", f"sip:{proxy.tcp}", to=f"<sip:alice@{proxy.tcp}>", transport="TCP", headers="Expires: 60\r\n"
         )
         await stream.send_all(text.encode())
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             data = await stream.receive_some(65536)
         assert data.startswith(b"SIP/2.0 200 OK")
         await stream.send_all(b"\r\n\r\n")
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert await stream.receive_some(16) == b"\r\n"
         assert [one["transport"] for one in await proxy.ask("registrations.list")] == ["tcp"]
         await stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while await proxy.ask("registrations.list"):  # noqa: ASYNC110 - another process in earnest
                 await trio.sleep(0.01)
 
