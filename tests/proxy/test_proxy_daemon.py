@@ -84,7 +84,7 @@ async def running(tmp_path: Path, **sip: Any) -> AsyncGenerator[Running, None]:
         {
             "sip": {"listen": ["udp:127.0.0.1:0", "tcp:127.0.0.1:0"], **sip},
             "control": {"relays": [f"udp:127.0.0.1:{ng.getsockname()[1]}"]},
-            "upstream": [{"name": "gw", "target": str(gateway.address)}],
+            "upstream": [{"name": "gw", "target": str(gateway.address), "probe": False}],
         }
     )
     runtime = Runtime("proxy", tmp_path, tmp_path)
