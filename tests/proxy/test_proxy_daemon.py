@@ -95,9 +95,9 @@ async def running(tmp_path: Path, **sip: Any) -> AsyncGenerator[Running, None]:
             yield Running(listening, runtime, gateway)
         finally:
             nursery.cancel_scope.cancel()
-    ng.close()
-    while Party.opened:
-        Party.opened.pop().sock.close()
+            ng.close()
+            while Party.opened:
+                Party.opened.pop().sock.close()
 
 
 async def test_a_call_goes_through_real_sockets_and_leaves_a_record(tmp_path: Path) -> None:
