@@ -187,7 +187,7 @@ class RelayService:
             if work is not None:
                 # In a thread: a disk that hangs must not hold up calls.
                 keeper.done(await trio.to_thread.run_sync(keeper.write, work), clock.monotonic())
-            await trio.sleep(FLUSH_EVERY)
+            await trio.sleep(0.0 if keeper.behind else FLUSH_EVERY)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:

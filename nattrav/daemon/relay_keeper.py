@@ -25,7 +25,7 @@ TOO_OLD = 600.0
 
 
 AT_ONCE = 250
-"""Sessions written per flush, changed ones and as many of the sweep: writing more would hold up requests."""
+"""Sessions written at once, changed ones and as many of the sweep: more would hold up requests."""
 
 PATIENCE = 10.0
 """Seconds for which sessions are tried again whose ports were not free at the start.
@@ -67,6 +67,8 @@ class SessionKeeper:
         """Records of sessions that could not be restored yet, to be tried again until `_patient_until`."""
         self._patient_until = 0.0
         self._next_try = 0.0
+        self.behind = False
+        """More had changed than `collect` took: call it again soon."""
         self._forgettable = False
         """Everything is in the newest generation."""
 
@@ -127,6 +129,7 @@ class SessionKeeper:
         if forget:
             self._forgettable = False
         data = self._lines(AT_ONCE, swept)
+        self.behind = bool(self._engine.changed)
         return Writing(begin, data, forget) if begin or data or forget else None
 
     def write(self, work: Writing) -> OSError | None:
