@@ -38,6 +38,8 @@ class Frames:
         self.stride = stride
         self.room = stride - PAYLOAD
         self._memory = mmap.mmap(-1, count * stride)
+        self.memory = memoryview(self._memory)
+        """All frames, end to end."""
         self.octets: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8).reshape(count, stride)
         self.source0: NDArray[np.uint64] = self._view("=u8", HEADER)
         self.source1: NDArray[np.uint64] = self._view("=u8", HEADER + 8)
