@@ -38,7 +38,7 @@ REFERENCE = "rtpengine"
 SET_UP_PORTS = (30000, 33999)
 SET_UP_WARM = 2500
 """Sessions before those that are weighed: they take nine of ten pairs of `SET_UP_PORTS` at least once."""
-XDP = "nattrav XDP"
+XDP = "nattrav XDP: process + BPF program"
 """Its CPU time is the process's and, by the kernel's statistics of BPF programs, its program's."""
 
 

@@ -33,6 +33,7 @@ PARTY_IPS = ("10.77.1.1", "10.77.1.2")
 NOBODY = "02:00:00:00:77:77"
 FIRST_PORT = 20480
 CONTROL = 2223
+FIRST_MEDIA_PORT = 10000
 GENERATOR_CPU, RELAY_CPU = 0, 1
 
 Row = dict[str, Any]
@@ -357,7 +358,7 @@ def ours(
 
     Unless `ports` says which, it has as many ports as the sessions need and some more.
     """
-    first, last = ports or (10000, min(65534, 10000 + max(8000, 4 * sessions + 1500)))
+    first, last = ports or (FIRST_MEDIA_PORT, min(65534, FIRST_MEDIA_PORT + max(8000, 4 * sessions + 1500)))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
         *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(first), "--port-max", str(last)),
@@ -378,11 +379,14 @@ def direct(backend: str, sessions: int, *, threads: int = 1, coalesce: str = "")
 
 
 def received(pid: int) -> int:
-    """Packets that came back to the generator's interface."""
-    for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines():
-        name, _, numbers = line.partition(":")
-        if name.strip() == FAR_DEVICE:
-            return int(numbers.split()[1])
+    """Packets that came back to the generator's interface, as a process in its namespace sees them."""
+    for _ in range(100):
+        for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines():
+            name, _, numbers = line.partition(":")
+            if name.strip() == FAR_DEVICE:
+                return int(numbers.split()[1])
+        # On a busy machine the process may not have entered its namespace yet.
+        time.sleep(0.05)
     raise RuntimeError("no such interface")
 
 

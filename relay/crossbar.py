@@ -380,7 +380,7 @@ class Crossbar:
             egress = settings.egress if as_datagram else settings.egress_rtcp
             if self._free(flow, 2 * slot + 1, egress, media=as_datagram):
                 accept |= _RTCP
-        table.accept[slot] = accept & flow.valid
+        table.accept_kinds(slot, accept & flow.valid)
 
     def _free(self, flow: Flow, route: int, number: int | None, *, media: bool) -> bool:
         """Set one route, and what stands in its way; True when nothing does."""

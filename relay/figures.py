@@ -26,6 +26,7 @@ def add_figures(earlier: FlowFigures, later: FlowFigures) -> FlowFigures:
         drops=add_drops(earlier.drops, later.drops),
         learned=later.learned,
         rtp=add_rtp(earlier.rtp, later.rtp),
+        reported=later.reported,
         offloaded=later.offloaded,
     )
 

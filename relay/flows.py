@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_row
 from nattrav.net.uring import OP_SEND, SQE, SQE_FIXED_FILE, SQE_SKIP_SUCCESS, SQE_WORDS
 from relay.plane import DropReason, FlowFigures, Learned, ReportFigures, RtpFigures
+from relay.rtp import Kind
 
 REASONS = tuple(DropReason)
 CODE = {reason: index + 1 for index, reason in enumerate(REASONS)}
@@ -31,6 +32,7 @@ NOWHERE = 0xFFFF
 """Address family that no packet has: a flow that expects it recognises no source."""
 
 MSG_DONTWAIT = 0x40
+_RTP = int(Kind.RTP)
 
 SENT = 1 << 40
 """Marks what the kernel reports about a send; the lower bits are the route."""
@@ -63,6 +65,8 @@ _ROW = np.dtype(
             # bits of rtp.Kind: what the flow can pass on now, and what it may carry at all
             *("size_limit", "accept", "valid", "flags"),
             "file",
+            # expect0 while media passes, else nowhere: all that most packets ask
+            "road",
             # limits
             *("rate_limit", "rate_count", "rate_second"),
             # counters
@@ -78,6 +82,7 @@ _ROW = np.dtype(
             *("u8", "u8", "u8", "u8"),
             *("i4", "u1", "u1", "u1"),
             "i4",
+            "u8",
             *("u4", "u4", "i8"),
             *("u8", "u8", "u8", "u8", "u8"),
             *("f8", "f8", "f8"),
@@ -90,7 +95,8 @@ _ROW = np.dtype(
             *(0, 8, 16, 24),
             *(32, 36, 37, 38),
             40,
-            *(48, 52, 56),
+            48,
+            *(224, 228, 232),
             *(64, 72, 80, 88, 96),
             *(104, 112, 120),
             *(128, 132, 136, 144, 152),
@@ -122,6 +128,7 @@ class FlowTable:
     expect1: NDArray[np.uint64]
     expect2: NDArray[np.uint64]
     six: NDArray[np.uint64]
+    road: NDArray[np.uint64]
     valid: NDArray[np.uint8]
     accept: NDArray[np.uint8]
     flags: NDArray[np.uint8]
@@ -208,9 +215,17 @@ class FlowTable:
         """Say which source passes without thought."""
         if source is None:
             self.expect0[slot] = NOWHERE
-            return
-        words = source_words(source)
-        self.expect0[slot], self.expect1[slot], self.expect2[slot] = words
+        else:
+            self.expect0[slot], self.expect1[slot], self.expect2[slot] = source_words(source)
+        self._set_road(slot)
+
+    def accept_kinds(self, slot: int, kinds: int) -> None:
+        """Say what the flow can pass on now, as bits of `rtp.Kind`."""
+        self.accept[slot] = kinds
+        self._set_road(slot)
+
+    def _set_road(self, slot: int) -> None:
+        self.road[slot] = self.expect0[slot] if self.accept[slot] & _RTP else NOWHERE
 
     def set_target(self, slot: int, target: TransportAddress) -> None:
         """Say where packets that leave by this flow go."""

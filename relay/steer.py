@@ -59,15 +59,23 @@ class Steer:
 
     def steer(self, slots: Rows, frames: Rows, lengths: Lengths, now: float) -> Departures:
         """Decide on datagrams that came to flows `slots`, lie in `frames` and are `lengths` octets long."""
-        table, source = self._table, self._frames
-        starts = source.start[frames]
-        unusual = (lengths - _HEADER).view(np.uint32) > table.least_limit - HEADER
-        passes = self._expected(slots, frames)
-        if np.count_nonzero(unusual):
-            kinds = kinds_of(starts, lengths)
-            passes &= lengths <= table.size_limit[slots]
-        else:
-            kinds = KINDS[starts]
+        table = self._table
+        starts = self._frames.start[frames]
+        unusual = np.count_nonzero((lengths - _HEADER).view(np.uint32) > table.least_limit - HEADER)
+        if not unusual and not self.tally.limited and np.count_nonzero(_IS_RTP[starts]) == len(slots):
+            passes = self._expected(slots, frames, table.road)
+            if np.count_nonzero(passes) == len(slots):
+                routes = slots << 1
+                self.tally.note(routes, frames, lengths, now, forwarded=True)
+                return Departures(routes, frames, lengths)
+        return self._sort(slots, frames, lengths, starts, now)
+
+    def _sort(self, slots: Rows, frames: Rows, lengths: Lengths, starts: NDArray[np.uint16], now: float) -> Departures:
+        """Decide on a batch in which not everything is RTP on the main road."""
+        table = self._table
+        kinds = kinds_of(starts, lengths)
+        passes = self._expected(slots, frames, table.expect0)
+        passes &= lengths <= table.size_limit[slots]
         np.logical_and(passes, table.accept[slots] & kinds, out=passes)
         if self.tally.limited:
             passes &= (table.flags[slots] & Flag.LIMITED) == 0
@@ -76,9 +84,6 @@ class Steer:
         if np.count_nonzero(is_rtcp):
             self._count_rtcp(starts, is_rtcp, passes)
             self._read_reports(np.flatnonzero(is_rtcp & passes), slots, frames, lengths, now)
-        if np.count_nonzero(passes) == len(slots):
-            self.tally.note(routes, frames, lengths, now, forwarded=True)
-            return Departures(routes, frames, lengths)
         beside = np.flatnonzero(~passes)
         on = np.flatnonzero(passes)
         also = self._beside(slots[beside], frames[beside], lengths[beside], kinds[beside], routes[beside], now)
@@ -105,10 +110,10 @@ class Steer:
             payload = self._frames.payload(int(frames[index]), int(lengths[index]))
             self._crossbar.read_report(int(slots[index]), payload, now)
 
-    def _expected(self, slots: Rows, frames: Rows) -> NDArray[np.bool_]:
-        """Which datagrams come from the source their flow expects."""
+    def _expected(self, slots: Rows, frames: Rows, first_words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which datagrams come from the source their flow expects, by its first word as in a column of the table."""
         table, source = self._table, self._frames
-        same: NDArray[np.bool_] = source.source0[frames] == table.expect0[slots]
+        same: NDArray[np.bool_] = source.source0[frames] == first_words[slots]
         if table.wide:
             six = table.six[slots]
             same &= ((source.source1[frames] ^ table.expect1[slots]) & six) == 0
@@ -121,7 +126,7 @@ class Steer:
         """Sort out what is not on the main road; give the indices of those that pass all the same."""
         table, source = self._table, self._frames
         flags = table.flags[slots]
-        known = self._expected(slots, frames)
+        known = self._expected(slots, frames, table.expect0)
         hold = table.hold[routes]
         # Later lines take precedence over earlier ones.
         code = np.full(len(slots), _THINK, np.uint8)
@@ -197,7 +202,7 @@ class Steer:
             fate = np.full(len(rest), CODE[DropReason.QUEUE_FULL], np.uint8)
             fate[(table.flags[flows] & Flag.GUARDED) != 0] = CODE[DropReason.SOURCE_MISMATCH]
             hold = table.hold[2 * flows + (kinds[rest] == Kind.RTCP)]
-            known = self._expected(flows, frames[rest])
+            known = self._expected(flows, frames[rest], table.expect0)
             fate[known] = np.where(hold[known] == 0, _PASS, hold[known])
             code[rest] = fate
 
@@ -225,6 +230,7 @@ class Steer:
 
 
 _HEADER, _RTCP = np.int32(HEADER), np.uint8(Kind.RTCP)
+_IS_RTP = KINDS == Kind.RTP
 
 _PASS = 0
 _THINK = len(REASONS) + 1

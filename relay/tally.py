@@ -48,36 +48,33 @@ class Tally:
         """Look for flows that a connected twin might pay for."""
         self.ripe: list[int] = []
         """Slots of such flows, to be taken from here."""
-        self._route: NDArray[np.int64] = np.zeros(room, np.int64)
-        self._length: NDArray[np.int64] = np.zeros(room, np.int64)
-        self._head: NDArray[np.complex128] = np.zeros(room, np.complex128)
+        self._routes: list[Rows] = []
+        self._lengths: list[NDArray[np.int32]] = []
+        self._heads: list[NDArray[np.complex128]] = []
         self._marks: list[tuple[int, float, bool]] = []
-        """(end, time, forwarded) of each batch noted."""
+        """(packets, time, forwarded) of each batch noted."""
 
     def note(self, routes: Rows, frames: Rows, lengths: NDArray[np.int32], now: float, *, forwarded: bool) -> None:
-        """Remember accepted packets. A route says both the flow they came to and, when forwarded, the way out."""
+        """Remember accepted packets. A route says both the flow they came to and, when forwarded, the way out.
+
+        The arrays are kept: nobody may write to them any more.
+        """
         count = len(routes)
-        begin = self.noted
-        end = begin + count
-        if end > self._room:
+        self._routes.append(routes)
+        self._lengths.append(lengths)
+        self._heads.append(self._frames.head[frames])
+        self._marks.append((count, now, forwarded))
+        self.noted += count
+        if self.noted >= self._room:
             self.settle()
-            if count > self._room:
-                for part in (slice(self._room), slice(self._room, None)):
-                    self.note(routes[part], frames[part], lengths[part], now, forwarded=forwarded)
-                return
-            begin, end = 0, count
-        self._route[begin:end] = routes
-        self._length[begin:end] = lengths
-        self._head[begin:end] = self._frames.head[frames]
-        self._marks.append((end, now, forwarded))
-        self.noted = end
 
     def holds(self, slot: int) -> bool:
         """Tell whether packets of a flow, in or out, wait to be counted."""
-        routes = self._route[: self.noted]
-        return self.noted > 0 and bool(
-            np.count_nonzero((routes >> 1) == slot) or np.count_nonzero(self._table.egress[routes] == slot)
-        )
+        if self.noted == 0:
+            return False
+        routes = np.concatenate(self._routes)
+        self._routes[:] = [routes]
+        return bool(np.count_nonzero((routes >> 1) == slot) or np.count_nonzero(self._table.egress[routes] == slot))
 
     def settle(self) -> None:
         """Count everything noted."""
@@ -85,20 +82,24 @@ class Tally:
         if count == 0:
             return
         self.noted = 0
-        stops, moments, outs = zip(*self._marks, strict=True)
-        self._marks.clear()
-        sizes = np.diff(stops, prepend=0)
+        sizes, moments, outs = zip(*self._marks, strict=True)
         arrived = np.repeat(moments, sizes)
-        head = self._head[:count]
-        kind = kinds_of(head.view(np.uint16)[::8], self._length[:count])
+        head, routes, octets = (
+            np.concatenate(self._heads),
+            np.concatenate(self._routes),
+            np.concatenate(self._lengths),
+        )
+        for noted in (self._heads, self._routes, self._lengths, self._marks):
+            noted.clear()
+        kind = kinds_of(head.view(np.uint16)[::8], octets)
         table = self._table
-        slots = self._route[:count] >> 1
+        slots = routes >> 1
         order = _sorting(slots)
         slots = slots[order]
         begins = _begins(slots)
         ends = np.append(begins[1:], count) - 1
         flows = slots[begins]
-        lengths, times = self._length[:count][order], arrived[order]
+        lengths, times = octets[order].astype(np.int64), arrived[order]
         counts = (ends - begins + 1).astype(np.uint64)
         before = table.packets_in[flows]
         total = before + counts
@@ -115,7 +116,11 @@ class Tally:
         first = table.first_in[flows]
         table.first_in[flows] = np.where(first == 0, times[begins], first)
         self._limit(flows, counts, float(latest.max()))
-        self._count_out(count, None if all(outs) else np.repeat(outs, sizes))
+        if all(outs):
+            self._count_out(routes, octets)
+        else:
+            out = np.repeat(outs, sizes)
+            self._count_out(routes[out], octets[out])
         kinds = kind[order]
         rtcp = kinds == Kind.RTCP
         if np.count_nonzero(rtcp):
@@ -145,11 +150,8 @@ class Tally:
             table.flags[over] |= np.uint8(Flag.LIMITED)
             self.limited.update(over.tolist())
 
-    def _count_out(self, count: int, out: NDArray[np.bool_] | None) -> None:
+    def _count_out(self, routes: Rows, lengths: NDArray[np.int32]) -> None:
         table = self._table
-        routes, lengths = self._route[:count], self._length[:count]
-        if out is not None:
-            routes, lengths = routes[out], lengths[out]
         egress = table.egress[routes]
         known = egress >= 0
         if np.count_nonzero(known) < len(egress):

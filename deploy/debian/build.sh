@@ -23,6 +23,7 @@ grep -rlIF "$root" "$root/opt/nattrav/bin" "$root/opt/nattrav/pyvenv.cfg" | xarg
 find "$root" -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install -D -m 644 "$source/deploy/systemd/nattrav.service" "$root/lib/systemd/system/nattrav.service"
+install -D -m 644 "$source/deploy/systemd/nattrav@.service" "$root/lib/systemd/system/nattrav@.service"
 install -D -m 644 "$source/deploy/systemd/nattrav.socket" "$root/usr/share/doc/nattrav/examples/nattrav.socket"
 install -D -m 644 "$source/deploy/systemd/kernel-plane.conf" "$root/usr/share/doc/nattrav/examples/kernel-plane.conf"
 install -D -m 644 "$source/deploy/systemd/nattrav.sysusers" "$root/usr/lib/sysusers.d/nattrav.conf"

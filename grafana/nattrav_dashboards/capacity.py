@@ -119,6 +119,17 @@ BOARD = Board(
                     "s",
                 ),
                 Panel(
+                    "Queues",
+                    "Waiting in bounded queues, and refused by full ones.",
+                    [
+                        Query("sum by (queue) (nattrav_queue_depth{%s})", "{{queue}} waiting"),
+                        Query(
+                            "sum by (queue) (rate(nattrav_queue_dropped_total{%s}[$__rate_interval]))",
+                            "{{queue}} refused per second",
+                        ),
+                    ],
+                ),
+                Panel(
                     "Sessions",
                     "By state.",
                     [Query("sum by (state) (nattrav_relay_sessions{%s})", "{{state}}")],

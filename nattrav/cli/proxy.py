@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def serve(
     """
     from nattrav.config.load import ConfigurationError
     from nattrav.daemon import files
-    from nattrav.daemon.service import run_alone
+    from nattrav.daemon.alone import run_alone
 
     try:
         loaded = files.read(config)
@@ -36,7 +37,8 @@ def serve(
         for problem in error.problems:
             print(f"nattrav: {clean(str(problem))}", file=sys.stderr)
         raise typer.Exit(exit_codes.FAILED) from None
-    raise typer.Exit(run_alone("proxy", loaded.configuration, current().runtime_directory))
+    again = partial(files.read, config)
+    raise typer.Exit(run_alone("proxy", loaded.configuration, current().runtime_directory, read_again=again))
 
 
 @app.command()

@@ -17,20 +17,24 @@ def run_service(role: str, config: Path | None, flags: dict[str, Any], runtime_d
     """
     import os
 
-    from nattrav.config.load import ConfigurationError, Document, load
-    from nattrav.daemon.service import run_alone
+    from nattrav.config.load import ConfigurationError, Document, Loaded, load
+    from nattrav.config.problems import Problem
+    from nattrav.daemon.alone import run_alone
 
-    documents = []
-    if config is not None:
-        try:
-            documents.append(Document(str(config), config.read_text()))
-        except OSError as error:
-            print(f"nattrav: cannot read {clean(str(config))}: {error.strerror}", file=sys.stderr)
-            return exit_codes.USAGE
+    def read() -> Loaded:
+        documents = []
+        if config is not None:
+            try:
+                documents.append(Document(str(config), config.read_text()))
+            except OSError as error:
+                problem = Problem(str(config), "", f"cannot be read: {error.strerror}", "name a readable file")
+                raise ConfigurationError([problem]) from None
+        return load(documents, environment=dict(os.environ), flags=flags)
+
     try:
-        loaded = load(documents, environment=dict(os.environ), flags=flags)
+        loaded = read()
     except ConfigurationError as error:
         for problem in error.problems:
             print(f"nattrav: {clean(str(problem))}", file=sys.stderr)
         return exit_codes.FAILED
-    return run_alone(role, loaded.configuration, runtime_directory)
+    return run_alone(role, loaded.configuration, runtime_directory, read_again=read)

@@ -21,8 +21,10 @@ def status(
     state: dict[str, Any] = call("supervisor", "status")
     if current().format == "table":
         _print_screen(state, call("supervisor", "overview")["tiles"])
-        if any(row["role"] == "relay" and row["up"] for row in state["services"]):
-            print(f"\n{media_path(call('relay', 'status'))}")
+        for row in state["services"]:
+            # Each service's own status is part of its row.
+            if row["role"] == "relay" and "backend" in row:
+                print(f"\n{media_path(row)}")
     elif current().format == "json":
         emit(state)
     else:

@@ -41,9 +41,9 @@ def serve(
 
     Example: nattrav stun serve --listen 203.0.113.1 --alternate 203.0.113.2
     """
-    from nattrav.config.load import ConfigurationError, overlay, validate
+    from nattrav.config.load import ConfigurationError, Loaded, overlay, validate
     from nattrav.daemon import files
-    from nattrav.daemon.service import run_alone
+    from nattrav.daemon.alone import run_alone
 
     given: dict[str, Any] = {
         "listen": listen,
@@ -56,13 +56,18 @@ def serve(
     if no_rate_limit:
         given |= {"source_rate": 0, "network_rate": 0, "error_rate": 0, "total_rate": 0}
     flags = {"stun": {key: value for key, value in given.items() if value is not None}}
+
+    def read() -> Loaded:
+        tables = overlay(files.read(config).tables, flags)
+        return Loaded(validate(tables, [("command line", flags)]), tables)
+
     try:
-        configuration = validate(overlay(files.read(config).tables, flags), [("command line", flags)])
+        loaded = read()
     except ConfigurationError as error:
         for problem in error.problems:
             print(f"nattrav: {clean(str(problem))}", file=sys.stderr)
         raise typer.Exit(exit_codes.USAGE) from None
-    raise typer.Exit(run_alone("stun", configuration, current().runtime_directory))
+    raise typer.Exit(run_alone("stun", loaded.configuration, current().runtime_directory, read_again=read))
 
 
 @app.command()

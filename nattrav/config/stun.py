@@ -46,6 +46,9 @@ class StunSection(Section):
             "tls_port",
             "tls_alternate_port",
             "threads",
+            "offload",
+            "offload_interfaces",
+            "offload_mode",
             "nat_records",
         }
     )

@@ -151,13 +151,13 @@ def _notes(told: list[dict[str, Any]], waiting: list[str], *, restart: bool, dry
     if any(one["effect"] == Effect.SUPERVISOR.value for one in told):
         notes.append(
             "some keys count only after 'nattrav run' itself is started again: "
-            "calls in progress go on, media stops for about a second"
+            "calls in progress go on, media waits for about a second"
         )
     return notes
 
 
 RESTART_MEANS = {
-    "relay": "relay: sessions are kept, media of all calls stops for about a second",
+    "relay": "relay: sessions and sockets are kept, media of all calls waits for about a second",
     "stun": "stun: queries of that second are lost, clients repeat them",
     "proxy": "proxy: calls in progress and registrations go on; calls being set up are lost, "
     "phones on TCP, TLS and WebSocket connect again",

@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,7 @@ from typing import Protocol
 import trio
 
 from nattrav.config.schema import Configuration
-from nattrav.daemon.banner import listening_table
 from nattrav.daemon.directories import runtime_directory, state_directory
-from nattrav.daemon.handover import Inherited, passed
 from nattrav.daemon.logs import Log
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 
@@ -160,24 +157,6 @@ def group_number(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         raise StartRefused(f"[admin] socket_group {name!r} does not exist; create it or leave the key empty") from None
-
-
-def run_alone(role: str, configuration: Configuration, explicit: Path | None = None) -> int:
-    """Run one service alone in the foreground; prints what listens where. Gives the exit code."""
-
-    def on_ready(listeners: list[Listening]) -> None:
-        print(listening_table(listeners), file=sys.stderr)
-
-    raise_open_files()
-    try:
-        place = Place.choose(configuration, explicit)
-        runtime = make_runtime(role, configuration, place)
-        runtime.inherited = Inherited(descriptor for _, descriptor in passed())
-        trio.run(partial(run_role, load_serve(role), configuration, runtime, on_ready=on_ready))
-    except StartRefused as refused:
-        print(f"nattrav {role}: {refused}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def raise_open_files() -> None:

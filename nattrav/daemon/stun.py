@@ -288,8 +288,8 @@ class StunFollower:
                 self._certificate.replace(Path(section.tls_certificate), Path(section.tls_key))
             self._keeper.follow(section)
 
-        begins_or_ends = (wanted is None) != (self._certificate is None)
-        return Prepared(carry_out, ("stun.tls_certificate", "stun.tls_key") if begins_or_ends else ())
+        left = ("stun.tls_certificate", "stun.tls_key") if (wanted is None) != (self._certificate is None) else ()
+        return Prepared(carry_out, left)
 
 
 class Service:
@@ -319,7 +319,7 @@ class Service:
         for (mapping, filtering), clients in self._keeper.records.shares().items():
             samples.set("nattrav_stun_nat_clients", clients, mapping, filtering)
         kernel = self._udp.kernel
-        samples.set("nattrav_stun_offload_active", float(kernel is not None))
+        samples.set("nattrav_stun_offload_active", float(kernel is not None and kernel.attached))
         answered = 0 if kernel is None else int(kernel.counters().responses.sum())
         samples.set("nattrav_stun_offload_responses_total", answered)
         for thread in self._udp.data_threads:
@@ -357,7 +357,7 @@ class Service:
         if kernel is None:
             return None
         return {
-            "interfaces": kernel.how,
+            "interfaces": kernel.how if kernel.attached else "none: the configuration now needs user space",
             "answered": int(kernel.counters().responses.sum()),
             "cpu_seconds": kernel.run_time().seconds,
         }

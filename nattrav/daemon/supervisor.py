@@ -43,6 +43,9 @@ PING_INTERVAL = 2.0
 SILENT_LIMIT = 4
 """Unanswered pings in a row after which a service is taken for hung: about 15 seconds."""
 
+COUNT_INTERVAL = 10.0
+ALL_WELL = "all services serve"
+
 ORDER = ("relay", "stun", "proxy")
 """The proxy asks the relay, so the relay comes first in every list."""
 
@@ -105,6 +108,7 @@ class Supervisor:
         self.feed = Feed(self.overview, mask=False)
         self.door = Door(self.overview)
         self.notifier = Notifier()
+        self._figures = ALL_WELL
         self.config: Path | None = config
         for role in self.parts:
             runtime.samples.inc("nattrav_worker_restarts_total", role, by=0)
@@ -121,7 +125,7 @@ class Supervisor:
                     await self._start_all()
                     self.runtime.ready = True
                     on_ready(self.listeners())
-                    self.notifier.tell(READY="1", STATUS="all services serve")
+                    self.notifier.tell(READY="1", STATUS=ALL_WELL)
                     for role in self.parts:
                         self.notifier.forget(role[0])
                     nursery.start_soon(self._watch)
@@ -135,7 +139,9 @@ class Supervisor:
     async def _watch(self) -> None:
         """Tell the service manager how we fare, and kill services that no longer answer; they are started again."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.notifier.keep, lambda: ", ".join(self.not_ready()) or "all services serve")
+            nursery.start_soon(self.notifier.keep, lambda: ", ".join(self.not_ready()) or self._figures)
+            if self.notifier.active:
+                nursery.start_soon(self._count)
             while True:
                 await trio.sleep(PING_INTERVAL)
                 answers = await self.gather("ping")
@@ -145,6 +151,17 @@ class Supervisor:
                         self.runtime.log.error("a service does not answer and is killed", service=role)
                         part.silent = 0
                         part.child.send_signal(signal.SIGKILL)
+
+    async def _count(self) -> None:
+        """Keep the figures that `systemctl status` shows current."""
+        while True:
+            answers = await self.gather("status")
+            calls, sessions = answers.get("proxy", {}).get("calls"), answers.get("relay", {}).get("sessions")
+            registrations = answers.get("proxy", {}).get("registrations")
+            figures = {"calls": calls, "registrations": registrations, "media sessions": sessions}
+            told = [f"{number} {what}" for what, number in figures.items() if number is not None]
+            self._figures = ", ".join(told) or ALL_WELL
+            await trio.sleep(COUNT_INTERVAL)
 
     def listeners(self) -> list[Listening]:
         """All listeners of all services and the supervisor's own."""

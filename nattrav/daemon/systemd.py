@@ -24,6 +24,11 @@ class Notifier:
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if own else 0.0
         """Seconds within which the manager wants to hear from us; 0 without a watchdog."""
 
+    @property
+    def active(self) -> bool:
+        """A manager listens."""
+        return bool(self._address)
+
     def tell(self, **state: str) -> bool:
         """Send states such as READY="1"; False when there is no manager or it does not listen."""
         return self._send("\n".join(f"{name}={value}" for name, value in state.items()))

@@ -22,6 +22,9 @@ GRID = 0.005
 BUSY = 0.004
 """Work that follows other work within this time is load."""
 
+SOON = 0.001
+"""Seconds to the next round when a peer's queue was full; the peer needs the processor to empty it."""
+
 PATIENCE = 4
 """Rounds under load after which the event loop's other tasks get their turn while none of them is in a hurry."""
 
@@ -36,7 +39,8 @@ class Rounds:
         """Asked under load: do other tasks of the event loop carry what somebody waits for?"""
         self._poll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
-        self._endings: list[Callable[[], None]] = []
+        self._endings: list[Callable[[], bool | None]] = []
+        self._left = False
         self._worked = -math.inf
 
     def add(self, sock: Socket, read: Callable[[], None]) -> None:
@@ -49,14 +53,14 @@ class Rounds:
         if self._readers.pop(sock.fileno(), None) is not None and not self._poll.closed:
             self._poll.unregister(sock.fileno())
 
-    def at_end(self, send: Callable[[], None]) -> None:
-        """Call `send` at the end of every round."""
+    def at_end(self, send: Callable[[], bool | None]) -> None:
+        """Call `send` at the end of every round; when it says True something is left and the next round comes soon."""
         self._endings.append(send)
 
     def look(self) -> bool:
         """Do one round; False when nothing had come."""
         ready = self._poll.poll(0)
-        if not ready:
+        if not ready and not self._left:
             return False
         self.reading = True
         try:
@@ -67,8 +71,10 @@ class Rounds:
                     read()
         finally:
             self.reading = False
+        self._left = False
         for send in self._endings:
-            send()
+            if send():
+                self._left = True
         return True
 
     async def run(self) -> None:
@@ -81,7 +87,7 @@ class Rounds:
                     busy = begun - self._worked < BUSY + GRID
                     self._worked = begun
                     if busy:
-                        _sleep_until((math.floor(begun / GRID) + 1) * GRID)
+                        _sleep_until(begun + SOON if self._left else (math.floor(begun / GRID) + 1) * GRID)
                         rounds += 1
                         if rounds % PATIENCE == 0 or self.hurried():
                             await trio.lowlevel.checkpoint()

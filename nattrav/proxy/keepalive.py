@@ -207,7 +207,7 @@ class Keepalive:
 
     def recognise(self, flow: Flow, data: bytes, now: float) -> bool:
         """Take what is plainly a final response to a keepalive of this flow, without parsing it; False for the rest."""
-        found = _ANSWER.match(data)
+        found = _ANSWER.match(data) if self._waiting else None
         if found is None:
             return False
         one = self._waiting.get(int(found[1], 16))

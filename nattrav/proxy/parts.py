@@ -26,6 +26,8 @@ from nattrav.sip.uri import SipUri
 SECURED = MappingProxyType({"udp": "tls", "tcp": "tls", "ws": "wss"})
 """What carries `sips:` instead of a transport that its URI names or leaves out (RFC 5630 §3.1.3, RFC 7118 §5.2)."""
 
+URIS_KEPT = 20_000
+
 Randomness = Callable[[int], bytes]
 """Gives that many unpredictable octets; tests pass a counter, so that a run can be replayed octet by octet."""
 
@@ -92,6 +94,7 @@ class Parts:
         self.nat = NatTests(settings.sip.local_nets)
         self.quirks = Quirks([rule_from(q.model_dump(), number) for number, q in enumerate(settings.quirks)])
         self.domains = frozenset(settings.sip.domains)
+        self._ours: dict[str, bool] = {}
 
     def wall(self, now: float) -> float:
         """Seconds since the epoch, for records."""
@@ -115,6 +118,14 @@ class Parts:
 
     def names_us(self, uri: SipUri) -> bool:
         """The URI's host is this proxy or one of its domains; without a port it is the default one of its transport."""
+        known = self._ours.get(uri.text)
+        if known is None:
+            if len(self._ours) >= URIS_KEPT:
+                self._ours.clear()
+            known = self._ours[uri.text] = self._names_us(uri)
+        return known
+
+    def _names_us(self, uri: SipUri) -> bool:
         host = uri.host.lower()
         if uri.port is None and host in self.domains:
             return True

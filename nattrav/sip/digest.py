@@ -15,6 +15,10 @@ from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.grammar import QUOTED, TOKEN, quote, unquote
 
 _PARAM = re.compile(rf"[ \t]*({TOKEN})[ \t]*=[ \t]*({QUOTED}|[^\s,\"]+)[ \t]*(?:,|$)", re.DOTALL)
+# What nearly every phone sends: no backslashes, no white space but behind commas.
+_PLAIN = r'([A-Za-z0-9_-]+)=(?:"([^"\\]*)"|([^\s,"]+))'
+_PLAIN_PARAM = re.compile(_PLAIN)
+_PLAIN_PARAMS = re.compile(rf"{_PLAIN}(?:, ?{_PLAIN})*")
 _NC = re.compile(r"[0-9A-Fa-f]{8}")
 
 
@@ -105,7 +109,12 @@ class Credentials:
 
 
 def _parse_params(text: str) -> dict[str, str]:
-    params: dict[str, str] = {}
+    if _PLAIN_PARAMS.fullmatch(text) is not None:
+        found = _PLAIN_PARAM.findall(text)
+        params = {name.lower(): quoted or bare for name, quoted, bare in found}
+        if len(params) == len(found):
+            return params
+    params = {}
     position = 0
     for match in _PARAM.finditer(text):
         if match.start() != position:
@@ -157,7 +166,7 @@ class Nonces:
     _LENGTH = (_TIME + _NUMBER + _MAC) * 4 // 3
 
     def __init__(self, key: bytes, realm: str, *, lifetime: float = 300.0) -> None:
-        self._mac = hmac.new(key, digestmod=hashlib.sha256)
+        self._mac = hashlib.blake2s(key=key[:32], digest_size=self._MAC, person=b"nonce")
         self._mac.update(realm.encode("utf-8", "surrogateescape"))
         self.lifetime = lifetime
 
@@ -183,7 +192,7 @@ class Nonces:
     def _sign(self, head: bytes) -> bytes:
         mac = self._mac.copy()
         mac.update(head)
-        return mac.digest()[: self._MAC]
+        return mac.digest()
 
 
 class NonceCounts:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nattrav.net import uring
 from nattrav.net.address import TransportAddress
+from nattrav.net.memory import keep_freed
 from nattrav.net.options import Socket, dropped_by_kernel, set_tos
 from relay.crossbar import Crossbar
 from relay.figures import add_figures
@@ -34,6 +35,9 @@ SHORT = 256
 
 RESTING = 16384
 """Sockets of ended flows that stay bound, at most: some 3 KiB of kernel memory each, for a third of a call's set-up."""
+
+_KEPT = 1 << 22
+"""Octets of freed memory that a data thread keeps: more than counting a full tally takes."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that runs Python makes way for a data thread with packets to work on."""
@@ -132,6 +136,7 @@ class DataPlane:
     def start(self) -> None:
         """Start the data threads."""
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
+        keep_freed(_KEPT)
         try:
             self._start()
         except uring.Unavailable as refused:

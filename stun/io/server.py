@@ -34,12 +34,14 @@ from nattrav.net.options import (
     nothing_waits,
     open_udp,
 )
+from nattrav.net.ring_sends import RingSends
+from nattrav.net.uring import Unavailable
 from stun.admission import Admission, Limits
 from stun.behavior import Endpoint, primary
 from stun.counters import Counters
-from stun.fastpath import FastPath, Outcome
+from stun.fastpath import FastPath, Outcome, Segment
 from stun.observation import Notebook
-from stun.offload.io.loader import XdpAnswers, open_xdp
+from stun.offload.io.loader import OffloadRefused, XdpAnswers, open_xdp
 from stun.offload.teaching import Teacher
 from stun.responder import Answer, DropReason, Responder, Transport
 
@@ -143,6 +145,18 @@ class UdpServer:
             self.admission.follow(limits)
         for thread in self._threads:
             thread.follow(responder)
+        if self.kernel is not None:
+            self._teach(self.kernel, FastPath(responder, _REPLY_SIZE), limits)
+
+    def _teach(self, kernel: XdpAnswers, fast: FastPath, limits: Limits) -> None:
+        """Have the kernel follow; what it cannot, it leaves to the threads from now on."""
+        able = True
+        try:
+            kernel.follow(fast, limits)
+        except OffloadRefused:
+            able = False
+        for thread in self._threads:
+            thread.teacher = Teacher(kernel, self.admission) if able and kernel.attached else None
 
     def offload(self, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> None:
         """Have the kernel answer clients that come back, before `start`. OffloadRefused when it cannot."""
@@ -201,6 +215,14 @@ def _forbid_fragments(sock: socket.socket, forbid: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE if forbid else IP_PMTUDISC_DONT)
 
 
+def _ring_for(batch: Batch) -> RingSends | None:
+    """Have sends go through io_uring where this kernel allows it: they cost a tenth less there."""
+    try:
+        return RingSends(batch)
+    except Unavailable:
+        return None
+
+
 class DataThread:
     """One thread with its own socket on every endpoint."""
 
@@ -228,6 +250,8 @@ class DataThread:
         self._batch = Batch(_SLOTS, _REQUEST_SIZE)
         self._out = Batch(_SLOTS, _REPLY_SIZE)
         self._slow_out = Batch(_SLOTS, _REQUEST_SIZE)
+        self._portable = portable
+        self._ring: RingSends | None = None
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
         self.failure: BaseException | None = None
@@ -289,6 +313,7 @@ class DataThread:
             self.failure = failure
 
     def _run(self) -> None:
+        self._ring = None if self._portable else _ring_for(self._out)
         poller = select.epoll()
         places = {d.sock.fileno(): place for place, d in enumerate(self._datagrams)}
         for descriptor in (*places, self._wake):
@@ -304,6 +329,8 @@ class DataThread:
                     self._last_size = max(self._last_size, self._serve(places[descriptor]))
             self._measure(monotonic())
         poller.close()
+        if self._ring is not None:
+            self._ring.close()
 
     def _measure(self, now: float) -> None:
         elapsed = now - self._window_start
@@ -353,11 +380,20 @@ class DataThread:
         counters.count_answers(Transport.UDP, 0, outcome.answered, outcome.bytes_in, outcome.bytes_out)
         for flags, number in outcome.changes:
             counters.count_change(flags, number)
-        if len(outcome.segments) == 1:
-            self._datagrams[outcome.segments[0].at].send(self._out)
-            return
         for segment in outcome.segments:
-            self._datagrams[segment.at].send(self._out, np.arange(segment.start, segment.stop))
+            self._send(segment)
+
+    def _send(self, segment: Segment) -> None:
+        datagrams = self._datagrams[segment.at]
+        if self._ring is not None:
+            try:
+                self._ring.send(datagrams.sock, segment.start, segment.stop, datagrams.send_errors)
+            except Unavailable:
+                self._ring.close()
+                self._ring = None
+            return
+        whole = (segment.start, segment.stop) == (0, self._out.count)
+        datagrams.send(self._out, None if whole else np.arange(segment.start, segment.stop))
 
     def _answer_slowly(self, at: int, outcome: Outcome, ipv6: bool, now: float) -> None:
         batch, out = self._batch, self._slow_out

@@ -37,7 +37,7 @@ SHAPE = np.dtype(
         ("tables", f"{12 * 256}u4"),
     ]
 )
-COUNT = np.dtype([("answered", "u8"), ("bytes", "u8"), ("limited", "u8")])
+COUNT = np.dtype([(name, "u8") for name in ("answered", "received", "sent", "limited")])
 
 _SETTINGS = struct.Struct("=QQQQQIBB2x")
 _MAPPED = np.frombuffer(bytes(10) + b"\xff\xff", np.uint8)

@@ -96,7 +96,7 @@ struct shape {
 };
 
 struct count {
-	__u64 answered, bytes, limited;
+	__u64 answered, received, sent, limited;
 };
 
 struct scratch {
@@ -456,7 +456,8 @@ static __always_inline int answer(struct xdp_md *ctx, struct ipv4 *four, struct 
 	if (bpf_xdp_store_bytes(ctx, heads, scratch->reply, length))
 		return XDP_DROP;
 	count->answered++;
-	count->bytes += size;
+	count->received += size;
+	count->sent += length;
 	return XDP_TX;
 }
 

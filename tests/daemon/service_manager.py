@@ -85,6 +85,11 @@ class ServiceManager:
             os.close(descriptor)
         assert self.ready.wait(30), self._log.read_text()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the unit's main process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """End the unit, as the first half of a restart does: the store is kept."""
         if self._process is not None:

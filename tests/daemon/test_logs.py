@@ -119,3 +119,23 @@ def test_journal_lines_carry_their_priority(monkeypatch: pytest.MonkeyPatch) -> 
     logger, _, stream, _ = make(format="auto")
     logger.error("x")
     assert stream.getvalue().startswith("<3>{")
+
+
+def test_a_level_set_at_run_time_holds_until_the_configured_one_changes() -> None:
+    logger, log, stream, _ = make(level="info")
+    log.set_level("debug")
+    log.take(LogSection(format="json", level="info", repeats_per_minute=99))
+    logger.debug("still told")
+    log.take(LogSection(format="json", level="warning"))
+    logger.info("no longer told")
+    logger.warning("told")
+    assert [line["event"] for line in lines(stream)] == ["still told", "told"]
+
+
+def test_the_format_and_the_limit_of_repeats_follow() -> None:
+    logger, log, stream, _ = make()
+    log.take(LogSection(format="human", repeats_per_minute=1))
+    for _ in range(3):
+        logger.info("hello")
+    assert len(stream.getvalue().splitlines()) == 1
+    assert not stream.getvalue().startswith("{")

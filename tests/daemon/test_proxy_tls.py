@@ -6,6 +6,7 @@ import os
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ from wsproto.events import Request, TextMessage
 from nattrav.config.schema import Configuration
 from nattrav.config.sip import SipCertificate, SipTls
 from nattrav.daemon.proxy import serve
-from nattrav.daemon.proxy_tls import tls_contexts
+from nattrav.daemon.proxy_tls import note_certificates, tls_contexts
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
+from nattrav.proxy.listener import Listener
 
 
 def make_certificate(folder: Path, name: str) -> SipTls:
@@ -155,3 +157,20 @@ def test_a_changed_certificate_is_noticed_and_a_broken_one_leaves_the_old_in_use
     contexts.server_side()
     chain.unlink()
     assert not contexts.changed()
+
+
+def test_other_certificate_files_are_used_and_their_end_is_told(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    contexts = tls_contexts(make_certificate(tmp_path, "old.example"), {"tls"})
+    newer = tls_contexts(make_certificate(tmp_path / "new", "new.example"), {"tls"})
+    contexts.replace(newer)
+    assert [str(one.chain.parent) for one in contexts.certificates] == [str(tmp_path / "new")]
+    assert not contexts.changed()
+    contexts.server_side()
+    runtime = Runtime("proxy", tmp_path, tmp_path)
+    listener = Listener(1, "tls", TransportAddress("192.0.2.1", 5061), "192.0.2.1", 5061)
+    plain = Listener(2, "udp", TransportAddress("192.0.2.1", 5060), "192.0.2.1", 5060)
+    note_certificates(contexts, [listener, plain], runtime)
+    ((labels, end),) = runtime.samples.export()["nattrav_tls_certificate_expiry_timestamp_seconds"]
+    assert list(labels) == ["tls:192.0.2.1:5061"]
+    assert 86_400 < end - time.time() < 3 * 86_400

@@ -161,6 +161,7 @@ async def test_everything_that_can_be_is_taken_over_and_every_call_goes_on(tmp_p
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
             collector.bind(("127.0.0.1", edge.hep))
+            collector.settimeout(30)
             async with trio.open_nursery() as nursery:
                 for number in range(4):
                     nursery.start_soon(partial(call, number, 9.0))

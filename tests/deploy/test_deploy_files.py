@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nattrav.config.load import Document, load
+from nattrav.config.types import duration
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -39,8 +41,11 @@ def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
     unit.write_text(UNIT.read_text().replace("/opt/nattrav/bin/nattrav", "/bin/true"))
     sockets = tmp_path / "nattrav.socket"
     sockets.write_text(UNIT.with_name("nattrav.socket").read_text())
-    checked = subprocess.run([analyze, "verify", str(unit), str(sockets)], capture_output=True, text=True, check=False)
-    ours = [line for line in checked.stderr.splitlines() if "nattrav." in line]
+    alone = tmp_path / "nattrav@relay.service"
+    alone.write_text(UNIT.with_name("nattrav@.service").read_text().replace("/opt/nattrav/bin/nattrav", "/bin/true"))
+    units = [str(unit), str(sockets), str(alone)]
+    checked = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
+    ours = [line for line in checked.stderr.splitlines() if "nattrav" in line]
     assert (checked.returncode, ours) == (0, [])
 
 
@@ -53,6 +58,15 @@ def test_the_unit_is_hardened() -> None:
     found = re.search(r"Overall exposure level for nattrav.service: ([\d.]+)", checked.stdout)
     assert found is not None, checked.stderr
     assert float(found[1]) <= WORST_EXPOSURE
+
+
+def test_a_service_alone_is_hardened_as_the_bundle_is() -> None:
+    bundle, alone = (
+        UNIT.with_name(name).read_text().partition("User=nattrav")[2]
+        for name in ("nattrav.service", "nattrav@.service")
+    )
+    shared = "# Several services share it.\nRuntimeDirectoryPreserve=yes"
+    assert alone.replace(shared, "RuntimeDirectoryPreserve=restart") == bundle
 
 
 def test_the_unit_allows_what_the_relay_needs() -> None:
@@ -134,3 +148,55 @@ def test_the_debian_package_installs_runs_and_purges(tmp_path: Path) -> None:
         ["sh", str(debian / "try-install.sh"), package], capture_output=True, text=True, timeout=120, check=False
     )
     assert tried.stdout.endswith("installed, ran, removed and purged\n"), tried.stdout + tried.stderr
+
+
+def test_sysctl_understands_its_file() -> None:
+    sysctl = tool("sysctl", "procps")
+    file = DEPLOY / "sysctl.d" / "90-nattrav.conf"
+    done = subprocess.run([sysctl, "--dry-run", f"--load={file}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    wanted = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    assert done.stdout.splitlines() == wanted
+
+
+def test_the_pod_is_drained_before_it_ends_and_never_restarted_for_draining() -> None:
+    daemon_set = yaml.safe_load((DEPLOY / "kubernetes" / "daemonset.yaml").read_text())
+    pod = daemon_set["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["hostNetwork"]
+    assert pod["dnsPolicy"] == "ClusterFirstWithHostNet"
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command[:2] == ["nattrav", "drain"]
+    assert duration(command[command.index("--max") + 1]) < pod["terminationGracePeriodSeconds"]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
+    # What the node keeps is made writable for the pod's user, and the rest of the root is read-only.
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    (first,) = pod["initContainers"]
+    assert first["command"][-1] == mounts["state"]["mountPath"]
+    assert str(pod["securityContext"]["runAsUser"]) in first["command"]
+    assert first["image"] == container["image"]
+
+
+def test_the_composition_gives_the_edge_the_hosts_network_and_no_rights() -> None:
+    services = yaml.safe_load((DEPLOY / "compose" / "docker-compose.yml").read_text())["services"]
+    edge = services["nattrav"]
+    assert (edge["network_mode"], edge["read_only"], edge["cap_drop"]) == ("host", True, ["ALL"])
+    assert edge["ulimits"]["nofile"] >= 2 * 10_000 + 4096
+    dockerfile = DEPLOY / "compose" / edge["build"]["context"] / edge["build"]["dockerfile"]
+    assert dockerfile.exists()
+    for name, service in services.items():
+        # Whatever is pulled is pinned, so that an upgrade is a decision.
+        assert name == "nattrav" or re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", service["image"]), name
+
+
+def test_the_image_installs_what_the_interpreter_and_the_project_ask_for() -> None:
+    text = (DEPLOY / "docker" / "Dockerfile").read_text()
+    bases = re.findall(r"^FROM (python:(\d+)\.(\d+)\S*)", text, re.MULTILINE)
+    assert len({base for base, _, _ in bases}) == 1
+    assert all((int(major), int(minor)) >= (3, 11) for _, major, minor in bases)
+    # Whoever runs the image as it is must find a command, and the user must own what is written.
+    assert 'ENTRYPOINT ["nattrav"]' in text
+    assert "-o nattrav -g nattrav -m 0750 /var/lib/nattrav /run/nattrav" in text

@@ -55,6 +55,18 @@ def test_what_a_reader_leaves_is_read_in_the_next_round(pairs: list[Pair]) -> No
     assert found == [b"1", b"2"]
 
 
+def test_what_could_not_be_sent_brings_another_round(pairs: list[Pair]) -> None:
+    rounds = Rounds()
+    (far, near), _ = pairs
+    found: list[bytes] = []
+    rounds.add(near, lambda: found.append(near.recv(9)))
+    left = [True, True, False]
+    rounds.at_end(lambda: left.pop(0))
+    far.send(b"x")
+    assert [rounds.look() for _ in range(4)] == [True, True, True, False]
+    assert found == [b"x"]
+
+
 def test_a_removed_socket_is_not_read(pairs: list[Pair]) -> None:
     rounds = Rounds()
     (far, near), _ = pairs

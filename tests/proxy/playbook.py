@@ -54,10 +54,10 @@ class FakeRelay:
         if command == "delete":
             return {"result": "ok"}
         self._port += 2
-        text = arguments["sdp"].decode()
+        text = arguments["sdp"].decode("latin-1")
         text = re.sub(r"IN IP[46] \S+", f"IN IP4 {self.host}", text)
         text = re.sub(r"m=audio [1-9]\d*", f"m=audio {self._port}", text)
-        return {"result": "ok", "sdp": text.encode()}
+        return {"result": "ok", "sdp": text.encode("latin-1")}
 
     @property
     def commands(self) -> list[str]:

@@ -84,7 +84,7 @@ async def running(tmp_path: Path, **sip: Any) -> AsyncGenerator[Running, None]:
         {
             "sip": {"listen": ["udp:127.0.0.1:0", "tcp:127.0.0.1:0"], **sip},
             "control": {"relays": [f"udp:127.0.0.1:{ng.getsockname()[1]}"]},
-            "upstream": [{"name": "gw", "target": str(gateway.address)}],
+            "upstream": [{"name": "gw", "target": str(gateway.address), "probe": False}],
         }
     )
     runtime = Runtime("proxy", tmp_path, tmp_path)
@@ -95,9 +95,9 @@ async def running(tmp_path: Path, **sip: Any) -> AsyncGenerator[Running, None]:
             yield Running(listening, runtime, gateway)
         finally:
             nursery.cancel_scope.cancel()
-    ng.close()
-    while Party.opened:
-        Party.opened.pop().sock.close()
+            ng.close()
+            while Party.opened:
+                Party.opened.pop().sock.close()
 
 
 async def test_a_call_goes_through_real_sockets_and_leaves_a_record(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from nattrav.sip.digest import (
     ha1,
 )
 from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.grammar import quote
 
 NOW = 1_790_000_000.0
 RFC7616 = (
@@ -164,3 +165,22 @@ def test_a_nonce_count_is_good_once_and_the_memory_is_bounded() -> None:
 
 def test_a_nonce_number_that_was_never_given_is_refused() -> None:
     assert not NonceCounts(size=2).accept(1, 1)
+
+
+_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["username", "realm", "nonce", "uri", "response", "opaque"]), _VALUES, min_size=5),
+    st.sampled_from([", ", ",", " ,\t"]),
+)
+def test_values_come_back_as_they_were_quoted_however_they_are_separated(params: dict[str, str], comma: str) -> None:
+    text = "Digest " + comma.join(f"{name}={quote(value)}" for name, value in params.items())
+    if {"username", "realm", "nonce", "uri", "response"} <= params.keys():
+        credentials = parsed(text)
+        assert credentials.username == params["username"]
+        assert credentials.opaque == params.get("opaque", "")
+        assert credentials.response == params["response"].lower()
+    else:
+        with pytest.raises(MalformedMessage):
+            parsed(text)

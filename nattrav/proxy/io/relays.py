@@ -146,13 +146,17 @@ class Relays:
         if not self._rounds.reading:
             self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Send what waits; True when some of it must wait on."""
+        left = False
         for name, unsent in self._unsent.items():
             while unsent:
                 if not self._sent(name, unsent[0]):
                     self._waiting.set()
+                    left = True
                     break
                 unsent.popleft()
+        return left
 
     def _sent(self, name: str, payload: bytes) -> bool:
         """Send a datagram; False when the relay's queue is full. Any other failure is a loss: the pool asks again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import struct
 import threading
@@ -23,6 +24,8 @@ OBJECT = Path(__file__).parent.parent / "relay.bpf.o"
 
 HOP_TIME = 1_000_000_000
 """Nanoseconds for which a flow's next hop is remembered; then the routes are asked again."""
+
+_PATIENCE = 1000
 
 _BLIND = frozenset({"veth"})
 """Drivers that drop what we forward without a word unless the other end is prepared, which cannot be seen from here."""
@@ -98,7 +101,16 @@ class XdpFlows:
 
     def remove(self, entry: bytes) -> None:
         """See `KernelFlows`."""
-        self._flows.delete(entry)
+        for _ in range(_PATIENCE):
+            try:
+                self._flows.delete(entry)
+            except OSError as error:
+                # A tracing program holds this part of the table for a moment.
+                if error.errno != errno.EBUSY:
+                    raise
+            else:
+                return
+        raise OSError(errno.EBUSY, "the kernel does not give a flow back")
 
     def left(self) -> dict[str, int]:
         """Count packets of offloaded flows that went to their sockets, by reason."""

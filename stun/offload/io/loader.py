@@ -55,14 +55,17 @@ class XdpAnswers:
         self._clients = thing.map("clients")
         self._shapes = thing.map("shapes")
         self._counts = thing.map("counts")
-        self._kinds = [(at, kind) for at in range(len(fast.ipv6)) for kind in (0, WITH_FINGERPRINT)]
-        self._sizes = [fast.template(at, kind) for at, kind in self._kinds]
-        self._ipv6 = fast.ipv6
+        self._ipv6 = [six for six in fast.ipv6 for _ in (0, WITH_FINGERPRINT)]
 
     @property
     def how(self) -> str:
         """Where the program runs, for people: `eth0 native, eth1 generic`."""
         return ", ".join(f"{one.interface} {one.mode.value}" for one in self.attachments)
+
+    @property
+    def attached(self) -> bool:
+        """Whether requests come by the program."""
+        return all(one.fd >= 0 for one in self.attachments)
 
     def answer(self, keys: layout.Keys, values: NDArray[np.void]) -> None:
         """See `Kernel`."""
@@ -75,23 +78,37 @@ class XdpAnswers:
     def counters(self) -> Counters:
         """Give what was answered here, and what the limits stopped."""
         counted = Counters()
-        for number, (at, _) in enumerate(self._kinds):
+        for number, six in enumerate(self._ipv6):
             rows = self._counts.lookup_each_cpu(struct.pack("=I", number)).copy().view(layout.COUNT)
-            answered, received = int(rows["answered"].sum()), int(rows["bytes"].sum())
-            source = self._sizes[number]
-            counted.count_requests(Transport.UDP, self._ipv6[at], answered)
-            counted.count_answers(Transport.UDP, 0, answered, received, answered * (source.length if source else 0))
-            counted.count_drop(DropReason.RATE_LIMITED, int(rows["limited"].sum()))
+            answered, received, sent, limited = (int(rows[name].sum()) for name in layout.COUNT.names or ())
+            counted.count_requests(Transport.UDP, six, answered)
+            counted.count_answers(Transport.UDP, 0, answered, received, sent)
+            counted.count_drop(DropReason.RATE_LIMITED, limited)
         return counted
 
     def run_time(self) -> RunTime:
         """Processor time of the program, while the system keeps statistics of it."""
         return self.program.run_time()
 
-    def close(self) -> None:
-        """Detach; from then on every request reaches its socket."""
+    def follow(self, fast: FastPath, limits: Limits) -> None:
+        """Answer by other templates and limits. OffloadRefused when these need user space: then nothing is answered."""
+        try:
+            _possible(fast, limits)
+        except OffloadRefused:
+            self.detach()
+            raise
+        _fill(self._object, fast, limits)
+        for slot in range(layout.SHAPES):
+            self.know(slot, bytes(layout.SHAPE.itemsize))
+
+    def detach(self) -> None:
+        """From now on every request reaches its socket; what was counted can still be read."""
         for attachment in self.attachments:
             attachment.close()
+
+    def close(self) -> None:
+        """Detach, and let go of everything."""
+        self.detach()
         self._object.close()
 
 
@@ -100,10 +117,7 @@ def open_xdp(fast: FastPath, limits: Limits, *, interfaces: Sequence[str] = (), 
 
     Without a `mode` it runs in the driver where it safely can, else generically.
     """
-    if not fast.enabled:
-        raise OffloadRefused("requests that need credentials are answered in user space: set [stun] credentials")
-    if limits.total_rate:
-        raise OffloadRefused("a ceiling of the whole server is kept in user space: set [stun] total_rate to 0")
+    _possible(fast, limits)
     reason = refusal()
     if reason is not None:
         raise OffloadRefused(reason)
@@ -125,6 +139,16 @@ def open_xdp(fast: FastPath, limits: Limits, *, interfaces: Sequence[str] = (), 
             attachment.close()
         thing.close()
         raise OffloadRefused(str(getattr(error, "strerror", None) or error)) from error
+
+
+def _possible(fast: FastPath, limits: Limits) -> None:
+    """Raise OffloadRefused where requests need what only user space does."""
+    if not fast.enabled:
+        raise OffloadRefused(
+            'requests that need credentials are answered in user space: set [stun] credentials = "none"'
+        )
+    if limits.total_rate:
+        raise OffloadRefused("a ceiling of the whole server is kept in user space: set [stun] total_rate = 0")
 
 
 def _fill(thing: BpfObject, fast: FastPath, limits: Limits) -> None:

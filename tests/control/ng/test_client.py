@@ -216,3 +216,15 @@ def test_the_only_relay_is_tried_even_when_it_is_down() -> None:
 def test_a_pool_needs_a_relay() -> None:
     with pytest.raises(ValueError, match="at least one"):
         RelayPool([], prefix="p")
+
+
+def test_a_pool_that_is_given_other_relays_uses_them_for_new_calls_and_keeps_the_old_for_theirs() -> None:
+    made = pool("r1")
+    _, effects = made.ask("offer", {}, call_id="old", now=0.0)
+    assert asked(effects).relay == "r1"
+    made.follow([RelayChoice("r2")], (0.1, 0.2, 0.4))
+    _, effects = made.ask("offer", {}, call_id="new", now=1.0)
+    assert asked(effects).relay == "r2"
+    _, effects = made.ask("answer", {}, call_id="old", now=1.0)
+    assert asked(effects).relay == "r1"
+    assert set(made.states()) == {"r1", "r2"}

@@ -169,3 +169,14 @@ def test_any_datagram_is_answered_or_dropped_with_a_reason(data: bytes) -> None:
             assert outcome.result in {drop.value for drop in Drop}
         elif datagram[:2] == b"c " and outcome.reply[2:3] == b"d":
             assert decode(outcome.reply[2:])
+
+
+def test_who_may_ask_can_change_while_it_runs() -> None:
+    made = server()
+    ping = b"7a_1 d7:command4:pinge"
+    assert made.receive(ping, "192.0.2.9", 0.0, 0.0).reply is None
+    made.follow([ip_network("192.0.2.0/24")], KEY, 0.0)
+    assert made.receive(ping, "192.0.2.9", 0.0, 0.0).reply is not None
+    assert made.receive(ping, LOCAL, 0.0, 0.0).reply is None
+    sealed = seal(KEY, Way.REQUEST, ping, 0.0)
+    assert made.receive(sealed, "198.51.100.1", 0.0, 0.0).reply is not None

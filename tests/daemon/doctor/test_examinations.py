@@ -197,3 +197,20 @@ def test_a_kernel_path_that_is_asked_for_and_not_possible_is_a_finding(offload: 
     assert found["XDP"].verdict is verdict
     assert "kernel-plane.conf" in (found["XDP"].remedy or "")
     assert "lo.forwarding=1" in (found["XDP routes"].remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "told"),
+    [
+        (("[]", "[]"), True),
+        (('["eth0"]', "[]"), True),
+        (('["eth0"]', '["eth0", "eth1"]'), True),
+        (('["eth0"]', '["eth1"]'), False),
+    ],
+)
+def test_two_services_cannot_have_programs_on_one_interface(interfaces: tuple[str, str], told: bool) -> None:
+    text = "".join(
+        f'[{name}]\noffload = "auto"\noffload_interfaces = {own}\n'
+        for name, own in zip(("relay", "stun"), interfaces, strict=True)
+    )
+    assert ("XDP of two services" in findings(WrittenHost(), text)) is told

@@ -17,7 +17,7 @@ from stun.integrity import add_fingerprint
 from stun.io.server import UdpServer
 from stun.message import BINDING, MessageClass, encode
 from stun.offload.io.loader import OffloadRefused, carriers
-from stun.responder import Answer, Responder
+from stun.responder import Answer, Policy, Responder
 from tests.natlab.namespaces import missing, within
 from tests.net.bpf.objects import need_bpf
 from tests.relay.offload.wires import PARTIES, PARTIES6, RELAY, RELAY6, Wire, wire
@@ -103,6 +103,39 @@ def test_a_second_program_on_the_interface_is_refused_in_words(a_wire: Wire) -> 
     finally:
         first.close()
         second.close()
+
+
+def test_the_kernel_follows_a_changed_configuration_or_leaves_it_to_us(a_wire: Wire) -> None:
+    endpoints = lay_out([ServerAddress(RELAY)], 3478, 3479)
+    server = UdpServer(Responder(endpoints), Limits())
+    server.open()
+    try:
+        server.offload(mode=Mode.GENERIC)
+        server.start()
+        named = Responder(endpoints, Policy(software="another"))
+        with client(a_wire, PARTIES[0]) as sock:
+            source = TransportAddress(PARTIES[0], sock.getsockname()[1])
+
+            def replies(number: int) -> bytes:
+                for _ in range(3):
+                    sock.sendto(request(number), tuple(endpoints[0].local))
+                    reply = sock.recv(2048)
+                return reply
+
+            replies(1)
+            server.follow(named, Limits())
+            expected = named.respond(request(2), 0, source)
+            assert isinstance(expected, Answer)
+            assert replies(2) == expected.data
+            assert server.kernel is not None
+            answered = int(server.kernel.counters().responses.sum())
+            assert answered >= 3
+            server.follow(named, Limits(total_rate=1000))
+            assert not server.kernel.attached
+            assert replies(3)
+            assert int(server.kernel.counters().responses.sum()) == answered
+    finally:
+        server.close()
 
 
 def test_a_server_wide_ceiling_keeps_answers_in_user_space(a_wire: Wire) -> None:
