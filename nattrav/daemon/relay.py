@@ -132,7 +132,7 @@ class RelayService:
                 listeners = await nursery.start(service.serve)
             except CannotListen as refused:
                 raise StartRefused(str(refused)) from None
-            follower = RelayFollower(self.engine, server, self.metrics)
+            follower = RelayFollower(self.engine, self.plane, server, self.metrics)
             verbs = {**self.verbs.table(), "config.apply": apply_verb(runtime, self.config, follower.prepare)}
             await nursery.start(runtime.serve_control, verbs)
             nursery.start_soon(self._tick)

@@ -12,13 +12,15 @@ from nattrav.daemon.relay_setup import build_interfaces, build_policy, claim_soc
 from nattrav.daemon.shared_key import shared_key
 from nattrav.net import clock
 from relay.engine import Engine
+from relay.io.pump import DataPlane
 
 
 class RelayFollower:
     """Changes one relay while it runs."""
 
-    def __init__(self, engine: Engine, server: Server, metrics: RelayMetrics) -> None:
+    def __init__(self, engine: Engine, plane: DataPlane, server: Server, metrics: RelayMetrics) -> None:
         self._engine = engine
+        self._plane = plane
         self._server = server
         self._metrics = metrics
 
@@ -31,6 +33,8 @@ class RelayFollower:
 
         def carry_out() -> None:
             layout.settle()
+            with self._plane.gather():
+                self._plane.rest_no_more()
             self._engine.follow(layout.interfaces, policy, clock.monotonic())
             self._metrics.follow()
             self._server.follow(allow, key, new.control.max_request_rate)

@@ -275,6 +275,11 @@ class DataPlane:
             self._resting[local] = found
         return found is not None
 
+    def rest_no_more(self) -> None:
+        """Close every resting socket, as when the ports they are bound to may no longer be ours."""
+        while self._resting:
+            self._let_go(*self._resting.popitem()[1])
+
     def _let_go(self, flow: int, bound: _Bound, *, kept: bool = False) -> None:
         """Take a resting socket from its thread, and close it unless it is `kept` for another flow."""
         self._instruct(self._alive(flow % len(self._shards)), Close(flow // len(self._shards), kept))

@@ -517,6 +517,21 @@ class TestResting:
         assert soon(lambda: is_free(pairs[0].local[0]) and is_free(pairs[0].local[1]))
         assert not is_free(pairs[2].local[0])
 
+    def test_ports_that_may_be_lost_are_left(self, plane: DataPlane, party: Callable[..., Party]) -> None:
+        a, b = party(), party()
+        pair = Pair(plane, a.address, b.address)
+        for flow in pair.flow:
+            plane.close(flow)
+        plane.rest_no_more()
+
+        def is_free() -> bool:
+            with contextlib.suppress(OSError):
+                open_udp(pair.local[0]).close()
+                return True
+            return False
+
+        assert soon(is_free)
+
     def test_a_port_that_became_no_flow_goes_on_resting(self, plane: DataPlane, party: Callable[..., Party]) -> None:
         a, b = party(), party()
         pair = Pair(plane, a.address, b.address)
