@@ -66,9 +66,10 @@ def free_port() -> int:
 class Edge:
     """A bundle in a directory of its own, and the commands an operator types."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, hep: int) -> None:
         self.place = place
-        self.sip, self.stun, self.hep = free_port(), free_port(), free_port()
+        self.hep = hep
+        self.sip, self.stun = free_port(), free_port()
         self.file = place / "nattrav.toml"
         self.text = BEFORE.format(place=place, sip=self.sip, stun=self.stun)
         self.file.write_text(self.text)
@@ -151,7 +152,9 @@ def change_everything(edge: Edge) -> None:
 @pytest.mark.slow
 async def test_everything_that_can_be_is_taken_over_and_every_call_goes_on(tmp_path: Path) -> None:
     reports: list[Report] = []
-    edge = await trio.to_thread.run_sync(Edge, tmp_path)
+    collector = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    collector.bind(("127.0.0.1", 0))
+    edge = await trio.to_thread.run_sync(Edge, tmp_path, collector.getsockname()[1])
 
     async def call(number: int, seconds: float) -> None:
         accounts = [Account(f"{name}{number}", None) for name in ("caller", "callee")]
@@ -159,8 +162,7 @@ async def test_everything_that_can_be_is_taken_over_and_every_call_goes_on(tmp_p
         reports.append(await selftest(address, "test.example", *accounts, seconds=seconds, tell=lambda step: None))
 
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
-            collector.bind(("127.0.0.1", edge.hep))
+        with collector:
             collector.settimeout(30)
             async with trio.open_nursery() as nursery:
                 for number in range(4):
