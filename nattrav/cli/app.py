@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from nattrav.cli import exit_codes, output
+from nattrav.cli import exit_codes, output, watch
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ GROUPS: tuple[Group, ...] = (
 _HELP = """SIP phones behind any NAT register, call and are heard.
 
 Anywhere on the line: -o/--output table|json|jsonl|csv, --json, --fields a,b, --runtime-dir DIR;
+-w/--watch SECONDS repeats a command that only shows, until Ctrl-C;
 for another host, read-only: --url http://HOST:PORT --token-file FILE.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not found, 5 refused, 6 timeout, 7 degraded, 130 interrupted.
@@ -127,13 +128,12 @@ def run(arguments: Sequence[str], *, all_groups: bool = False) -> int:
         rest, chosen = output.take(arguments)
         output.use(chosen)
         command: Any = build(None if all_groups else rest)
-        result = command(rest, prog_name="nattrav", standalone_mode=True)
+        if chosen.watch is not None:
+            return watch.repeat(lambda: _run_once(command, rest), rest, chosen)
+        return _run_once(command, rest)
     except output.UsageError as error:
         print(f"nattrav: {error}", file=sys.stderr)
         return exit_codes.USAGE
-    except SystemExit as exit_request:
-        code = exit_request.code
-        return code if isinstance(code, int) else exit_codes.OK if code is None else exit_codes.FAILED
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
@@ -142,6 +142,14 @@ def run(arguments: Sequence[str], *, all_groups: bool = False) -> int:
         return exit_codes.OK
     finally:
         output.use(previous)
+
+
+def _run_once(command: Any, words: Sequence[str]) -> int:
+    try:
+        result = command(words, prog_name="nattrav", standalone_mode=True)
+    except SystemExit as exit_request:
+        code = exit_request.code
+        return code if isinstance(code, int) else exit_codes.OK if code is None else exit_codes.FAILED
     return result if isinstance(result, int) else exit_codes.OK
 
 
