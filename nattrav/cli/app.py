@@ -48,6 +48,7 @@ GROUPS: tuple[Group, ...] = (
     Group("upstreams", "nattrav.cli.upstreams", "app", "Gateways and cores: which are up; enable, disable"),
     Group("bans", "nattrav.cli.bans", "app", "Sources that are not heard: list, add, remove"),
     Group("explain", "nattrav.cli.explain", "explain", "What happened to a call, a phone or an address, and why"),
+    Group("trace", "nattrav.cli.trace", "trace", "SIP messages as they come and go"),
     Group("users", "nattrav.cli.users", "app", "Accounts of the built-in registrar"),
     Group("stun", "nattrav.cli.stun", "app", "STUN: probe a server, classify a NAT, serve"),
     Group("nat", "nattrav.cli.nat", "app", "What is known of the NATs that clients are behind"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.runtime import Runtime
+from nattrav.daemon.trace import Trace
 from nattrav.location.bindings import Binding
 from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic
@@ -75,6 +76,7 @@ class ProxyVerbs:
             "calls.show": self._call,
             "calls.missed": self._missed,
             "explain": self._explain,
+            "trace": Trace(self._shell).verb,
             "upstreams.list": self._upstreams,
             "upstreams.enable": self._enable_upstream,
             "upstreams.disable": self._disable_upstream,
