@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import trio
-
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.feed import Feed, seconds_of
 from nattrav.net import clock
 from nattrav.net.address import canonical
 from nattrav.proxy.effects import Drop
@@ -18,12 +16,8 @@ from nattrav.proxy.io.shell import DropTap, Tap
 from nattrav.sip.redaction import redacted
 from nattrav.sip.transport.flow import Flow, Target
 
-WAITING = 1024
-"""Messages kept for one listener that does not read; further ones are lost to it, and it is told how many."""
-
 LISTENERS = 4
 LONGEST_TEXT = 16_384
-LONGEST_RUN = 86_400.0
 
 Args = dict[str, Any]
 
@@ -96,52 +90,32 @@ class Trace:
 
     async def verb(self, args: Args) -> AsyncIterator[Args]:
         """Stream messages that have `what` to do with them, for `seconds` or until the client leaves."""
-        what, seconds = args.get("what", ""), args.get("seconds")
+        what, seconds = args.get("what", ""), seconds_of(args)
         if not isinstance(what, str):
             raise VerbError("invalid", "what is no text")
-        if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_RUN
-        ):
-            raise VerbError("invalid", f"seconds: give a number up to {LONGEST_RUN:g}")
         if self._listeners >= LISTENERS:
             raise VerbError("busy", f"{LISTENERS} traces are running already: end one")
-        return self._items(Wanted.of(what), math.inf if seconds is None else trio.current_time() + seconds)
+        return self._items(Wanted.of(what), Feed(seconds))
 
-    async def _items(self, wanted: Wanted, until: float) -> AsyncIterator[Args]:
-        send, receive = trio.open_memory_channel[Args](WAITING)
-        lost = 0
-
-        def put(item: Args) -> None:
-            nonlocal lost
-            try:
-                send.send_nowait(item)
-            except trio.WouldBlock:
-                lost += 1
-
+    async def _items(self, wanted: Wanted, feed: Feed) -> AsyncIterator[Args]:
         def message(direction: str, way: Flow | Target, data: bytes) -> None:
             head = data.partition(b"\r\n\r\n")[0]
             if wanted.has(way.remote.host, head):
                 text = shown_text(data)
                 item = {"direction": "in" if direction == "rx" else "out", "line": text.partition("\r\n")[0]}
-                put(_row(way) | item | {"call_id": call_id(head), "text": text, "reason": None})
+                feed.put(_row(way) | item | {"call_id": call_id(head), "text": text, "reason": None})
 
         def drop(one: Drop) -> None:
             # A drop names no message; only its source tells whether it is meant.
             if not wanted.text or one.flow.remote.host == wanted.address:
                 item = {"direction": "dropped", "line": f"dropped: {one.reason.value}", "call_id": "", "text": ""}
-                put(_row(one.flow) | item | {"reason": one.reason.value})
+                feed.put(_row(one.flow) | item | {"reason": one.reason.value})
 
         self._listeners += 1
         self._shell.add_tap(message, drop)
         try:
-            while True:
-                item = None
-                with trio.move_on_at(until):
-                    item = await receive.receive()
-                if item is None:
-                    return
-                missed, lost = lost, 0
-                yield item | {"lost": missed}
+            while (item := await feed.next()) is not None:
+                yield item
         finally:
             self._shell.remove_tap(message, drop)
             self._listeners -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nattrav.cli.app import run
 from nattrav.cli.trace import lines
 from nattrav.control.socket.io.client import Client, ask
 from nattrav.control.socket.messages import VerbError
-from nattrav.daemon import trace
+from nattrav.daemon import feed, trace
 from nattrav.daemon.trace import Trace, Wanted, shown_text
 from nattrav.net.address import TransportAddress
 from nattrav.proxy.io.shell import DropTap, Tap
@@ -33,12 +33,13 @@ async def traced(proxy: Running, **args: Any) -> AsyncGenerator[list[dict[str, A
     """Gather what a trace shows; the trace is listening when the body begins."""
     items: list[dict[str, Any]] = []
 
-    async def gather(stream: Any) -> None:
-        async for item in stream:
-            items.append(item)  # noqa: PERF401
+    async def gather(client: Client) -> None:
+        async with aclosing(client.stream("trace", args)) as stream:
+            async for item in stream:
+                items.append(item)  # noqa: PERF401
 
     async with Client.open(proxy.runtime.directory / "proxy.sock") as client, trio.open_nursery() as nursery:
-        nursery.start_soon(gather, client.stream("trace", args))
+        nursery.start_soon(gather, client)
         await trio.sleep(0.1)
         yield items
         nursery.cancel_scope.cancel()
@@ -123,7 +124,7 @@ class Tapped:
 async def test_a_reader_that_sleeps_costs_a_bounded_queue_and_is_told_what_it_missed(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    monkeypatch.setattr(trace, "WAITING", 2)
+    monkeypatch.setattr(feed, "WAITING", 2)
     shell = Tapped()
     items = await Trace(shell).verb({"seconds": 60})
     seen: list[dict[str, Any]] = []
