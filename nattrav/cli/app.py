@@ -44,6 +44,7 @@ GROUPS: tuple[Group, ...] = (
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
     Group("calls", "nattrav.cli.calls", "app", "Calls in progress, and missed ones"),
+    Group("flows", "nattrav.cli.flows", "app", "Ways to peers, with the registrations and calls on each"),
     Group("transactions", "nattrav.cli.transactions", "app", "SIP transactions that are being worked on"),
     Group("upstreams", "nattrav.cli.upstreams", "app", "Gateways and cores: which are up; enable, disable"),
     Group("bans", "nattrav.cli.bans", "app", "Sources that are not heard: list, add, remove"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.feed import Feed, seconds_of
+from nattrav.daemon.proxy_flows import flow_rows
 from nattrav.daemon.runtime import Runtime
 from nattrav.daemon.trace import Trace
 from nattrav.location.bindings import Binding
@@ -75,6 +76,7 @@ class ProxyVerbs:
             "registrations.show": self._registration,
             "registrations.remove": self._remove_registration,
             "registrations.watch": self._watch_registrations,
+            "flows.list": self._flows,
             "transactions.list": self._transactions,
             "calls.list": self._calls,
             "calls.show": self._call,
@@ -224,6 +226,9 @@ class ProxyVerbs:
                 yield item
         finally:
             registrar.remove_watcher(note)
+
+    async def _flows(self, args: Args) -> list[dict[str, Any]]:
+        return flow_rows(self._core, str(args.get("search", "")), int(args.get("limit", 1000)))
 
     async def _transactions(self, args: Args) -> list[dict[str, Any]]:
         limit = int(args.get("limit", 1000))

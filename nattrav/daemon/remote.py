@@ -31,6 +31,7 @@ READING: dict[str, frozenset[str]] = {
             "status",
             "registrations.list",
             "registrations.show",
+            "flows.list",
             "transactions.list",
             "calls.list",
             "calls.show",
