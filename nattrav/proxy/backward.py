@@ -257,6 +257,9 @@ class ResponseContext(Forwarding):
             known = branch.answers[key]
             if known is not None:
                 self._pass_on(response, known, now)
+            elif response.status >= 200:
+                # The SDP of a 18x comes again in the 2xx, and the relay is still asked.
+                branch.final = response
             return
         branch.answers[key] = None
         side = self._answerer_side(branch, call, response.status)
@@ -288,11 +291,16 @@ class ResponseContext(Forwarding):
     def _answered(
         self, branch: Branch, response: Response, key: tuple[str, bytes], body: bytes | None, now: float
     ) -> None:
-        branch.answers[key] = body
-        if body is None and response.status >= 200 and self.call is not None:
-            self.rooms.parts.log("error", "relay_answer_failed", call_id=self.call.call_id)
-            branch.answers.pop(key)
+        if body is not None:
+            branch.answers[key] = body
+        else:
+            del branch.answers[key]
+            if response.status >= 200 and self.call is not None:
+                self.rooms.parts.log("error", "relay_answer_failed", call_id=self.call.call_id)
         self._pass_on(response, body, now)
+        final, branch.final = branch.final, None
+        if final is not None and response.status < 200:
+            self._with_media(branch, final, now)
 
     def _pass_on(
         self, response: Response, body: bytes | None, now: float, others: list[Response] | None = None

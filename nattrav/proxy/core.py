@@ -276,8 +276,6 @@ class Proxy:
             context.call.note(now, True, flow, data)
         client.receive(response, now)
 
-    # ---- requests
-
 
 def location_limits(sip: SipSection) -> Limits:
     """Give the registrar's limits as the location service wants them."""

@@ -25,6 +25,7 @@ class Branch(ClientTransaction):
         "cseq",
         "edit",
         "ended",
+        "final",
         "hop_wanted",
         "reason",
         "relayed",
@@ -44,6 +45,8 @@ class Branch(ClientTransaction):
         """Why it is cancelled (RFC 3326)."""
         self.response: Response | None = None
         self.answers: dict[tuple[str, bytes], bytes | None] = {}
+        self.final: Response | None = None
+        """A 2xx whose SDP is being asked about on behalf of a 18x."""
         self.cseq = 0
 
     @property

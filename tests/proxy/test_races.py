@@ -88,6 +88,26 @@ def test_a_cancel_while_the_relay_is_asked_ends_the_call_without_any_invite() ->
 # ---- answers
 
 
+def test_a_2xx_with_the_sdp_of_a_183_waits_for_the_relay_and_not_for_its_retransmission() -> None:
+    stage = Stage()
+    *_, forwarded = stage.send(PHONE, request("INVITE", f"sip:+431@{US}", body=sdp("10.0.0.5")))
+    stage.held = []
+    assert stage.send(GATEWAY, response(forwarded, 183, body=sdp("203.0.113.80"))) == []
+    assert stage.send(GATEWAY, response(forwarded, 200, body=sdp("203.0.113.80"))) == []
+    arrivals = stage.relay_answers()
+    assert [a.line for a in arrivals] == ["SIP/2.0 183 Whatever", "SIP/2.0 200 Whatever"]
+    assert arrivals[0].message.body == arrivals[1].message.body
+
+
+def test_a_2xx_passes_when_the_relay_did_not_answer_for_its_183() -> None:
+    stage = Stage()
+    *_, forwarded = stage.send(PHONE, request("INVITE", f"sip:+431@{US}", body=sdp("10.0.0.5")))
+    stage.relay.reply = lambda command, arguments: None  # type: ignore[method-assign]
+    stage.send(GATEWAY, response(forwarded, 183, body=sdp("203.0.113.80")))
+    arrivals = stage.send(GATEWAY, response(forwarded, 200, body=sdp("203.0.113.80")))
+    assert [a.line for a in arrivals] == ["SIP/2.0 200 Whatever"]
+
+
 def test_a_2xx_of_a_fork_that_comes_behind_a_failure_passes() -> None:
     stage = Stage()
     one, two = forked(stage)
