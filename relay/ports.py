@@ -189,6 +189,16 @@ class PortPool:
         """Tell what `port`, which must be of this pool's range, is doing."""
         return PortState(self._state[port - self.low])
 
+    def numbers(self, state: PortState) -> list[int]:
+        """List the ports that are doing this, in order; used ones outside the range as after a change of it, too."""
+        found = [self.low + at for at, one in enumerate(self._state) if one == state]
+        return sorted([*found, *self._beyond]) if state is PortState.USED else found
+
+    @property
+    def free_pairs(self) -> int:
+        """Even ports that are free together with the next one."""
+        return len(self._pairs)
+
     def open_pair(
         self, opener: Opener, now: float, *, lane: int = 0, lanes: int = 1
     ) -> tuple[tuple[int, Socket], tuple[int, Socket]] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from nattrav.cli import exit_codes, output
+from nattrav.cli import exit_codes, output, watch
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ GROUPS: tuple[Group, ...] = (
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
     Group("calls", "nattrav.cli.calls", "app", "Calls in progress, and missed ones"),
+    Group("flows", "nattrav.cli.flows", "app", "Ways to peers, with the registrations and calls on each"),
     Group("transactions", "nattrav.cli.transactions", "app", "SIP transactions that are being worked on"),
     Group("upstreams", "nattrav.cli.upstreams", "app", "Gateways and cores: which are up; enable, disable"),
     Group("bans", "nattrav.cli.bans", "app", "Sources that are not heard: list, add, remove"),
     Group("explain", "nattrav.cli.explain", "explain", "What happened to a call, a phone or an address, and why"),
+    Group("trace", "nattrav.cli.trace", "trace", "SIP messages as they come and go"),
     Group("users", "nattrav.cli.users", "app", "Accounts of the built-in registrar"),
     Group("stun", "nattrav.cli.stun", "app", "STUN: probe a server, classify a NAT, serve"),
     Group("nat", "nattrav.cli.nat", "app", "What is known of the NATs that clients are behind"),
@@ -64,6 +66,7 @@ GROUPS: tuple[Group, ...] = (
 _HELP = """SIP phones behind any NAT register, call and are heard.
 
 Anywhere on the line: -o/--output table|json|jsonl|csv, --json, --fields a,b, --runtime-dir DIR;
+-w/--watch SECONDS repeats a command that only shows, until Ctrl-C;
 for another host, read-only: --url http://HOST:PORT --token-file FILE.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not found, 5 refused, 6 timeout, 7 degraded, 130 interrupted.
@@ -127,13 +130,12 @@ def run(arguments: Sequence[str], *, all_groups: bool = False) -> int:
         rest, chosen = output.take(arguments)
         output.use(chosen)
         command: Any = build(None if all_groups else rest)
-        result = command(rest, prog_name="nattrav", standalone_mode=True)
+        if chosen.watch is not None:
+            return watch.repeat(lambda: _run_once(command, rest), rest, chosen)
+        return _run_once(command, rest)
     except output.UsageError as error:
         print(f"nattrav: {error}", file=sys.stderr)
         return exit_codes.USAGE
-    except SystemExit as exit_request:
-        code = exit_request.code
-        return code if isinstance(code, int) else exit_codes.OK if code is None else exit_codes.FAILED
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
@@ -142,6 +144,14 @@ def run(arguments: Sequence[str], *, all_groups: bool = False) -> int:
         return exit_codes.OK
     finally:
         output.use(previous)
+
+
+def _run_once(command: Any, words: Sequence[str]) -> int:
+    try:
+        result = command(words, prog_name="nattrav", standalone_mode=True)
+    except SystemExit as exit_request:
+        code = exit_request.code
+        return code if isinstance(code, int) else exit_codes.OK if code is None else exit_codes.FAILED
     return result if isinstance(result, int) else exit_codes.OK
 
 

@@ -63,7 +63,7 @@ def candidates(line: list[str]) -> list[str]:
             command = commands[word]
     if last.startswith("-"):
         options = [name for one in command.params for name in getattr(one, "opts", ()) if name.startswith("--")]
-        found = [*options, "--help", "--json", "--output", "--fields", "--runtime-dir"]
+        found = [*options, "--help", "--json", "--output", "--fields", "--watch", "--runtime-dir"]
     else:
         found = [name for name, one in getattr(command, "commands", {}).items() if not one.hidden]
     return sorted({name for name in found if name.startswith(last)})

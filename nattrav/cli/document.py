@@ -21,6 +21,7 @@ Anywhere on the line:
 | `-o`, `--output table\\|json\\|jsonl\\|csv` | how to print; JSON has `"schema": 1`, durations in seconds |
 | `--json` | the same as `-o json` |
 | `--fields a,b` | only these fields, in this order |
+| `-w`, `--watch SECONDS` | repeat a command that only shows (`status`, `list`, `show`, …) until Ctrl-C |
 | `--runtime-dir DIR` | where the daemon's control sockets are |
 | `--url URL` | ask the admin listener of another host, `http://HOST:PORT` or `https://HOST`; verbs that only read |
 | `--token-file FILE` | file with the token of that listener (`[admin] token_file` there) |

@@ -15,6 +15,7 @@ _OPTIONS = (
     ("-o, --output table|json|jsonl|csv", "How to print."),
     ("--json", "The same as -o json."),
     ("--fields a,b", "Only these fields, in this order."),
+    ("-w, --watch SECONDS", "Repeat a command that only shows until Ctrl-C."),
     ("--runtime-dir DIR", "Where the daemon's control sockets are."),
     ("--url URL, --token-file FILE", "Ask the admin listener of another host; verbs that only read."),
 )

@@ -1,7 +1,7 @@
 """Prints results: tables for people, JSON and CSV for programs; nothing off the wire reaches the terminal unclean.
 
-`-o/--output table|json|jsonl|csv`, `--json`, `--fields a,b`, `--runtime-dir DIR`, `--url URL` and `--token-file FILE`
-may stand anywhere on the line:
+`-o/--output table|json|jsonl|csv`, `--json`, `--fields a,b`, `-w/--watch SECONDS`, `--runtime-dir DIR`, `--url URL`
+and `--token-file FILE` may stand anywhere on the line:
 `take` cuts them out before typer sees the rest, so a verb just calls `emit(data, columns)`. A verb must not define
 options of these names itself.
 """
@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 FORMATS = ("table", "json", "jsonl", "csv")
 SCHEMA = 1
+SHORTEST_WATCH, LONGEST_WATCH = 0.2, 86_400.0
+_WITH_VALUE = ("-o", "--output", "--fields", "-w", "--watch", "--runtime-dir", "--url", "--token-file")
 
 Format = Callable[[Any], str]
 
@@ -34,6 +36,8 @@ class Output:
     url: str | None = None
     """Admin listener of another host, asked instead of a daemon on this one."""
     token_file: Path | None = None
+    watch: float | None = None
+    """Seconds between two runs of a command that only shows; None runs it once."""
     stream: TextIO | None = None
 
     @property
@@ -82,7 +86,7 @@ def take(arguments: Sequence[str]) -> tuple[list[str], Output]:
             rest += [word, *words]
         elif word == "--json":
             output = replace(output, format="json")
-        elif name in ("-o", "--output", "--fields", "--runtime-dir", "--url", "--token-file"):
+        elif name in _WITH_VALUE:
             given = value if equals else next(words, None)
             if given is None:
                 raise UsageError(f"{name} needs a value")
@@ -101,9 +105,21 @@ def _with(output: Output, name: str, value: str) -> Output:
         return replace(output, url=value)
     if name == "--token-file":
         return replace(output, token_file=Path(value))
+    if name in ("-w", "--watch"):
+        return replace(output, watch=_seconds(name, value))
     if value not in FORMATS:
         raise UsageError(f"{name} {value}: choose one of {', '.join(FORMATS)}")
     return replace(output, format=value)
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not SHORTEST_WATCH <= seconds <= LONGEST_WATCH:
+        raise UsageError(f"{name} {value}: give seconds, {SHORTEST_WATCH:g} to {LONGEST_WATCH:g}")
+    return seconds
 
 
 def clean(text: str) -> str:

@@ -49,3 +49,39 @@ def show(port: Annotated[int, typer.Argument(help="Port number.")]) -> None:
     from nattrav.cli.output import emit
 
     emit(call("relay", "ports.show", port=port), ["address", "port", "state", "call_id", "tag", "stream", "component"])
+
+
+@app.command()
+def free() -> None:
+    """Show what each pool can give out at once; an audio call takes a pair on each side.
+
+    Example: nattrav ports free -w 2
+    """
+    from nattrav.cli.connect import call
+    from nattrav.cli.output import emit
+
+    emit(call("relay", "ports.free"), ["address", "free", "pairs", "resting"])
+
+
+_LEAKS = {
+    "no_session": "no call has it: nattrav restart relay",
+    "not_bound": "in use, yet free for the pool",
+    "foreign": "another program has it: ss -ulpn",
+}
+
+
+@app.command()
+def leaks() -> None:
+    """Show ports that no call gives back, and ports that another program holds. Exit code 1 when there are any.
+
+    Example: nattrav ports leaks --json
+    """
+    from nattrav.cli import exit_codes
+    from nattrav.cli.connect import call
+    from nattrav.cli.output import Column, emit
+
+    found = call("relay", "ports.leaks")
+    what = Column("leak", "what", format=lambda leak: _LEAKS[leak])
+    emit(found, ["address", "port", what, "call_id"], empty="no port leaks")
+    if found:
+        raise typer.Exit(exit_codes.FAILED)

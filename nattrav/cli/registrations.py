@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from nattrav.cli.connect import call, call_if_running
-from nattrav.cli.output import Column, emit
+from nattrav.cli.connect import call, call_if_running, stream
+from nattrav.cli.output import Column, clean, current, emit, emit_item
 
 app = typer.Typer(help="Bindings of phones, with the NAT each is behind.", invoke_without_command=True)
 
+WIDTH = 80
 COLUMNS = [
     Column("aor", "user"),
     Column("contact"),
@@ -57,6 +59,29 @@ def show(aor: Annotated[str, typer.Argument(help="User, or user@domain.")]) -> N
     """
     for binding in call("proxy", "registrations.show", aor=aor):
         emit(binding)
+
+
+@app.command()
+def watch(
+    search: Annotated[str, typer.Argument(help="Part of a user or of a source address.")] = "",
+    seconds: Annotated[
+        float | None, typer.Option("--for", min=0.1, max=86400, help="End after so many seconds.")
+    ] = None,
+) -> None:
+    """Show registrations as they are added, refreshed, removed, refused or expire; Ctrl-C ends it.
+
+    Examples: nattrav registrations watch alice;  nattrav registrations watch -o jsonl | jq 'select(.event=="expired")'
+    """
+    arguments = {"search": search} if seconds is None else {"search": search, "seconds": seconds}
+    for event in stream("proxy", "registrations.watch", **arguments):
+        if current().format != "table":
+            emit_item(event)
+            continue
+        if event["lost"]:
+            print(f"{event['lost']} events were lost: they came faster than they were read")
+        line = f"{datetime.fromtimestamp(event['at']):%H:%M:%S} {event['event']:<9} {event['aor']} "
+        line = clean(f"{line}{event['transport']}:{event['source']} {event['user_agent']}".rstrip())
+        print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", flush=True)
 
 
 @app.command()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import trio
 
-from nattrav.config.hep import HepSection
 from nattrav.config.schema import Configuration
 from nattrav.config.sip import SipSection, User
 from nattrav.daemon.apply import Prepared
@@ -58,7 +57,7 @@ class Copies:
         self._shell = shell
         self._runtime = runtime
         self._nursery: trio.Nursery | None = None
-        self._settings = HepSection()
+        self._exporter: HepExporter | None = None
         self._scope = trio.CancelScope()
 
     def prepare(self, config: Configuration) -> HepExporter | None:
@@ -71,7 +70,11 @@ class Copies:
         """Send copies through this exporter from now on."""
         self._scope.cancel()
         self._scope = trio.CancelScope()
-        self._shell.tap = None if exporter is None else exporter.tap
+        if self._exporter is not None:
+            self._shell.remove_tap(self._exporter.tap)
+        self._exporter = exporter
+        if exporter is not None:
+            self._shell.add_tap(exporter.tap)
         if exporter is not None and self._nursery is not None:
             self._nursery.start_soon(self._run, exporter, self._scope)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 from nattrav.control.socket.messages import VerbError, Verbs
+from nattrav.daemon.feed import Feed, seconds_of
+from nattrav.daemon.proxy_flows import flow_rows
 from nattrav.daemon.runtime import Runtime
+from nattrav.daemon.trace import Trace
 from nattrav.location.bindings import Binding
 from nattrav.net.address import canonical
-from nattrav.net.clock import monotonic
+from nattrav.net.clock import monotonic, wall
 from nattrav.proxy.accounts import Accounts, account_of
 from nattrav.proxy.alg import AlgSign
 from nattrav.proxy.calls import Call, Party
@@ -20,6 +24,7 @@ from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.timers import Timed
+from nattrav.sip.transport.flow import Flow
 
 Args = dict[str, Any]
 
@@ -70,11 +75,14 @@ class ProxyVerbs:
             "registrations.list": self._registrations,
             "registrations.show": self._registration,
             "registrations.remove": self._remove_registration,
+            "registrations.watch": self._watch_registrations,
+            "flows.list": self._flows,
             "transactions.list": self._transactions,
             "calls.list": self._calls,
             "calls.show": self._call,
             "calls.missed": self._missed,
             "explain": self._explain,
+            "trace": Trace(self._shell).verb,
             "upstreams.list": self._upstreams,
             "upstreams.enable": self._enable_upstream,
             "upstreams.disable": self._disable_upstream,
@@ -198,6 +206,29 @@ class ProxyVerbs:
             self._core.registrar.drop([one], "removed")
         self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
+
+    async def _watch_registrations(self, args: Args) -> AsyncIterator[Args]:
+        search = args.get("search", "")
+        if not isinstance(search, str):
+            raise VerbError("invalid", "search is no text")
+        return self._registration_events(search, Feed(seconds_of(args)))
+
+    async def _registration_events(self, search: str, feed: Feed) -> AsyncIterator[Args]:
+        def note(event: str, aor: str, flow: Flow, user_agent: str) -> None:
+            if search in aor or search in str(flow.remote):
+                row = {"aor": aor, "transport": flow.transport, "source": str(flow.remote), "user_agent": user_agent}
+                feed.put({"at": wall(), "event": event, **row})
+
+        registrar = self._core.registrar
+        registrar.add_watcher(note)
+        try:
+            while (item := await feed.next()) is not None:
+                yield item
+        finally:
+            registrar.remove_watcher(note)
+
+    async def _flows(self, args: Args) -> list[dict[str, Any]]:
+        return flow_rows(self._core, str(args.get("search", "")), int(args.get("limit", 1000)))
 
     async def _transactions(self, args: Args) -> list[dict[str, Any]]:
         limit = int(args.get("limit", 1000))

@@ -13,7 +13,7 @@ import trio
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.relay_kernel import KernelPath
 from nattrav.daemon.relay_metrics import RelayMetrics
-from nattrav.daemon.relay_view import pool_rows, port_view, session_row, session_view
+from nattrav.daemon.relay_view import free_rows, leak_rows, pool_rows, port_view, session_row, session_view
 from nattrav.net import clock
 from relay.engine import Engine
 from relay.io.pump import DataPlane
@@ -50,6 +50,8 @@ class RelayVerbs:
             "sessions.stats": self.sessions_stats,
             "ports.list": self.ports_list,
             "ports.show": self.ports_show,
+            "ports.free": self.ports_free,
+            "ports.leaks": self.ports_leaks,
             "relay.top": self.top,
             "relay.drain": self.drain,
             "relay.undrain": self.undrain,
@@ -145,6 +147,14 @@ class RelayVerbs:
         if not rows:
             raise VerbError("not_found", f"port {port} is in no pool")
         return rows
+
+    async def ports_free(self, args: Args) -> list[Args]:
+        """What each pool can still give out."""
+        return free_rows(self._engine)
+
+    async def ports_leaks(self, args: Args) -> list[Args]:
+        """Ports that pools and sessions do not agree on."""
+        return leak_rows(self._engine)
 
     async def top(self, args: Args) -> AsyncIterator[Args]:
         """Stream rates and the busiest sessions, one item every `interval` seconds."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from relay.diagnosis import DirectionReport, directions
 from relay.engine import Engine
+from relay.leaks import leaks
 from relay.legs import Port, Session
 from relay.plane import FlowEvent, FlowFigures
 from relay.ports import PortState
@@ -187,6 +188,22 @@ def pool_rows(statistics: Statistics) -> list[Row]:
             "bind_errors": pool.bind_errors,
         }
         for pool in statistics.pools
+    ]
+
+
+def free_rows(engine: Engine) -> list[Row]:
+    """What each pool can still give out at once."""
+    return [
+        {"address": pool.host, "free": pool.free, "pairs": pool.free_pairs, "resting": pool.quarantined}
+        for pool in engine.interfaces.pools
+    ]
+
+
+def leak_rows(engine: Engine) -> list[Row]:
+    """Ports that no call will ever give back, or that cannot be bound."""
+    return [
+        {"address": one.pool.host, "port": one.number, "leak": one.leak.value, "call_id": one.call_id}
+        for one in leaks(engine.interfaces.pools, engine.sessions.values())
     ]
 
 

@@ -14,12 +14,24 @@ from nattrav.control.socket.messages import VerbError
 
 READING: dict[str, frozenset[str]] = {
     "supervisor": frozenset({"status", "overview", "config.show", "drain.state", "metrics"}),
-    "relay": frozenset({"status", "sessions.list", "sessions.show", "sessions.stats", "ports.list", "ports.show"}),
+    "relay": frozenset(
+        {
+            "status",
+            "sessions.list",
+            "sessions.show",
+            "sessions.stats",
+            "ports.list",
+            "ports.show",
+            "ports.free",
+            "ports.leaks",
+        }
+    ),
     "proxy": frozenset(
         {
             "status",
             "registrations.list",
             "registrations.show",
+            "flows.list",
             "transactions.list",
             "calls.list",
             "calls.show",

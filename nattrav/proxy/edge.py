@@ -82,7 +82,7 @@ class Edge:
         self.absorbed += 1
         headers = [("Contact", f"<{contact.uri}>;expires={known.phone_expires}")]
         headers += [("Path", value.text) for value in request.paths]
-        self.registrar.event("refreshed")
+        self.registrar.event("refreshed", key[0], sender.flow, request.user_agent)
         return respond(request, 200, to_tag=self.rooms.parts.to_tag(request.via.branch or ""), headers=headers)
 
     def confirm(self, request: Request, response: Response, sender: Sender, now: float, told: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from nattrav.proxy.alg import NONE, SUSPECTED
 from nattrav.proxy.calls import Call, CallState, Message, Party
 from nattrav.proxy.parts import Parts
+from nattrav.sip.redaction import redacted
 from nattrav.sip.transport.flow import Flow
 
 RULES = {
@@ -28,7 +29,7 @@ SDP_ATTRIBUTES = ("D5", "RTCP address or attribute written by the relay")
 
 
 def explain(call: Call, parts: Parts, now: float) -> dict[str, Any]:
-    """Give everything known of a call as JSON-able data."""
+    """Give everything known of a call as JSON-able data, without digests and keys."""
     messages = call.messages or []
     steps: list[dict[str, Any]] = []
     for number, message in enumerate(messages):
@@ -38,7 +39,7 @@ def explain(call: Call, parts: Parts, now: float) -> dict[str, Any]:
             "direction": "in" if message.received else "out",
             "flow": _peer(message.flow),
             "line": text.partition("\r\n")[0],
-            "text": text,
+            "text": redacted(text),
         }
         if not message.received:
             before = _source(messages, number)
@@ -96,10 +97,10 @@ def changes(before: bytes, after: bytes) -> list[dict[str, str]]:
         name = line.partition(":")[0].strip().lower()
         is_start = line in (old_head.split("\r\n", 1)[0], new_head.split("\r\n", 1)[0])
         rule, why = RULES.get("request-line" if is_start else name, ("P2", "changed"))
-        found.append({"sign": sign, "line": line, "rule": rule, "why": why})
+        found.append({"sign": sign, "line": redacted(line), "rule": rule, "why": why})
     for sign, line in _difference(old_body.splitlines(), new_body.splitlines()):
         rule, why = SDP_RULES.get(line[:1], SDP_ATTRIBUTES)
-        found.append({"sign": sign, "line": line, "rule": rule, "why": why})
+        found.append({"sign": sign, "line": redacted(line), "rule": rule, "why": why})
     return found
 
 

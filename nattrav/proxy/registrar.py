@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,6 +18,9 @@ from nattrav.proxy.validate import Refused
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
 from nattrav.sip.transport.flow import Flow
+
+Watcher = Callable[[str, str, Flow, str], None]
+"""Sees what happens to bindings: the event, the address-of-record, the flow, the User-Agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +40,21 @@ class Registrar:
         self._parts = parts
         self._location = location
         self._sweep = _Sweep(self)
+        self._watchers: tuple[Watcher, ...] = ()
 
     def register(self, request: Request, aor: str, sender: Sender, now: float) -> Registered | Refused:
         """Carry out a request, wholly or not at all."""
         try:
             if "path" in request.names and _lacks_outbound(request):
-                self.event("rejected")
+                self.event("rejected", aor, sender.flow, request.user_agent)
                 return Refused(439, "N1")
             registration = read_registration(request, aor, sender.flow, tests=tuple(sender.verdict.names))
             outcome = self._location.register(self._shortened(registration, sender), self._parts.wall(now))
         except MalformedMessage as fault:
-            self.event("rejected")
+            self.event("rejected", aor, sender.flow, request.user_agent)
             return Refused(400, "8.1", reason=fault.reason[:80].encode("ascii", "replace").decode())
         if isinstance(outcome, location_bindings.Refused):
-            self.event("rejected")
+            self.event("rejected", aor, sender.flow, request.user_agent)
             headers: tuple[tuple[str, str], ...] = ()
             if outcome.min_expires is not None:
                 headers = (("Min-Expires", str(outcome.min_expires)),)
@@ -62,8 +66,8 @@ class Registrar:
             ("refreshed", outcome.refreshed),
             ("removed", outcome.removed),
         ):
-            for _ in changed:
-                self.event(event)
+            for one in changed:
+                self.event(event, aor, one.flow, one.user_agent)
         if outcome.moved:
             self.moved(aor, outcome.moved, sender)
         self.watch_expiry(now)
@@ -90,9 +94,19 @@ class Registrar:
             headers.append(("Flow-Timer", str(int(self._parts.sip.keepalive.interval))))
         return tuple(headers)
 
-    def event(self, name: str) -> None:
-        """Count what happened to a binding."""
+    def event(self, name: str, aor: str, flow: Flow, user_agent: str | None) -> None:
+        """Count what happened to a binding, and tell who watches."""
         self._parts.count("nattrav_sip_registration_events_total", name)
+        for watcher in self._watchers:
+            watcher(name, aor, flow, user_agent or "")
+
+    def add_watcher(self, watcher: Watcher) -> None:
+        """Tell `watcher` of every event from now on."""
+        self._watchers += (watcher,)
+
+    def remove_watcher(self, watcher: Watcher) -> None:
+        """End what `add_watcher` began."""
+        self._watchers = tuple(one for one in self._watchers if one is not watcher)
 
     def moved(self, aor: str, before: Iterable[Flow], sender: Sender) -> None:
         """A binding was refreshed from another source: its NAT made a new mapping, or its phone changed networks."""
@@ -104,8 +118,8 @@ class Registrar:
         """Take bindings out: their flow is gone, their phone is dead, or an operator wants it."""
         gone = list(bindings)
         self._location.remove(gone)
-        for _ in gone:
-            self.event(event)
+        for one in gone:
+            self.event(event, one.aor, one.flow, one.user_agent)
 
     def watch_expiry(self, now: float) -> None:
         """Look for expired bindings from now on, as long as there are any."""
@@ -114,8 +128,8 @@ class Registrar:
 
     def sweep(self, now: float) -> None:
         """Take out what has expired."""
-        for _ in self._location.expire(self._parts.wall(now)):
-            self.event("expired")
+        for one in self._location.expire(self._parts.wall(now)):
+            self.event("expired", one.aor, one.flow, one.user_agent)
         self.watch_expiry(now)
 
 

@@ -55,6 +55,12 @@ async def test_sessions_and_ports_are_shown_and_ended(tmp_path: Path, seen: pyte
         assert (held["state"], held["component"], held["tag"]) == ("used", "rtp", "a")
         assert await nattrav(tmp_path, "ports", "show", "99") == 4
 
+        assert await nattrav(tmp_path, "ports", "free", "--json") == 0
+        (room,) = json.loads(seen.readouterr().out)["items"]
+        assert (room["free"], room["pairs"]) == (396, 198)
+        assert await nattrav(tmp_path, "ports", "leaks") == 0
+        assert "no port leaks" in seen.readouterr().err
+
         assert await nattrav(tmp_path, "relay", "top", "--once", "--interval", "0.2") == 0
         assert "sessions 1" in seen.readouterr().out
         assert await nattrav(tmp_path, "sessions", "stats", "--json") == 0

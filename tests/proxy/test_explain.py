@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nattrav.cli.explain import ladder
 from nattrav.config.sip import SipSection
-from nattrav.proxy.explain import explain, matches
+from nattrav.proxy.explain import changes, explain, matches
 from tests.proxy.playbook import GATEWAY, PHONE, US, Stage, request, response, sdp
 
 
@@ -80,3 +80,9 @@ def test_the_quirk_a_device_is_treated_by_is_named() -> None:
     told = explain(call, stage.proxy.parts, stage.now)
     assert (told["nat"]["caller"]["quirk"], told["nat"]["callee"]["quirk"]) == ("linphone", None)
     assert "treated by linphone" in "\n".join(ladder(told))
+
+
+def test_credentials_taken_off_a_message_are_named_without_their_secrets() -> None:
+    before = b'INVITE sip:b@x SIP/2.0\r\nProxy-Authorization: Digest username="a", response="5ecret"\r\n\r\n'
+    (gone,) = changes(before, b"INVITE sip:b@x SIP/2.0\r\n\r\n")
+    assert (gone["rule"], gone["line"]) == ("R12", 'Proxy-Authorization: Digest username="a", response=***')

@@ -35,9 +35,11 @@ Resolve = Callable[[str], Awaitable[list[tuple[str, tuple[str, int], str | None]
 Tap = Callable[[str, Flow | Target, bytes], None]
 """Sees every message with its direction, rx or tx, and the way it came or goes."""
 
+DropTap = Callable[[Drop], None]
+
 
 class Shell:
-    """One core with its sockets. `observe`, `log`, `record` and `tap` take what leaves the process another way."""
+    """One core with its sockets. `observe`, `log`, `record` and taps take what leaves the process another way."""
 
     def __init__(
         self,
@@ -47,7 +49,6 @@ class Shell:
         observe: Callable[..., None],
         log: Callable[[str, str, dict[str, Any]], None],
         record: Callable[[dict[str, Any]], None],
-        tap: Tap | None = None,
     ) -> None:
         self.core = core
         self.transports: Transports
@@ -61,9 +62,21 @@ class Shell:
         self.meter = MessageMeter()
         self._log = log
         self._record = record
-        self.tap = tap
+        self._taps: tuple[Tap, ...] = ()
+        self._drop_taps: tuple[DropTap, ...] = ()
         self._nursery: trio.Nursery | None = None
         self._lookups = 0
+
+    def add_tap(self, tap: Tap, drops: DropTap | None = None) -> None:
+        """Let `tap` see every message from now on, and `drops` every drop."""
+        self._taps += (tap,)
+        if drops is not None:
+            self._drop_taps += (drops,)
+
+    def remove_tap(self, tap: Tap, drops: DropTap | None = None) -> None:
+        """End what `add_tap` began."""
+        self._taps = tuple(one for one in self._taps if one != tap)
+        self._drop_taps = tuple(one for one in self._drop_taps if one != drops)
 
     def deliver(self, batch: list[Incoming]) -> None:
         """Take a batch from the transports; what it causes is sent when this returns."""
@@ -75,8 +88,8 @@ class Shell:
                 if flow is not None:
                     self.received += 1
                     self.meter.message("rx", flow.transport, item)
-                    if self.tap is not None:
-                        self.tap("rx", flow, item)
+                    for tap in self._taps:
+                        tap("rx", flow, item)
                     effects += self._decide(flow, item, now)
             elif isinstance(item, Kept):
                 if flow is not None:
@@ -142,6 +155,8 @@ class Shell:
             elif isinstance(effect, Drop):
                 key = (effect.flow.transport, effect.reason.value)
                 self.drops[key] = self.drops.get(key, 0) + 1
+                for drop_tap in self._drop_taps:
+                    drop_tap(effect)
             elif isinstance(effect, Record):
                 self._record(effect.fields)
             elif isinstance(effect, Log):
@@ -155,9 +170,9 @@ class Shell:
             else:
                 assert_never(effect)
         if outgoing:
-            if self.tap is not None:
+            for tap in self._taps:
                 for one in outgoing:
-                    self.tap("tx", one.to, one.data)
+                    tap("tx", one.to, one.data)
             self.sent += len(outgoing)
             self.transports.send(outgoing)
 

@@ -1,8 +1,8 @@
-"""A ladder that is mailed around holds no digest and no key."""
+"""A message that is mailed around holds no digest and no key."""
 
 from __future__ import annotations
 
-from nattrav.cli.explain import redacted
+from nattrav.sip.redaction import redacted
 
 
 def test_digests_nonces_and_media_keys_are_hidden_and_the_rest_stays() -> None:
@@ -19,3 +19,11 @@ def test_digests_nonces_and_media_keys_are_hidden_and_the_rest_stays() -> None:
         "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:***"
     )
     assert redacted("SIP/2.0 200 OK") == "SIP/2.0 200 OK"
+    assert redacted("a=ice-pwd:YH75Fviy6338Vbrhrlp8Yh") == "a=ice-pwd:***"
+    assert redacted("k=base64:c2VjcmV0") == "k=***"
+    assert redacted("Authorization: Basic YWxpY2U6c2VjcmV0") == "Authorization: Basic ***"
+
+
+def test_a_quoted_secret_with_commas_and_an_unended_one_are_hidden_whole() -> None:
+    assert redacted('Digest response="a, b",\r\n nc=1') == "Digest response=***,\r\n nc=1"
+    assert redacted('Digest nonce = "never ended\r\nVia: x') == "Digest nonce = ***\r\nVia: x"
