@@ -20,6 +20,7 @@ from tests.net.bpf.objects import need_bpf
 pytestmark = [pytest.mark.lab, pytest.mark.interop]
 
 TALK = 3.0
+PACKETS = "nattrav_relay_packets_total"
 # Learning is soon over, so that most of a short call is forwarded by the kernel.
 RELAY = """
 offload = "xdp"
@@ -49,8 +50,19 @@ def call(laboratory: Laboratory, capture: Capture, user_agents: None) -> Iterato
         session = json.loads(edge.ask("sessions", "show", row["call_id"], "--json"))
         session["metrics"] = laboratory.bundle.namespace.execute("curl", "-s", "http://127.0.0.1:8080/metrics")
         record = finish(phone, gateway, capture, mark, begin, seconds=TALK)
-        metrics = laboratory.bundle.namespace.execute("curl", "-s", "http://127.0.0.1:8080/metrics")
+        # The relay hears of the end a moment later, and counts what the kernel forwarded when it closes the session.
+        deadline = time.monotonic() + 5
+        while True:
+            metrics = laboratory.bundle.namespace.execute("curl", "-s", "http://127.0.0.1:8080/metrics")
+            if sample(metrics, PACKETS, 'direction="rx"') >= arrived(record) or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
         yield record, session, metrics
+
+
+def arrived(record: CallRecord) -> int:
+    """RTP packets that reached the bundle, as the wire saw them."""
+    return sum(count for (_, to), count in record.rtp_flows().items() if to[0] == BUNDLE)
 
 
 def sample(metrics: str, name: str, *labels: str) -> float:
@@ -82,10 +94,8 @@ def test_both_directions_were_offloaded_and_show_no_loss(call: tuple[CallRecord,
 
 def test_every_packet_on_the_wire_is_counted_once(call: tuple[CallRecord, Any, str]) -> None:
     record, _, metrics = call
-    flows = record.rtp_flows()
-    came = sum(count for (_, to), count in flows.items() if to[0] == BUNDLE)
-    went = sum(count for (source, _), count in flows.items() if source[0] == BUNDLE)
-    name = "nattrav_relay_packets_total"
+    came, name = arrived(record), PACKETS
+    went = sum(count for (source, _), count in record.rtp_flows().items() if source[0] == BUNDLE)
     by_kernel = sample(metrics, name, 'datapath="xdp"', 'direction="rx"')
     assert by_kernel > 0.6 * came
     assert by_kernel == sample(metrics, name, 'datapath="xdp"', 'direction="tx"')
