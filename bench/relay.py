@@ -30,7 +30,7 @@ from bench.relay_rig import (
     parties,
     rtpengine,
 )
-from nattrav.net.bpf.library import refusal
+from nattrav.net.bpf.libbpf import refusal
 from nattrav.net.bpf.programs import statistics as program_statistics
 
 Start = Callable[[int], Relay]

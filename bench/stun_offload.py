@@ -30,7 +30,7 @@ from bench.stun import (
     quantile,
     rig,
 )
-from nattrav.net.bpf.library import libbpf, refusal
+from nattrav.net.bpf.libbpf import libbpf, refusal
 from nattrav.net.bpf.programs import Attachment, Mode, Program, statistics
 from tests.natlab.namespaces import within
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
-from nattrav.net.bpf.library import refusal
+from nattrav.net.bpf.libbpf import refusal
 from nattrav.net.interfaces import InterfaceAddress, local_addresses
 from nattrav.net.uring import availability
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nattrav.net.bpf.library import check, failure, libbpf
+from nattrav.net.bpf.libbpf import check, failure, libbpf
 
 _BATCH = 4096
 

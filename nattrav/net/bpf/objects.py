@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from types import TracebackType
 
-from nattrav.net.bpf.library import check, failure, libbpf, warnings
+from nattrav.net.bpf.libbpf import check, failure, libbpf, warnings
 from nattrav.net.bpf.maps import Map
 from nattrav.net.bpf.programs import Program
 

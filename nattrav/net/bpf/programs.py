@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nattrav.net.bpf.library import check, failure, libbpf
+from nattrav.net.bpf.libbpf import check, failure, libbpf
 
 FRAME_MAX = 4096
 """Octets of a frame that a trial can give back."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nattrav.net.bpf.device import driver_of, mac_of
-from nattrav.net.bpf.library import refusal
+from nattrav.net.bpf.libbpf import refusal
 from nattrav.net.bpf.objects import BpfObject
 from nattrav.net.bpf.programs import Attachment, Mode, Program, RunTime
 from nattrav.net.bpf.routes import ROUTE_FROM, CannotAskRoutes, allow_questions, sysctl_number

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nattrav.net.bpf.library import refusal
+from nattrav.net.bpf.libbpf import refusal
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
