@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from nattrav.net.bpf import library
+from nattrav.net.bpf import libbpf
 from nattrav.net.bpf.objects import BpfObject
 from nattrav.net.bpf.programs import Action, statistics
 from tests.net.bpf.objects import built, need_bpf
@@ -139,9 +139,9 @@ def test_an_interface_that_does_not_exist_is_named(loaded: BpfObject) -> None:
 
 
 def test_without_the_library_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    library.libbpf.cache_clear()
-    monkeypatch.setattr(library, "LIBRARY", "libnothere.so.9")
+    libbpf.libbpf.cache_clear()
+    monkeypatch.setattr(libbpf, "LIBRARY", "libnothere.so.9")
     try:
-        assert library.refusal() == "libnothere.so.9 is not installed (Debian package libbpf1)"
+        assert libbpf.refusal() == "libnothere.so.9 is not installed (Debian package libbpf1)"
     finally:
-        library.libbpf.cache_clear()
+        libbpf.libbpf.cache_clear()
