@@ -5,7 +5,7 @@ set -eu
 source=$1
 object=${2:-${source%.c}.o}
 clang=${CLANG:-clang}
-"$clang" -O2 -g -Wall -Wextra -Werror -target bpf -mcpu=v3 \
+"$clang" -O2 -g -Wall -Wextra -Werror -target bpf -mcpu=v3 -I. \
     -idirafter "/usr/include/$("$clang" -print-multiarch 2>/dev/null || gcc -print-multiarch)" \
     -fdebug-compilation-dir=. -c "$source" -o "$object"
 "${LLVM_STRIP:-llvm-strip}" -g "$object"

@@ -13,15 +13,10 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "nattrav/net/bpf/headers.h"
+
 #define DEVICES 64
 #define SECOND 1000000000ULL
-
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86DD
-#define AF_INET 2
-#define AF_INET6 10
-#define UDP 17
-#define FRAGMENT 0x3FFF /* more fragments, or not the first */
 
 #define RTP_HEADER 12
 /* RFC 3550 appendix A.1, as relay/rtp.py has them. */
@@ -29,32 +24,6 @@
 #define MAX_MISORDER 100
 /* Two packets' transit times differ by more than this on a new timeline only (nanoseconds). */
 #define TRANSIT_JUMP (2 * SECOND)
-
-struct ethernet {
-	__u16 target[3];
-	__u16 source[3];
-	__be16 type;
-};
-
-struct ipv4 {
-	__u8 version_length, tos;
-	__be16 length, id, fragment;
-	__u8 ttl, protocol;
-	__u16 checksum;
-	__be32 source, target;
-};
-
-struct ipv6 {
-	__be32 first;
-	__be16 length;
-	__u8 next, hops;
-	__be32 source[4], target[4];
-};
-
-struct udp {
-	__be16 source, target, length;
-	__u16 checksum;
-};
 
 struct rtp {
 	__u8 first, second;

@@ -13,12 +13,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86DD
-#define AF_INET 2
-#define AF_INET6 10
-#define UDP 17
-#define FRAGMENT 0x3FFF /* more fragments, or not the first */
+#include "nattrav/net/bpf/headers.h"
+
 #define DONT_FRAGMENT 0x4000
 
 #define HEADER 20
@@ -29,31 +25,6 @@
 #define REPLY_WORDS 32
 #define VARYING 30 /* transaction id, port, IPv6 address */
 #define SHAPES 4
-
-struct ethernet {
-	__u8 target[6], source[6];
-	__be16 type;
-};
-
-struct ipv4 {
-	__u8 version_length, tos;
-	__be16 length, id, fragment;
-	__u8 ttl, protocol;
-	__u16 checksum;
-	__be32 source, target;
-};
-
-struct ipv6 {
-	__be32 first;
-	__be16 length;
-	__u8 next, hops;
-	__be32 source[4], target[4];
-};
-
-struct udp {
-	__be16 source, target, length;
-	__u16 checksum;
-};
 
 /* Nanoseconds a token takes to grow and all of a bucket's take; an interval of 0 sets no limit. */
 struct limit {
