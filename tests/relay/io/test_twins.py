@@ -9,37 +9,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nattrav.net import uring
 from nattrav.net.address import TransportAddress
 from nattrav.net.options import get_tos, open_connected_twin, open_udp
 from relay.io.pump import DataPlane, open_plane
 from relay.io.twins import Twins
 from relay.plane import DropReason
 from relay.tally import RIPE_EVERY
-from tests.relay.io.test_pump import Pair, Party, rtp
-
-
-@pytest.fixture(params=["io_uring", "portable"])
-def plane(request: pytest.FixtureRequest) -> Iterator[DataPlane]:
-    if request.param == "io_uring" and (refusal := uring.availability()) is not None:
-        pytest.skip(f"io_uring cannot be used: {refusal}")
-    opened = open_plane(1, request.param, twins=8)
-    opened.start()
-    yield opened
-    opened.stop()
+from tests.relay.io.pairs import Pair, Party, rtp
 
 
 @pytest.fixture
-def party() -> Iterator[Callable[..., Party]]:
-    made: list[Party] = []
-
-    def make(family: int = 4) -> Party:
-        made.append(Party(family))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.sock.close()
+def plane(backend: str) -> Iterator[DataPlane]:
+    opened = open_plane(1, backend, twins=8)
+    opened.start()
+    yield opened
+    opened.stop()
 
 
 def twins(plane: DataPlane) -> Twins:

@@ -23,7 +23,8 @@ from relay.rtcp import Report, encode
 from relay.rtp import encode_header
 from tests.natlab.namespaces import execute, missing, within
 from tests.net.bpf.objects import ROOT, need_bpf
-from tests.relay.io import test_attack, test_pump
+from tests.relay.io import test_attack
+from tests.relay.io.pairs import Pair, Party, local_of, rtp, soon
 from tests.relay.io.test_attack import (  # noqa: F401  the same tests, over a wire
     Scene,
     test_a_phone_behind_a_nat_wins_by_the_address_its_signalling_came_from,
@@ -35,11 +36,6 @@ from tests.relay.io.test_attack import (  # noqa: F401  the same tests, over a w
     test_rtcp_is_guarded_like_rtp,
 )
 from tests.relay.io.test_pump import (  # noqa: F401
-    Pair,
-    Party,
-    local_of,
-    rtp,
-    soon,
     test_a_closed_peer_is_no_peer,
     test_a_third_party_neither_hears_nor_is_heard,
     test_closing_gives_exact_figures_and_frees_the_port,
@@ -78,7 +74,7 @@ def kernel(cable: Wire) -> Iterator[XdpFlows]:
 
 @pytest.fixture
 def plane(kernel: XdpFlows, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataPlane]:
-    monkeypatch.setattr(test_pump, "HOSTS", {4: RELAY, 6: RELAY6})
+    monkeypatch.setattr("tests.relay.io.pairs.HOSTS", {4: RELAY, 6: RELAY6})
     opened = open_plane(1, kernel=kernel)
     opened.start()
     yield opened
@@ -367,7 +363,7 @@ def test_when_the_plane_stops_the_kernel_forwards_no_more(
 
 
 def test_two_threads_share_the_program(kernel: XdpFlows, party: MakeParty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_pump, "HOSTS", {4: RELAY, 6: RELAY6})
+    monkeypatch.setattr("tests.relay.io.pairs.HOSTS", {4: RELAY, 6: RELAY6})
     plane = open_plane(2, kernel=kernel)
     plane.start()
     try:
@@ -387,7 +383,7 @@ def test_two_threads_share_the_program(kernel: XdpFlows, party: MakeParty, monke
 def test_a_full_kernel_table_leaves_the_rest_to_user_space(
     cable: Wire, party: MakeParty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(test_pump, "HOSTS", {4: RELAY, 6: RELAY6})
+    monkeypatch.setattr("tests.relay.io.pairs.HOSTS", {4: RELAY, 6: RELAY6})
     kernel = open_xdp([RELAY], 2)
     plane = open_plane(1, kernel=kernel)
     plane.start()
