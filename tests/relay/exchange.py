@@ -11,9 +11,18 @@ from nattrav.net.frames import Frames
 from relay.crossbar import Crossbar
 from relay.flows import FlowTable
 from relay.plane import Content, DropReason, FlowFigures, FlowSettings
+from relay.rtp import encode_header
 from relay.steer import Steer
 
 Packet = tuple[int, bytes, TransportAddress]
+
+
+def rtp(sequence: int = 1, ssrc: int = 7, payload_type: int = 0, size: int = 160) -> bytes:
+    return encode_header(payload_type, sequence, sequence * 160, ssrc) + bytes(size)
+
+
+def at(text: str) -> TransportAddress:
+    return TransportAddress.parse(text)
 
 
 class Exchange:

@@ -11,8 +11,20 @@ from nattrav.control.ng.handler import Handler
 from nattrav.control.ng.server import Server
 from relay.engine import Engine
 from tests.relay.planes import engine as memory_engine
+from tests.sdp.samples import PHONE, sdp
 
 MARK = "0123456789ab"
+OFFER = sdp(*PHONE)
+CALLEE = (
+    "v=0",
+    "o=bob 1 1 IN IP4 198.51.100.20",
+    "s=-",
+    "c=IN IP4 198.51.100.20",
+    "t=0 0",
+    "m=audio 6000 RTP/AVP 0 101",
+    "a=rtpmap:101 telephone-event/8000",
+)
+ANSWER = sdp(*CALLEE)
 
 
 class Driver:
