@@ -22,7 +22,7 @@ _DATAGRAM = 65536
 _BATCH = 64
 _BACKLOG = 10_000
 
-HOLD, HELD_MOST = 0.05, 10
+HOLD, HELD_MOST = 0.2, 8
 """A `delete` is in no hurry: it waits so many seconds for others, or until so many wait (see `Relays.ask`)."""
 
 OnAnswer = Callable[[int, dict[str, Any] | None], None]
