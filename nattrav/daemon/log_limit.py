@@ -19,7 +19,7 @@ class LeftOut(NamedTuple):
 
     event: str
     level: str
-    count: int
+    lines: int
 
 
 @dataclass

@@ -85,7 +85,7 @@ class Log:
         """Write how many lines were left out in the minutes that are over; call it now and then."""
         for one in self._limit.ended(self.now()):
             event: Event = {"role": self.role, "event": "repeats left out", "level": one.level}
-            event |= {"of": one.event, "count": one.count}
+            event.update(of=one.event, count=one.lines)
             for step in (self._count, self._hide):
                 event = step(None, one.level, event)
             print(self._render(None, one.level, event), file=self.stream, flush=True)
