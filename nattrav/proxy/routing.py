@@ -414,10 +414,9 @@ class Routing:
                 return self._down(token, routes, moved)
         elif routes.popped == 0 and routes.next_route is None and other_party is not None:
             return Hop(routes.request_uri, other_party)
-        elif routes.popped == 0 and not sender.authorised and routes.next_route is None:
-            return Refused(481, "R4")
-        elif not routes.popped and not sender.authorised:
-            return Refused(403, "R4")
+        elif not sender.authorised and other_party is None:
+            # Our URI without a token proves nothing: anyone can write it.
+            return Refused(481 if routes.next_route is None else 403, "R4")
         if routes.next_route is not None:
             return self._toward(routes.next_route, routes, sender)
         try:
