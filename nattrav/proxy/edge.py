@@ -22,7 +22,7 @@ from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
 from nattrav.sip.response import respond
 from nattrav.sip.transport.flow import Flow
-from nattrav.sip.uri import SipUri
+from nattrav.sip.uri import SipUri, unescape
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Edge:
     def aor(self, request: Request) -> str:
         """The address-of-record as the core names it."""
         uri = request.to.sip_uri
-        return f"{uri.user}@{uri.host.lower()}"
+        return f"{unescape(uri.user or '')}@{uri.host.lower()}"
 
     def absorb(self, request: Request, sender: Sender, now: float, *, outage: bool = False) -> bytes | None:
         """Answer a refresh here if all holds: same contact, Call-ID and flow, higher CSeq, core time enough left."""
