@@ -138,16 +138,16 @@ class Cells:
     __slots__ = ("accept", "expect0", "expect1", "expect2", "file", "flags", "hold", "rate_limit", "road", "valid")
 
     def __init__(self, table: FlowTable) -> None:
-        self.flags = memoryview(table.flags)
-        self.valid = memoryview(table.valid)
-        self.accept = memoryview(table.accept)
-        self.expect0 = memoryview(table.expect0)
-        self.expect1 = memoryview(table.expect1)
-        self.expect2 = memoryview(table.expect2)
-        self.road = memoryview(table.road)
-        self.file = memoryview(table.file)
-        self.rate_limit = memoryview(table.rate_limit)
-        self.hold = memoryview(table.hold)
+        self.flags = table.flags.data
+        self.valid = table.valid.data
+        self.accept = table.accept.data
+        self.expect0 = table.expect0.data
+        self.expect1 = table.expect1.data
+        self.expect2 = table.expect2.data
+        self.road = table.road.data
+        self.file = table.file.data
+        self.rate_limit = table.rate_limit.data
+        self.hold = table.hold.data
 
 
 class FlowTable:
@@ -373,7 +373,7 @@ def source_words(source: TransportAddress) -> tuple[int, int, int]:
 
 
 def _octets(columns: NDArray[Any]) -> memoryview:
-    return memoryview(columns.reshape(-1).view(np.uint8))
+    return columns.reshape(-1).view(np.uint8).data
 
 
 def _reserve(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
