@@ -199,6 +199,11 @@ class Shard:
         if slot in self._opening:
             self.catch_up()
 
+    @property
+    def behind(self) -> bool:
+        """Instructions wait to be carried out."""
+        return bool(self._instructions)
+
     def reusable(self, slot: int) -> bool:
         """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
         return slot in self._rested and (not self._in_hand or self._rested[slot] != self._round)
@@ -243,7 +248,7 @@ class Shard:
         finally:
             if self.offloader is not None:
                 with self.lock:
-                    self.offloader.withdraw_all()
+                    self.offloader.end()
             backend.close()
             self.twins.close()
 
@@ -310,6 +315,8 @@ class Shard:
                     else:
                         self._sockets[slot] = sock
                         self._errands.append((slot, True))
+                    if self.offloader is not None and learned is not None and learned.mark is not None:
+                        self.offloader.expect(slot, learned.mark)
                     self.crossbar.open(slot, local, settings, self.backend.file(slot, sock), now, learned)
                     self._opening.discard(slot)
                 case Set(slot, settings, relearn):
