@@ -10,7 +10,7 @@ from nattrav.config.control import ControlAddress
 from nattrav.config.problems import Problem
 from nattrav.config.relay import PortRange
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import DEFAULT_PORTS, parse_listen
+from nattrav.config.sip_values import DEFAULT_PORTS, parse_listen
 from nattrav.net.address import AddressClass, TransportAddress, classify
 
 
@@ -19,6 +19,8 @@ def cross_checks(configuration: Configuration) -> Iterator[Problem]:
     yield from _listeners(configuration)
     yield from _certificates(configuration)
     yield from _media_ports(configuration)
+    yield from _pools(configuration)
+    yield from _relays(configuration)
     yield from _modes(configuration)
     yield from _names(configuration)
     yield from _expiry(configuration)
@@ -107,6 +109,42 @@ def _media_ports(configuration: Configuration) -> Iterator[Problem]:
             )
 
 
+def _pools(configuration: Configuration) -> Iterator[Problem]:
+    """Two interfaces on one address share their ports wholly, or not at all."""
+    section = configuration.relay
+    seen: list[tuple[str, str, PortRange]] = []
+    for interface in section.chosen_interfaces():
+        span = section.port_range(interface.name)
+        for name, host, other in seen:
+            if host == interface.host and span != other and span.low <= other.high and other.low <= span.high:
+                yield Problem(
+                    "relay.interface_ports",
+                    f"{interface.name} = {span}",
+                    f"shares some ports of {host} with {name} ({other})",
+                    "give them ranges that do not overlap, or the same one",
+                )
+        if interface.host is not None:
+            seen.append((interface.name, interface.host, span))
+
+
+def _relays(configuration: Configuration) -> Iterator[Problem]:
+    """The proxy needs a relay to ask; the one of this bundle answers where [control] listen says."""
+    services, control = configuration.node.services, configuration.control
+    if "proxy" not in services:
+        return
+    if not control.relays and configuration.sip.relay != "never":
+        yield Problem("control.relays", "[]", "leaves calls without a relay", 'name one, or set [sip] relay = "never"')
+    if "relay" in services and "unix:auto" not in control.listen:
+        for text in control.relays:
+            if text.partition(";")[0] == "unix:auto":
+                yield Problem(
+                    "control.relays",
+                    f'"{text}"',
+                    "is this bundle's relay, and [control] listen has no unix:auto",
+                    'add "unix:auto" to listen, or name where the relay listens',
+                )
+
+
 def _modes(configuration: Configuration) -> Iterator[Problem]:
     if configuration.sip.mode == "edge" and not configuration.upstream:
         yield Problem(
@@ -127,7 +165,21 @@ def _names(configuration: Configuration) -> Iterator[Problem]:
 
 
 def _expiry(configuration: Configuration) -> Iterator[Problem]:
-    registrar = configuration.sip.registrar
+    registrar, edge, keepalive = configuration.sip.registrar, configuration.sip.edge, configuration.sip.keepalive
+    if configuration.sip.mode == "edge" and edge.absorb and edge.phone_expires > edge.core_expires:
+        yield Problem(
+            "sip.edge.phone_expires",
+            f"{edge.phone_expires:g} s",
+            f"is longer than core_expires ({edge.core_expires:g} s): the core would forget phones that are here",
+            "make it shorter, or core_expires longer",
+        )
+    if keepalive.adaptive and keepalive.longest < keepalive.interval:
+        yield Problem(
+            "sip.keepalive.longest",
+            f"{keepalive.longest:g} s",
+            f"is shorter than interval ({keepalive.interval:g} s)",
+            "make it longer, or set adaptive = false",
+        )
     if registrar.min_expires > registrar.max_expires:
         yield Problem(
             "sip.registrar.min_expires",

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from nattrav.config.relay import PortRange, RelayInterface
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import DEFAULT_PORTS, parse_listen
+from nattrav.config.sip_values import DEFAULT_PORTS, parse_listen
 from nattrav.daemon.doctor.findings import Finding, fail, ok, unknown, warn
 from nattrav.daemon.doctor.host import Host
 from nattrav.net.address import NON_PUBLIC, AddressClass, TransportAddress, classify, is_literal
