@@ -11,6 +11,7 @@ from nattrav.config.problems import Problem
 from nattrav.config.relay import PortRange
 from nattrav.config.schema import Configuration
 from nattrav.config.sip_values import DEFAULT_PORTS, parse_listen
+from nattrav.config.stun import StunSection
 from nattrav.net.address import AddressClass, TransportAddress, classify
 
 
@@ -27,14 +28,17 @@ def cross_checks(configuration: Configuration) -> Iterator[Problem]:
 
 
 @dataclass(frozen=True)
-class _Listener:
+class Listener:
+    """One socket that the configuration asks for. `transport` is udp or tcp, `protocol` what is spoken over it."""
+
     key: str
     written: str
     transport: str
     host: str
     port: int
+    protocol: str
 
-    def meets(self, other: _Listener) -> bool:
+    def meets(self, other: Listener) -> bool:
         """Both want the same port of the same address."""
         if (self.transport, self.port) != (other.transport, other.port) or self.port == 0:
             return False
@@ -49,7 +53,8 @@ class _Listener:
         return bool(wild) and len({":" in host for host in hosts}) == 1
 
 
-def _all_listeners(configuration: Configuration) -> Iterator[_Listener]:
+def listeners(configuration: Configuration) -> Iterator[Listener]:
+    """Give what all services of this configuration listen on; hosts are literal addresses, wildcards or `auto`."""
     services = configuration.node.services
     if "proxy" in services:
         for text in configuration.sip.listen:
@@ -57,22 +62,38 @@ def _all_listeners(configuration: Configuration) -> Iterator[_Listener]:
             for transport in listen.transports:
                 port = DEFAULT_PORTS[transport] if listen.port is None else listen.port
                 kind = "udp" if transport == "udp" else "tcp"
-                yield _Listener("sip.listen", text, kind, listen.host, port)
+                yield Listener("sip.listen", text, kind, listen.host, port, transport)
     if "stun" in services:
-        for text in configuration.stun.listen:
-            yield _Listener("stun.listen", text, "udp", text.partition("!")[0].strip("[]"), configuration.stun.port)
+        yield from _stun(configuration.stun)
     if "relay" in services:
         for text in configuration.control.listen:
             address = ControlAddress.parse(text)
             if address.address is not None:
-                yield _Listener("control.listen", text, address.transport, *address.address)
+                yield Listener("control.listen", text, address.transport, *address.address, address.transport)
     for text in configuration.admin.listen:
-        yield _Listener("admin.listen", text, "tcp", *TransportAddress.parse(text))
+        yield Listener("admin.listen", text, "tcp", *TransportAddress.parse(text), "http")
+
+
+def _stun(section: StunSection) -> Iterator[Listener]:
+    """An alternate address has both ports; the first address of its family then has the other port, too."""
+    paired = {":" in text for text in section.alternate}
+    for text in [*section.listen, *section.alternate]:
+        host = text.partition("!")[0]
+        both = (":" in host) in paired and host != "auto"
+        for port, other, transport, protocol, wanted in (
+            (section.port, section.alternate_port, "udp", "udp", True),
+            (section.port, section.alternate_port, "tcp", "tcp", section.tcp),
+            (section.tls_port, section.tls_alternate_port, "tcp", "tls", bool(section.tls_certificate)),
+        ):
+            if wanted:
+                yield Listener("stun.listen", text, transport, host, port, protocol)
+                if both:
+                    yield Listener("stun.listen", text, transport, host, other, protocol)
 
 
 def _listeners(configuration: Configuration) -> Iterator[Problem]:
-    seen: list[_Listener] = []
-    for one in _all_listeners(configuration):
+    seen: list[Listener] = []
+    for one in listeners(configuration):
         other = next((earlier for earlier in seen if one.meets(earlier)), None)
         if other is not None:
             yield Problem(
@@ -99,7 +120,7 @@ def _media_ports(configuration: Configuration) -> Iterator[Problem]:
         return
     ports = PortRange.parse(configuration.relay.ports)
     excluded = {str(entry) for entry in configuration.relay.excluded_ports}
-    for one in _all_listeners(configuration):
+    for one in listeners(configuration):
         if one.transport == "udp" and ports.low <= one.port <= ports.high and str(one.port) not in excluded:
             yield Problem(
                 "relay.ports",
