@@ -29,13 +29,21 @@ from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Hop, RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
 from nattrav.proxy.upstreams import UpstreamState
-from nattrav.proxy.validate import Refused, refusal
+from nattrav.proxy.validate import SUPPORTED, Refused, bad_extension, refusal
 from nattrav.sip.errors import MalformedMessage
+from nattrav.sip.grammar import KNOWN_METHODS
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import server_key
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri
+
+ABOUT_US = (
+    ("Allow", ", ".join(sorted(KNOWN_METHODS))),
+    ("Accept", "application/sdp"),
+    ("Supported", ", ".join(SUPPORTED)),
+)
+"""What OPTIONS learns of a proxy: every method passes it (§11.2)."""
 
 
 class Requests:
@@ -100,17 +108,19 @@ class Requests:
         if len(parts.transactions) >= parts.sip.limits.transactions:
             self._refuse_stateless(request, answer_flow, Refused(503, "limits", (("Retry-After", "10"),)))
             return
+        mode = parts.sip.mode
+        # At a registrar also through edges that it knows as upstreams.
+        registers_here = method == "REGISTER" and (mode == "registrar" or (mode == "redirect" and upstream is None))
         refused = refusal(request, parts.listeners, parts.branches)
-        if refused is not None and method == "OPTIONS" and refused.status == 483:
-            refused = None if self._is_for_me(request) else refused
+        if refused is not None and refused.status == 483:
+            # No hop is left, but here it has arrived (§16.3 step 3).
+            asks_us = method == "OPTIONS" and self._is_for_me(request)
+            refused = None if registers_here or asks_us else refused
         if refused is not None:
             self._refuse_stateless(request, answer_flow, refused)
             return
         if upstream is None and request.to.tag is None:
             sender.treatment = self._treatment(request, flow)
-        mode = parts.sip.mode
-        # At a registrar also through edges that it knows as upstreams.
-        registers_here = method == "REGISTER" and (mode == "registrar" or (mode == "redirect" and upstream is None))
         if registers_here:
             challenge = self.authorisation.first_challenge(request, sender, now)
             if challenge is not None:
@@ -249,6 +259,10 @@ class Requests:
         refused = self.authorisation.registration(request, sender, now)
         if self.authorisation.rejected:
             self._fault(sender.flow, "authentication", now)
+        if refused is not None:
+            self._refuse(server, refused, now)
+            return
+        refused = bad_extension(request)
         if refused is not None:
             self._refuse(server, refused, now)
             return
@@ -432,8 +446,12 @@ class Requests:
         ResponseContext(rooms, server, request, routes, sender, call, loop_part).start([hop], now)
 
     def _answer_options(self, server: ServerTransaction, request: Request, now: float) -> None:
+        refused = bad_extension(request)
+        if refused is not None:
+            self._refuse(server, refused, now)
+            return
         status = 503 if self.draining else 200
-        headers = [] if self.draining else [("Accept", "application/sdp"), ("Supported", "path, outbound")]
+        headers = [] if self.draining else ABOUT_US
         server.respond(status, respond(request, status, to_tag=self._parts.to_tag(server.key[0]), headers=headers), now)
 
     # ---- ACK and CANCEL

@@ -22,7 +22,7 @@ from nattrav.proxy.validate import Refused
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import SECURE, Flow, Target
-from nattrav.sip.uri import SipUri
+from nattrav.sip.uri import SipUri, unescape, user_name
 
 NO_TCP_FOR = 300.0
 MAX_BREADTH = 60
@@ -346,7 +346,7 @@ class Routing:
 
     def _is_user(self, aor: str) -> bool:
         name, _, domain = aor.rpartition("@")
-        return self._accounts.find(name, None if domain == "*" else domain) is not None
+        return self._accounts.find(user_name(name), None if domain == "*" else domain) is not None
 
     def _to_binding(self, binding: Binding) -> Hop:
         flow: Flow | None = binding.flow
@@ -414,10 +414,9 @@ class Routing:
                 return self._down(token, routes, moved)
         elif routes.popped == 0 and routes.next_route is None and other_party is not None:
             return Hop(routes.request_uri, other_party)
-        elif routes.popped == 0 and not sender.authorised and routes.next_route is None:
-            return Refused(481, "R4")
-        elif not routes.popped and not sender.authorised:
-            return Refused(403, "R4")
+        elif not sender.authorised and other_party is None:
+            # Our URI without a token proves nothing: anyone can write it.
+            return Refused(481 if routes.next_route is None else 403, "R4")
         if routes.next_route is not None:
             return self._toward(routes.next_route, routes, sender)
         try:
@@ -455,7 +454,8 @@ class Routing:
     def aor(self, uri: SipUri) -> str:
         """Name an address-of-record: user and domain, one domain for all of our own addresses."""
         host = uri.host.lower()
-        return f"{uri.user}@{host}" if host in self._parts.domains else self._own_aor(uri.user or "")
+        user = unescape(uri.user or "")
+        return f"{user}@{host}" if host in self._parts.domains else self._own_aor(user)
 
     def _own_aor(self, user: str) -> str:
         return f"{user}@{self._parts.sip.domains[0] if self._parts.sip.domains else '*'}"
