@@ -26,12 +26,13 @@ from nattrav.proxy.parties import contact_of, other_party, party_facts, reply_fl
 from nattrav.proxy.quirks import Treatment
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.routing import RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
 from nattrav.proxy.upstreams import UpstreamState
 from nattrav.proxy.validate import SUPPORTED, Refused, bad_extension, refusal
+from nattrav.proxy.ways import Hop
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.grammar import KNOWN_METHODS
+from nattrav.sip.grammar import KNOWN_METHODS, parse_params
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import server_key
@@ -374,11 +375,31 @@ class Requests:
                 return Refused(decision.status, "hook", reason=decision.reason)
             if isinstance(decision, Route):
                 return self._rooms.routing.chosen(request, routes, sender, decision, now)
-        found = self._behind_contact_token(request, sender, now)
+        found = self._behind_contact_token(request, sender, now) or self._replaced(request, sender)
         hops = [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
         if request.request_uri.startswith("sips:") and not isinstance(hops, Refused):
             return self._secure(hops, sender)
         return hops
+
+    def _replaced(self, request: Request, sender: Sender) -> Hop | None:
+        """The phone whose dialog is to be replaced (RFC 3891), when it is asked for by a Contact that leads nowhere."""
+        if "replaces" not in request.names or not sender.authorised:
+            return None
+        uri, rooms = request.uri, self._rooms
+        if not isinstance(uri, SipUri) or self._parts.names_us(uri):
+            return None
+        call_id, _, tags = (request.first("replaces") or "").partition(";")
+        params = parse_params(f";{tags}")
+        its_tag = params.get("to-tag")
+        call = rooms.calls.find(call_id.strip(), its_tag, params.get("from-tag"))
+        if call is None:
+            return None
+        party = Party.CALLER if its_tag == call.caller_tag else Party.CALLEE
+        flow = call.flows[party]
+        if flow is None or not call.access[party] or not rooms.routing.is_open(flow):
+            return None
+        bound = rooms.location.by_flow(flow)
+        return Hop(request.request_uri, flow, access=True, binding=bound[0] if bound else None)
 
     def _secure(self, hops: list[Hop], sender: Sender) -> list[Hop] | Refused:
         """Leave only what is reached over TLS: a `sips:` target is never sent on in the clear (RFC 5630 §5.4)."""
@@ -436,7 +457,7 @@ class Requests:
             call.note(now, True, sender.flow, data)
         moved = {} if call is None else call.moved
         hop = rooms.routing.within_dialog(
-            request, routes, sender, from_access, other_party(call, request, sender), moved
+            request, routes, sender, from_access, other_party(call, request, sender), moved, now=now
         )
         if isinstance(hop, Refused):
             self._refuse(server, _as_known_to(from_upstream, hop), now, call)
