@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from nattrav.net.address import TransportAddress
-from nattrav.proxy import forward
+from nattrav.proxy import causes, forward
 from nattrav.proxy.best_response import best, with_all_challenges
 from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.effects import DropReason
@@ -233,6 +233,8 @@ class ResponseContext(Forwarding):
         elif self.invite and self.gone and (chosen is None or chosen.status // 100 == 5):
             # A lower class wins (§16.7 step 6); the 503 of one next hop is no 503 of ours.
             status = min(self.gone)
+            if self.call is not None and self.initial:
+                self.call.why = causes.unanswered(status, self.branches)
             self.answer_myself(500 if status == 503 else status, now)
         elif chosen is None:
             if self.invite:
@@ -240,6 +242,8 @@ class ResponseContext(Forwarding):
             else:
                 self._unanswered_by_all(now)
         elif chosen.status == 503:
+            if self.call is not None and self.initial:
+                self.call.why = causes.answered(chosen, self._branch_of(chosen), None)
             self.answer_myself(500, now)
         else:
             self._pass_on(chosen, None, now, others=self.failures)
@@ -325,6 +329,8 @@ class ResponseContext(Forwarding):
     ) -> None:
         """Send a response to where the request came from (§16.7 steps 3, 8, 9); an empty `body` takes its own off."""
         status = response.status
+        if status >= 300 and self.call is not None and self.initial and self.invite:
+            self.call.why = causes.answered(response, self._branch_of(response), self.offer)
         edit = Edit(response)
         edit.remove_top("via")
         if body:
@@ -408,6 +414,9 @@ class ResponseContext(Forwarding):
                     self._free_branches(call)
         elif self.method in ("INVITE", "UPDATE") and status >= 300:
             if status in ENDS_DIALOG and call.state is not CallState.EARLY:
+                asked = causes.name_of(self.branches[-1] if self.branches else None, phone="the phone")
+                knew = "did not know it any more" if status == 481 else "did not answer any more"
+                call.why = f"{asked} {knew}"
                 self._dialog_ended(call, request, "timeout", now, status)
             elif self.offer is not None or self.invite:
                 rooms.media.restore(call)

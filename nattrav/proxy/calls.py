@@ -118,6 +118,7 @@ class Call(Timed):
         "upstream",
         "user",
         "user_agents",
+        "why",
         "written",
     )
 
@@ -149,6 +150,8 @@ class Call(Timed):
         self.media = MediaState()
         self.quality: dict[str, Any] | None = None
         self.contact: str | None = None
+        self.why = ""
+        """The cause of its failure, as a clause for people."""
         self.written = False
         self.resumed = False
         self.early: str | None = None

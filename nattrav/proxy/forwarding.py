@@ -150,7 +150,10 @@ class Forwarding:
         self._prepare(hop, found[0], now)
 
     def _no_hop(self, hop: Hop, now: float) -> None:
-        self.rooms.parts.log("warning", "next_hop_not_found", uri=str(hop.uri or hop.request_uri))
+        uri = str(hop.uri or hop.request_uri)
+        self.rooms.parts.log("warning", "next_hop_not_found", uri=uri)
+        if self.call is not None and self.initial:
+            self.call.why = f"the DNS knows no address for {uri}, or none that a listener of ours reaches"
         if hop.alternatives:
             first, *rest = hop.alternatives
             first.alternatives = rest

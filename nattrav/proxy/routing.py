@@ -24,6 +24,8 @@ from nattrav.sip.message import Request, Response
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri, unescape, user_name
 
+FORGED = "a flow token in its Route set is not one of ours: forged, altered, or signed with a key that is no more"
+UNPROVEN = "who sent it has not proved to be a user of ours"
 _NOTHING_MOVED: Mapping[tuple[int, TransportAddress], Flow] = MappingProxyType({})
 
 
@@ -80,7 +82,7 @@ class Routing(Ways):
             routes = [value.sip_uri for value in request.routes]
             uri = request.uri
         except MalformedMessage:
-            return Refused(400, "R3", reason="Bad Route")
+            return Refused(400, "R3", reason="Bad Route", why="its Route header fields cannot be read")
         if isinstance(uri, SipUri) and uri.loose and routes and parts.names_us(uri):
             # A strict router before us put our Record-Route URI into the Request-URI (§16.4).
             found.request_uri = routes.pop().text
@@ -95,7 +97,7 @@ class Routing(Ways):
                 try:
                     token = parts.signer.read(route.user)
                 except ForgedToken:
-                    return Refused(403, "R4", reason="Forbidden")
+                    return Refused(403, "R4", reason="Forbidden", why=FORGED)
                 found.tokens.append(token)
         return found if ";alias=" not in found.request_uri else self._unmarked(found)
 
@@ -123,7 +125,7 @@ class Routing(Ways):
         except MalformedMessage:
             return Refused(400, "R3", reason="Bad Request-URI")
         except ForgedToken:
-            return Refused(403, "R4", reason="Forbidden")
+            return Refused(403, "R4", reason="Forbidden", why=FORGED)
         return found
 
     def registered_contact(self, text: str, owner: str, now: float) -> Hop | None:
@@ -158,7 +160,7 @@ class Routing(Ways):
             onward = routes.next_route
             # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.
             if parts.sip.mode != "edge" or not self._upstreams.for_domain(onward.host.lower(), onward.port, now):
-                return Refused(403, "R4")
+                return Refused(403, "R4", why=f"its Route asks us to relay to a stranger, {onward.hostport}")
         uri = request.uri if routes.request_uri == request.request_uri else SipUri.parse(routes.request_uri)
         if not isinstance(uri, SipUri):
             number = uri.number
@@ -183,9 +185,9 @@ class Routing(Ways):
                 return [registered]
         served = self._upstreams.for_domain(uri.host.lower(), uri.port, now)
         if served:
-            return self._to_upstreams(served, routes, sender) if sender.authorised else Refused(403, "R4")
+            return self._to_upstreams(served, routes, sender) if sender.authorised else Refused(403, "R4", why=UNPROVEN)
         if not sender.authorised:
-            return Refused(403, "R4")
+            return Refused(403, "R4", why=f"it asks us to relay to a stranger, {uri.hostport}")
         return [self._toward(uri, routes, sender)]
 
     def chosen(
@@ -233,12 +235,13 @@ class Routing(Ways):
             hops = [self._to_binding(one) for one in bound]
             gone = [hop for hop in hops if hop.next_hop is None]
             hops = [hop for hop in hops if hop.next_hop is not None]
-            return hops or Refused(430 if gone else 480, "N1")
+            why = f"the connection over which {aor} registered is gone" if gone else ""
+            return hops or Refused(430 if gone else 480, "N1", why=why)
         if self._is_user(aor):
-            return Refused(480, "R3")
+            return Refused(480, "R3", why=f"the callee, {aor}, is a user of ours without a registration")
         found = self._upstreams.for_number(uri.user, now, exclude=sender.upstream)
         if found and sender.upstream is None:
-            return self._to_upstreams(found, routes, sender) if sender.authorised else Refused(403, "R4")
+            return self._to_upstreams(found, routes, sender) if sender.authorised else Refused(403, "R4", why=UNPROVEN)
         return Refused(404, "R3")
 
     def _is_user(self, aor: str) -> bool:
