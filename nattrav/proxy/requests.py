@@ -183,7 +183,7 @@ class Requests:
 
     def _ban(self, flow: Flow, reason: str, now: float) -> None:
         ban = self.admission.ban(flow.remote.host, reason, now)
-        self._parts.log("warning", "source_banned", source=ban.host, reason=reason, seconds=round(ban.until - now))
+        self._parts.log("warning", "source_banned", src=ban.host, reason=reason, seconds=round(ban.until - now))
 
     def _fault(self, flow: Flow, reason: str, now: float) -> None:
         """Something a decent client does not do; too much of it and the source is not heard for a while."""
@@ -191,7 +191,7 @@ class Requests:
             return
         ban = self.admission.fault(flow.remote.host, reason, now)
         if ban is not None:
-            self._parts.log("warning", "source_banned", source=ban.host, reason=reason, seconds=round(ban.until - now))
+            self._parts.log("warning", "source_banned", src=ban.host, reason=reason, seconds=round(ban.until - now))
 
     def _is_for_me(self, request: Request) -> bool:
         uri = request.uri
