@@ -155,10 +155,7 @@ def test_a_loop() -> None:
     call = stage.proxy.rooms.calls.search(lambda call: True)[0]
     stage.proxy.kill([call], stage.now)
     stage.proxy.rooms.calls.history.clear()
-    again = (
-        invite().replace("Max-Forwards", f"{sent.message.lines[0]}\r\nMax-Forwards").replace("z9hG4bKa1", "z9hG4bKa2")
-    )
-    first, _, rest = again.partition("\r\nVia")
+    first, _, rest = invite(branch="z9hG4bKa2").partition("\r\nVia")
     ours = sent.message.lines[0]
     looped = f"{first}\r\nVia: SIP/2.0/UDP 203.0.113.80;branch=z9hG4bKcore\r\n{ours}\r\nVia{rest}"
     stage.send(GATEWAY, looped)
@@ -243,4 +240,4 @@ def test_refusals_are_bounded_and_found_by_call_id_user_and_source() -> None:
     assert [one.call_id for one in refusals.find("c1099")] == ["c1099"]
     assert refusals.find("c99") == []
     assert len(refusals.find("alice")) == 1000
-    assert [one.call_id for one in refusals.find("198.51.99.7")] == ["c849", "c599", "c349"]
+    assert [one.call_id for one in refusals.find("198.51.99.7")] == ["c1099", "c849", "c599", "c349"]
