@@ -1,4 +1,4 @@
-"""Whole frames over a veth pair: the tests of the plane and of the attacker again, and what only frames can do wrong."""
+"""Whole frames over a veth pair: the tests of the plane and the attacker again, and what only frames can do wrong."""
 
 from __future__ import annotations
 
