@@ -16,9 +16,6 @@ from relay.tally import Tally
 
 TRANSMITS = ("socket", "frame")
 
-SENDERS = 64
-"""Packet sockets that one data thread has room for."""
-
 
 class Exits(Protocol):
     """The exits of one data thread; every call with its lock held."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -31,8 +32,11 @@ LOOKS_PER_BATCH = 8
 LOOK_EVERY = 0.02
 """Seconds after which the kernel's news are read."""
 
-SWEEP_EVERY = 1.0
+SWEEP_EVERY = 2.0
 """Seconds between two looks at everything, on a host whose routes change all the time."""
+
+SENDERS = 64
+"""Packet sockets that one data thread has room for."""
 
 RENEW_EVERY = 10.0
 """Seconds after which a next hop gets packets from a socket again; within 30 the kernel would look it up anew."""
@@ -169,6 +173,8 @@ class Framing:
         self._hops.close()
 
     def _follow(self, news: News, now: float) -> None:
+        for interface in news.interfaces & self._senders.keys():
+            self._retire(interface)
         self._changed |= news.everything
         if self._changed and now >= self._sweep_at:
             self._changed = False
@@ -182,11 +188,9 @@ class Framing:
                     self._doubtful.append(slot)
         if news.interfaces:
             self._doubtful.extend(slot for slot, one in self._framed.items() if one.hop.interface in news.interfaces)
-            for interface in news.interfaces & self._senders.keys():
-                self._retire(interface)
 
     def _retire(self, interface: int) -> None:
-        """Close the senders of an interface that is gone, once no flow leaves by them."""
+        """Close the senders of an interface if it is gone, and let nothing leave by them."""
         try:
             socket.if_indextoname(interface)
         except OSError:
@@ -264,6 +268,10 @@ class Framing:
         senders = self._senders.get(interface)
         if senders is None:
             opened = self._open_senders(interface)
+            if sum(map(len, self._senders.values())) + len(opened) > SENDERS:
+                for sock in opened:
+                    sock.close()
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             senders = self._senders[interface] = [(sock, self._backend.attach_sender(sock)) for sock in opened]
         return senders[slot % len(senders)][1]
 

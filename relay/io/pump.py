@@ -20,7 +20,8 @@ from relay.crossbar import Crossbar
 from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
 from relay.io.backend import Backend
-from relay.io.exits import SENDERS, choose_transmit, make_exits
+from relay.io.exits import choose_transmit, make_exits
+from relay.io.framing import SENDERS
 from relay.io.portable import PortableBackend
 from relay.io.shard import HANDLING_BOUNDS, Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
