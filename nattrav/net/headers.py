@@ -34,6 +34,9 @@ LARGEST, LARGEST6 = 576, 1280
 USUAL = 172
 """Payload octets of 20 ms of G.711."""
 
+AHEAD_AT = 6
+"""Where a row says how many octets of it are sent."""
+
 _UDP = 17
 _MARKS = struct.Struct("=IHBx")
 _OFFLOAD = struct.Struct("=BBHHHH")
@@ -93,7 +96,7 @@ def longest_of(rows: NDArray[np.void]) -> NDArray[np.uint16]:
 
 def ahead_of(rows: NDArray[np.void]) -> NDArray[np.uint8]:
     """How many octets of rows are sent; 0 for blank ones."""
-    found: NDArray[np.uint8] = rows.view(np.uint8).reshape(len(rows), -1)[:, 6]
+    found: NDArray[np.uint8] = rows.view(np.uint8).reshape(len(rows), -1)[:, AHEAD_AT]
     return found
 
 
