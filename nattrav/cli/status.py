@@ -65,6 +65,10 @@ def _print_screen(state: dict[str, Any], tiles: dict[str, Any]) -> None:
 def media_path(relay: dict[str, Any]) -> str:
     """Say by what media is moved, and whether the kernel forwards it."""
     told = f"media by {relay['backend']} ({relay['backend_reason']})"
+    if relay["transmit"] == "frame":
+        told += f"; {relay['framed']} flows leave as frames"
+    elif relay["transmit_reason"] != "asked for":
+        told += f"; none leaves as frames: {relay['transmit_reason']}"
     offload = relay["offload"]
     match offload["state"]:
         case "off":
