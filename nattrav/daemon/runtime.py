@@ -60,6 +60,8 @@ class Runtime:
     log: Any = field(default_factory=structlog.get_logger)
     set_level: SetLevel = _level_is_fixed
     take_log: Callable[[LogSection], None] = _log_is_fixed
+    settle_log: Callable[[], None] = lambda: None
+    """Write how many lines were left out."""
     socket_group: int | None = None
     inherited: Inherited = field(default_factory=Inherited)
     """Sockets that the process before this one, or the service manager, left for it."""

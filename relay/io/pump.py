@@ -307,7 +307,7 @@ class DataPlane:
     def _figures(self, flow: int, *, last: bool = False) -> FlowFigures:
         shard, slot = self._place(flow)
         with shard.lock:
-            shard.catch_up()
+            shard.opened(slot)
             shard.settled(slot, last=last)
             figures = shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
             if shard.offloader is not None and slot in shard.offloader:
