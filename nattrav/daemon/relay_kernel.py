@@ -49,12 +49,14 @@ class KernelPath:
             "why": self._why,
             "flows": flows,
             "packets": sums.packets,
+            "left": {} if self._kernel is None else {why: count for why, count in self._kernel.left().items() if count},
         }
 
     def collect(self, samples: Samples) -> tuple[int, int]:
         """Bring the metrics of this path up to date; give its packets and octets so far."""
         flows, sums = self._plane.offloaded()
         samples.set("nattrav_relay_datapath_available", int(self._kernel is not None), XDP)
+        samples.set("nattrav_offload_refused", int(self._wanted != "off" and self._kernel is None), "relay")
         samples.set("nattrav_relay_offloaded_flows", flows)
         for event, count in (
             ("offloaded", sums.offloaded),
