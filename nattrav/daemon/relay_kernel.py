@@ -7,6 +7,7 @@ from typing import Any
 from nattrav.metrics.samples import Samples
 from relay.io.pump import DataPlane
 from relay.offload.io.loader import XdpFlows
+from relay.offload.layout import REASONS
 
 XDP = "xdp"
 
@@ -65,7 +66,7 @@ class KernelPath:
             ("adopted", sums.adopted),
         ):
             samples.set("nattrav_relay_offload_events_total", count, XDP, event)
-        if self._kernel is not None:
-            for reason, count in self._kernel.left().items():
-                samples.set("nattrav_relay_offload_left_packets_total", count, reason)
+        left = dict.fromkeys(REASONS, 0) if self._kernel is None else self._kernel.left()
+        for reason, count in left.items():
+            samples.set("nattrav_relay_offload_left_packets_total", count, reason)
         return sums.packets, sums.bytes
