@@ -25,6 +25,8 @@ def status(
             # Each service's own status is part of its row.
             if row["role"] == "relay" and "backend" in row:
                 print(f"\n{media_path(row)}")
+            if row["role"] == "stun" and row.get("offload", {}).get("state", "off") != "off":
+                print(stun_path(row["offload"]))
     elif current().format == "json":
         emit(state)
     else:
@@ -77,6 +79,13 @@ def media_path(relay: dict[str, Any]) -> str:
             return f"{told}; not by XDP: {offload['why']}"
         case _:
             return f"{told}; {offload['flows']} flows by XDP ({offload['why']})"
+
+
+def stun_path(offload: dict[str, Any]) -> str:
+    """Say whether the kernel answers STUN."""
+    if offload["state"] == "unavailable":
+        return f"STUN by user space; not by XDP: {offload['why']}"
+    return f"STUN by XDP ({offload['why']}), {offload['answered']} answers"
 
 
 def duration(seconds: float) -> str:
