@@ -8,16 +8,25 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call
-from nattrav.cli.output import Column, current, emit
+from nattrav.cli.output import Column, clean, current, emit
 
 
 def status(
     check: Annotated[bool, typer.Option("--check", help="Exit 7 unless every service is ready.")] = False,
+    nagios: Annotated[
+        bool, typer.Option("--nagios", help="One line and exit code 0, 1, 2 or 3, as monitoring plugins do.")
+    ] = False,
 ) -> None:
     """Show services, listeners and readiness of the running bundle.
 
-    Examples: nattrav status;  nattrav status --check --json
+    Examples: nattrav status;  nattrav status --check --json;  nattrav status --nagios
     """
+    if nagios:
+        from nattrav.cli.nagios import answer
+
+        line, code = answer()
+        print(clean(line))
+        raise typer.Exit(code)
     state: dict[str, Any] = call("supervisor", "status")
     if current().human:
         _print_screen(state, call("supervisor", "overview")["tiles"])
@@ -28,7 +37,7 @@ def status(
     elif current().format == "json":
         emit(state)
     else:
-        emit(state["services"])
+        emit(state["services"], ["role", "up", "ready", "pid", "uptime", "restarts"])
     if check and not state["ready"]:
         raise typer.Exit(exit_codes.DEGRADED)
 
