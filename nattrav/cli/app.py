@@ -60,6 +60,7 @@ GROUPS: tuple[Group, ...] = (
     Group("proxy", "nattrav.cli.proxy", "app", "Run a SIP proxy alone"),
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
     Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
+    Group("bench", "nattrav.cli.bench", "app", "What this machine does, in seconds, on loopback"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
     Group("metrics", "nattrav.cli.metrics", "metrics", "Every metric of the running bundle, as it is now"),
     Group("version", "nattrav.cli.version", "version", "The version of this program and of the running bundle"),
