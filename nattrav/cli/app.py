@@ -40,6 +40,7 @@ GROUPS: tuple[Group, ...] = (
     Group("undrain", "nattrav.cli.lifecycle", "undrain", "Take new calls again"),
     Group("restart", "nattrav.cli.lifecycle", "restart", "Restart one service without losing calls"),
     Group("log", "nattrav.cli.log", "app", "Show or change log levels while services run"),
+    Group("log-level", "nattrav.cli.log", "level", "The same as log level", hidden=True),
     Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),

@@ -30,6 +30,9 @@ def explain(
         print(clean(f"{binding['aor']} is registered from {binding['source']}, {nat}{alg}; {binding['user_agent']}"))
     for ban in found["bans"]:
         print(clean(f"{ban['source']} is banned for another {ban['seconds']} s: {ban['reason']}"))
+    for refusal in found["refusals"]:
+        at = datetime.fromtimestamp(refusal["at"]).strftime("%H:%M:%S.%f")[:-3]
+        print(clean(f"{at} {refusal['flow']:>32}   {refusal['sentence']}"))
     for one in found["calls"]:
         print()
         print("\n".join(clean(line) for line in ladder(one, full=full)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -12,31 +11,18 @@ from typing import Any, TextIO
 import structlog
 
 from nattrav.config.log import LogSection
+from nattrav.daemon.log_limit import Limit
+from nattrav.daemon.log_masks import mask
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
+_AS_THEY_ARE = frozenset({"exception", "level", "role", "call_id"})
+"""A call is found again by its Call-ID, which says what its phone chose to say."""
+
 Event = MutableMapping[str, Any]
-
-_CREDENTIALS = re.compile(
-    r"""((?:response|nonce|cnonce|password|token|key|inline)\s*[=:]\s*"?)[^\s",;]+""", re.IGNORECASE
-)
-_NUMBER = re.compile(r"(?<![\w.])\+?\d{7,15}(?![\w.])")
-
-
-def mask(text: str) -> str:
-    """Hide credentials, and all but the last two digits of telephone numbers."""
-    text = _CREDENTIALS.sub(r"\1***", text)
-    return _NUMBER.sub(lambda found: "*" * (len(found[0]) - 2) + found[0][-2:], text)
-
-
-@dataclass
-class _Window:
-    started: float
-    written: int = 0
-    left_out: int = 0
 
 
 @dataclass
@@ -54,7 +40,7 @@ class Log:
         self._level = self._configured()
         self._journal = "JOURNAL_STREAM" in os.environ
         self._json = self._wants_json()
-        self._windows: dict[tuple[str, str], _Window] = {}
+        self._limit = Limit()
 
     def take(self, settings: LogSection) -> None:
         """Follow other settings; a level that was set at run time holds until the configured one changes."""
@@ -64,7 +50,8 @@ class Log:
         self._json = self._wants_json()
 
     def _configured(self) -> int:
-        return LEVELS[self.settings.levels.get(self.role, self.settings.level)]
+        own = {str(role): level for role, level in self.settings.levels.items()}
+        return LEVELS[own.get(self.role, self.settings.level)]
 
     def _wants_json(self) -> bool:
         wanted = self.settings.format
@@ -95,26 +82,27 @@ class Log:
             self._level = LEVELS[level]
         return {"role": self.role, "level": next(name for name, rank in LEVELS.items() if rank == self._level)}
 
+    def settle(self) -> None:
+        """Write how many lines were left out in the minutes that are over; call it now and then."""
+        for one in self._limit.ended(self.now()):
+            event: Event = {"role": self.role, "event": "repeats left out", "level": one.level}
+            event.update(of=one.event, count=one.lines)
+            for step in (self._count, self._hide):
+                event = step(None, one.level, event)
+            print(self._render(None, one.level, event), file=self.stream, flush=True)
+
     def _leave_out(self, _: Any, method: str, event: Event) -> Event:
-        """Drop what is below the level, and repeats of one event and source beyond the limit."""
+        """Drop what is below the level, and repeats of one event beyond the limit."""
         level = "error" if method == "exception" else method
         if LEVELS.get(level, 0) < self._level:
             raise structlog.DropEvent
         event["level"] = level
-        key = (str(event.get("event")), str(event.get("src") or event.get("reason") or ""))
-        now = self.now()
-        window = self._windows.get(key)
-        if window is None or now - window.started >= 60:
-            if window is None and len(self._windows) >= 4096:
-                self._windows.clear()
-            left_out = 0 if window is None else window.left_out
-            window = self._windows[key] = _Window(now)
-            if left_out:
-                event["repeats_left_out"] = left_out
-        if window.written >= self.settings.repeats_per_minute and level != "debug":
-            window.left_out += 1
+        if level == "debug":
+            return event
+        self.settle()
+        source = str(event.get("src") or event.get("reason") or "")
+        if not self._limit.admit(str(event.get("event")), source, level, self.settings.repeats_per_minute, self.now()):
             raise structlog.DropEvent
-        window.written += 1
         return event
 
     def _count(self, _: Any, __: str, event: Event) -> Event:
@@ -125,8 +113,12 @@ class Log:
     def _hide(self, _: Any, __: str, event: Event) -> Event:
         if self.settings.mask and event["level"] != "debug":
             for key, value in event.items():
-                if isinstance(value, str) and key not in ("exception", "level", "role"):
-                    event[key] = mask(value)
+                if key in _AS_THEY_ARE:
+                    continue
+                if isinstance(value, str):
+                    event[key] = mask(value, key)
+                elif isinstance(value, list | tuple):
+                    event[key] = [mask(str(one), key) for one in value]
         return event
 
     def _render(self, _: Any, __: str, event: Event) -> str:

@@ -306,13 +306,27 @@ class ProxyVerbs:
             if one.aor == wanted or one.aor.partition("@")[0] == wanted or one.flow.remote.host == wanted
         ]
         bans = [ban for ban in await self._bans({}) if ban["source"] == wanted]
-        if not found and not bindings and not bans:
+        refusals = core.requests.refusals.find(wanted)
+        if not found and not bindings and not bans and not refusals:
             raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
         return {
             "calls": [explain(call, core.parts, monotonic()) for call in found[: int(args.get("limit", 1))]],
             "more_calls": max(0, len(found) - int(args.get("limit", 1))),
             "registrations": bindings,
             "bans": bans,
+            "refusals": [
+                {
+                    "at": core.parts.wall(one.at),
+                    "call_id": one.call_id,
+                    "from": one.from_,
+                    "to": one.to,
+                    "flow": f"{one.flow.transport}:{one.flow.remote}",
+                    "status": one.status,
+                    "rule": one.rule,
+                    "sentence": one.sentence,
+                }
+                for one in refusals[: int(args.get("limit", 1))]
+            ],
         }
 
     async def _upstreams(self, args: Args) -> list[dict[str, Any]]:

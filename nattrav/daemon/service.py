@@ -134,6 +134,7 @@ async def _watch_lag(runtime: Runtime) -> None:
         due = trio.current_time() + _LAG_INTERVAL
         await trio.sleep_until(due)
         runtime.samples.observe("nattrav_loop_lag_seconds", trio.current_time() - due, runtime.role)
+        runtime.settle_log()
 
 
 def make_runtime(role: str, configuration: Configuration, place: Place) -> Runtime:
@@ -143,6 +144,7 @@ def make_runtime(role: str, configuration: Configuration, place: Place) -> Runti
     runtime.log = log.logger()
     runtime.set_level = log.set_level
     runtime.take_log = log.take
+    runtime.settle_log = log.settle
     runtime.socket_group = group_number(configuration.admin.socket_group)
     return runtime
 

@@ -144,6 +144,7 @@ class Supervisor:
                 nursery.start_soon(self._count)
             while True:
                 await trio.sleep(PING_INTERVAL)
+                self.runtime.settle_log()
                 answers = await self.gather("ping")
                 for role, part in self.parts.items():
                     part.silent = 0 if role in answers or not part.up else part.silent + 1

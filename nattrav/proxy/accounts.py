@@ -57,10 +57,15 @@ class Accounts:
 
     def find(self, name: str, domain: str | None = None) -> Account | None:
         """Find a user; without a domain any user of that name."""
-        for account in self._by_name.get(name, ()):
-            if domain is None or account.domain is None or account.domain == domain:
-                return account
-        return self._lent.get(name)
+        found = self.named(name, domain)
+        return found[0] if found else None
+
+    def named(self, name: str, domain: str | None = None) -> list[Account]:
+        """Every user of that name in a domain, or in all of them."""
+        here = self._by_name.get(name, ())
+        found = [one for one in here if domain is None or one.domain is None or one.domain == domain]
+        lent = self._lent.get(name)
+        return found if lent is None or found else [lent]
 
     def lend(self, account: Account) -> None:
         """Let a user exist for a while."""

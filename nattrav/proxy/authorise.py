@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from functools import lru_cache
 
 from nattrav.proxy.accounts import Accounts
@@ -12,7 +13,10 @@ from nattrav.proxy.validate import Refused
 from nattrav.sip.digest import Algorithm, Credentials, NonceCounts, Nonces, NonceState, challenges, credentials_for
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
-from nattrav.sip.uri import SipUri
+from nattrav.sip.uri import SipUri, user_name
+
+LAST_COUNT = 2**32 - 1
+"""The highest nonce-count there is: with it a nonce is used up."""
 
 
 class Authorisation:
@@ -52,9 +56,9 @@ class Authorisation:
         self.rejected = False
         if not self.uses_digest and not self._is_lent(request):
             return self._admit_source(sender)
-        refused = self._check(request, sender, "authorization", 401, now)
+        refused = self._check(request, sender, "authorization", 401, request.to.uri, now)
         if refused is None and not self._owns(request.to.uri, sender):
-            return Refused(403, "8.1")
+            return Refused(403, "8.1", why=f"user {sender.user} may not register {request.to.uri}")
         return refused
 
     def request(self, request: Request, sender: Sender, now: float) -> Refused | None:
@@ -67,9 +71,10 @@ class Authorisation:
             return None
         if not self.uses_digest and not self._is_lent(request):
             return self._admit_source(sender)
-        refused = self._check(request, sender, "proxy-authorization", 407, now)
+        refused = self._check(request, sender, "proxy-authorization", 407, request.from_.uri, now)
         if refused is None and self._is_ours(request.from_.uri) and not self._owns(request.from_.uri, sender):
-            return Refused(403, "R1", reason="From is another user")
+            why = f"user {sender.user} may not call as {request.from_.uri}"
+            return Refused(403, "R1", reason="From is another user", why=why)
         return refused
 
     def admits_source(self, sender: Sender) -> bool:
@@ -82,44 +87,65 @@ class Authorisation:
         if self._policy == "none" or self._from_open_net(sender.flow.remote.host):
             sender.authorised = True
             return None
-        return Refused(403, "R1")
+        why = f"there are no users, and {sender.flow.remote.host} is not in [sip.registrar] open_nets"
+        return Refused(403, "R1", why=why)
 
-    def _check(self, request: Request, sender: Sender, header: str, status: int, now: float) -> Refused | None:
+    def _check(
+        self, request: Request, sender: Sender, header: str, status: int, owner: str, now: float
+    ) -> Refused | None:
+        """Check the credentials of a request; `owner` is the URI whose domain says which accounts may answer for it."""
         parts = self._parts
         realm = parts.settings.realm
         wall = parts.wall(now)
         try:
             credentials = credentials_for(realm, request.all(header)) if header in request.names else None
         except MalformedMessage:
-            return Refused(400, "R1", reason="Bad credentials")
+            return Refused(400, "R1", reason="Bad credentials", why="its credentials cannot be read")
         if credentials is None:
             return self._challenge(sender, status, wall)
-        secret, known = self._secret(credentials)
-        if secret is None or not credentials.match(secret, request.method, request.body) or not known:
-            return self._failed(sender, status, wall, "failed" if known else "unknown_user")
+        secrets, known = self._secrets(credentials, self._domain_of(owner))
+        matches = [credentials.match(secret, request.method, request.body) for secret in secrets]
+        if not known or not any(matches):
+            why = f"wrong password for user {credentials.name}" if known else f"unknown user {credentials.name}"
+            return self._failed(sender, status, wall, "failed" if known else "unknown_user", why)
+        if not _is_about(credentials.uri, request.request_uri):
+            why = f"its credentials were made for {credentials.uri}"
+            return Refused(400, "R1", reason="Digest of another Request-URI", why=why)
         # Who knows the password and has a nonce that is not ours got it before our restart.
         state, number = self._nonces.check(credentials.nonce, wall)
-        if state is not NonceState.FRESH or (
-            credentials.nc is not None and not self._counts.accept(number, credentials.nc)
-        ):
+        # Credentials without a count could be sent again by whoever saw them: their nonce serves once.
+        count = LAST_COUNT if credentials.nc is None else credentials.nc
+        if state is not NonceState.FRESH or not self._counts.accept(number, count):
             parts.count("nattrav_sip_auth_total", "stale")
             return self._challenge(sender, status, wall, stale=True)
         parts.count("nattrav_sip_auth_total", "ok")
-        sender.user = credentials.username
+        sender.user = credentials.name
         sender.authorised = True
         return None
 
-    def _secret(self, credentials: Credentials) -> tuple[str | None, bool]:
-        account = self.accounts.find(credentials.username)
-        if account is None:
+    def _secrets(self, credentials: Credentials, domain: str | None) -> tuple[list[str], bool]:
+        accounts = self.accounts.named(credentials.name, domain)
+        if not accounts:
             # As much work as for a real user, so that time does not tell who exists.
-            return "0" * 32, False
-        return account.secret(credentials.algorithm), True
+            return ["0" * 32], False
+        secrets = [account.secret(credentials.algorithm) for account in accounts]
+        return [secret for secret in secrets if secret is not None], True
 
-    def _failed(self, sender: Sender, status: int, wall: float, result: str) -> Refused:
+    def _domain_of(self, text: str) -> str | None:
+        """The domain of ours that a URI lies in; our own addresses stand for the first one. None: any may be meant."""
+        try:
+            uri = SipUri.parse(text)
+        except MalformedMessage:
+            return None
+        host, parts = uri.host.lower(), self._parts
+        if host in parts.domains:
+            return host
+        return parts.sip.domains[0] if parts.sip.domains and parts.names_us(uri) else None
+
+    def _failed(self, sender: Sender, status: int, wall: float, result: str, why: str) -> Refused:
         self._parts.count("nattrav_sip_auth_total", result)
         self.rejected = True
-        return self._challenge(sender, status, wall)
+        return replace(self._challenge(sender, status, wall), why=why[:200])
 
     def _challenge(self, sender: Sender, status: int, wall: float, *, stale: bool = False) -> Refused:
         nonce = self._nonces.make(wall, self._counts.next())
@@ -138,7 +164,7 @@ class Authorisation:
             uri = SipUri.parse(text)
         except MalformedMessage:
             return False
-        return uri.user == sender.user
+        return uri.user is not None and user_name(uri.user) == sender.user
 
     def _is_ours(self, text: str) -> bool:
         try:
@@ -150,3 +176,14 @@ class Authorisation:
     def _in_open_net(self, host: str) -> bool:
         address = ipaddress.ip_address(host)
         return any(address in net for net in self._open)
+
+
+def _is_about(digest_uri: str, request_uri: str) -> bool:
+    """The digest was made for this user or number (RFC 3261 §22.4); devices write host and parameters as they like."""
+    if digest_uri == request_uri:
+        return True
+    try:
+        wanted, meant = SipUri.parse(request_uri).user, SipUri.parse(digest_uri).user
+    except MalformedMessage:
+        return False
+    return wanted is None or (meant is not None and user_name(meant) == user_name(wanted))

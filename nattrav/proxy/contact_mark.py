@@ -11,12 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 
+from nattrav.proxy.contact_values import with_uri
 from nattrav.proxy.flow_token import looks_like_token
 from nattrav.proxy.listener import Listener
 from nattrav.sip.edit import Edit
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Message
-from nattrav.sip.name_addr import NameAddr
 from nattrav.sip.uri import SipUri
 
 ALIAS = "alias"
@@ -34,7 +34,7 @@ def mark_contact(edit: Edit, message: Message, token: str, ours: Listener | None
         uri = contacts[0].sip_uri
     except MalformedMessage:
         return
-    edit.replace_line(edit.names.index("contact"), _with_uri(contacts[0], marked(uri, token, ours)))
+    edit.replace_line(edit.names.index("contact"), with_uri(contacts[0], marked(uri, token, ours)))
 
 
 def marked(uri: SipUri, token: str, ours: Listener | None) -> str:
@@ -65,10 +65,3 @@ def unmarked(text: str) -> tuple[str, str] | None:
     except binascii.Error:
         raise MalformedMessage("the Contact kept in the Request-URI cannot be read") from None
     return token, SipUri.parse(original).text
-
-
-def _with_uri(value: NameAddr, uri: str) -> str:
-    """Write a name-addr with another URI; one without angle brackets gets them."""
-    if "<" in value.text:
-        return value.text.replace(f"<{value.uri}>", f"<{uri}>", 1)
-    return value.text.strip().replace(value.uri, f"<{uri}>", 1)

@@ -32,12 +32,14 @@ from nattrav.proxy.transactions import ClientTransaction
 from nattrav.proxy.upstreams import Upstreams
 from nattrav.sip.errors import BodyTooShort, MalformedMessage
 from nattrav.sip.grammar import KNOWN_METHODS
-from nattrav.sip.message import Request, Response
+from nattrav.sip.message import MAX_EXPIRES, Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import State
 from nattrav.sip.transport.flow import Flow
 
 _KEEPALIVE = frozenset(b"\r\n\0")
+_UNHEARD = (State.CALLING, State.TRYING)
 
 
 class Proxy:
@@ -133,6 +135,11 @@ class Proxy:
         if self.parts.connections.get(key) == flow:
             del self.parts.connections[key]
         self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
+        transactions = self.parts.transactions
+        for name in transactions.on_streams.pop(flow, ()):
+            client = transactions.clients.get(name)
+            if isinstance(client, Branch) and client.state in _UNHEARD and isinstance(client.context, ResponseContext):
+                client.context.connection_closed(client, now)
         return self.take_effects()
 
     def unreachable(self, branch: str, now: float) -> list[Effect]:
@@ -278,11 +285,12 @@ class Proxy:
 
 
 def location_limits(sip: SipSection) -> Limits:
-    """Give the registrar's limits as the location service wants them."""
+    """Give the registrar's limits as the location service wants them; at an edge the core alone says how long."""
+    registrar, core_decides = sip.registrar, sip.mode == "edge"
     return Limits(
-        min_expires=int(sip.registrar.min_expires),
-        default_expires=int(sip.registrar.default_expires),
-        max_expires=int(sip.registrar.max_expires),
+        min_expires=1 if core_decides else int(registrar.min_expires),
+        default_expires=int(registrar.default_expires),
+        max_expires=MAX_EXPIRES if core_decides else int(registrar.max_expires),
         per_aor=sip.limits.contacts_per_user,
         total=sip.limits.bindings,
     )

@@ -6,23 +6,31 @@ while the core's binding lasts. Bindings are cached from the core's 200 only, so
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nattrav.location.bindings import ContactUpdate, Refused, Registration
 from nattrav.location.registration import read_registration
 from nattrav.proxy.backward import ResponseContext
+from nattrav.proxy.contact_values import each_value, with_expires, with_uri
 from nattrav.proxy.flow_token import ForgedToken, TokenKind, looks_like_token
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.routing import RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
+from nattrav.proxy.ways import Hop
 from nattrav.sip.edit import Edit
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.message import Request, Response
+from nattrav.sip.grammar import header_number
+from nattrav.sip.message import MAX_EXPIRES, Request, Response
+from nattrav.sip.name_addr import NameAddr
 from nattrav.sip.response import respond
 from nattrav.sip.transport.flow import Flow
-from nattrav.sip.uri import SipUri
+from nattrav.sip.uri import SipUri, unescape
+
+USUAL_EXPIRES = 3600
+"""Seconds of a registration of which nobody says how long it lasts (RFC 3261 §10.2.1.1)."""
 
 
 @dataclass(slots=True)
@@ -53,7 +61,7 @@ class Edge:
     def aor(self, request: Request) -> str:
         """The address-of-record as the core names it."""
         uri = request.to.sip_uri
-        return f"{uri.user}@{uri.host.lower()}"
+        return f"{unescape(uri.user or '')}@{uri.host.lower()}"
 
     def absorb(self, request: Request, sender: Sender, now: float, *, outage: bool = False) -> bytes | None:
         """Answer a refresh here if all holds: same contact, Call-ID and flow, higher CSeq, core time enough left."""
@@ -62,9 +70,7 @@ class Edge:
         if not settings.absorb or contacts == "*" or len(contacts) != 1:
             return None
         contact = contacts[0]
-        text = contact.params.get("expires")
-        asked = int(text) if text and text.isdigit() and len(text) < 10 else request.expires
-        if asked == 0:
+        if _wish(contact, request) == 0:
             return None
         key = (self.aor(request), contact.uri)
         known = self.confirmed.get(key)
@@ -93,19 +99,17 @@ class Edge:
         parts = self.rooms.parts
         try:
             registration = read_registration(request, self.aor(request), sender.flow, tests=tuple(sender.verdict.names))
-            listed = response.contacts
+            listed = [] if response.contacts == "*" else response.contacts
+            granted = {one.sip_uri: one for one in listed}
         except MalformedMessage:
             return
         if registration.remove_all:
             for key in [key for key in self.confirmed if key[0] == registration.aor]:
                 del self.confirmed[key]
-        granted = {} if listed == "*" else {one.uri: one.params.get("expires") for one in listed}
         updates: list[ContactUpdate] = []
         for contact in registration.contacts:
-            text = granted.get(told.get(contact.uri, contact.uri))
-            seconds = int(text) if text and text.isdigit() and len(text) < 10 else 0
-            if text is None and told.get(contact.uri, contact.uri) in granted:
-                seconds = response.expires or 0
+            there = granted.get(SipUri.parse(told.get(contact.uri, contact.uri)))
+            seconds = 0 if there is None else _granted(there, response, contact.expires)
             updates.append(replace(contact, expires=seconds))
             key = (registration.aor, contact.uri)
             if seconds == 0 or contact.expires == 0:
@@ -185,15 +189,8 @@ class RegisterContext(ResponseContext):
         token = self.rooms.routing.token_for(self.sender.flow, now, kind=TokenKind.EDGE)
         rewrites = self.sender.treatment.contact == "rewrite" or self.upstream_name in edge.ignores_path
         if rewrites and contacts != "*":
-            for index, name in enumerate(edit.names):
-                if name != "contact":
-                    continue
-                line = edit.lines[index]
-                for contact in contacts:
-                    if f"<{contact.uri}>" in line:
-                        put = listener.uri(token)
-                        self.told[contact.uri] = put
-                        edit.lines[index] = line = line.replace(f"<{contact.uri}>", f"<{put}>")
+            self.told = {contact.uri: listener.uri(token) for contact in contacts}
+            self._write_contacts(edit, lambda value: with_uri(value, self.told[value.uri]))
         else:
             has_reg_id = contacts != "*" and any("reg-id" in contact.params for contact in contacts)
             ob = ";ob" if outbound and has_reg_id else ""
@@ -202,18 +199,22 @@ class RegisterContext(ResponseContext):
                 edit.append("Supported", "path")
         settings = parts.sip.edge
         if settings.absorb and self.sender.verdict.nat and contacts != "*" and contacts:
-            asked = request.expires if "expires" not in contacts[0].params else int(contacts[0].params["expires"] or 0)
+            asked = _wish(contacts[0], request)
             if asked is None or 0 < asked < settings.core_expires:
                 self._ask_longer(edit, int(settings.core_expires))
 
     def _ask_longer(self, edit: Edit, seconds: int) -> None:
         """Ask the core for a registration that outlasts many refreshes."""
         edit.set("Expires", str(seconds))
+        self._write_contacts(
+            edit, lambda value: with_expires(value.text, seconds) if "expires" in value.params else value.text
+        )
+
+    @staticmethod
+    def _write_contacts(edit: Edit, write: Callable[[NameAddr], str]) -> None:
         for index, name in enumerate(edit.names):
-            if name == "contact" and ";expires=" in edit.lines[index]:
-                head, _, tail = edit.lines[index].partition(";expires=")
-                digits = len(tail) - len(tail.lstrip("0123456789"))
-                edit.lines[index] = f"{head};expires={seconds}{tail[digits:]}"
+            if name == "contact":
+                edit.lines[index] = each_value(edit.lines[index], write)
 
     def _adjust_response(self, edit: Edit, response: Response, now: float) -> None:
         request = self.request
@@ -230,19 +231,14 @@ class RegisterContext(ResponseContext):
             for contact in contacts:
                 self.edge.confirmed.pop((aor, contact.uri), None)
         back = {put: own for own, put in self.told.items()}
-        for index, name in enumerate(edit.names):
-            if name != "contact":
-                continue
-            line = edit.lines[index]
-            for put, own in back.items():
-                line = line.replace(f"<{put}>", f"<{own}>")
-            own_here = next((one.uri for one in contacts if f"<{one.uri}>" in line), "")
-            known = self.edge.confirmed.get((aor, own_here))
-            if known is not None and ";expires=" in line and "," not in line:
-                head, _, tail = line.partition(";expires=")
-                digits = len(tail) - len(tail.lstrip("0123456789"))
-                line = f"{head};expires={known.phone_expires}{tail[digits:]}"
-            edit.lines[index] = line
+
+        def as_the_phone_knows_it(value: NameAddr) -> str:
+            own = back.get(value.uri, value.uri)
+            text = value.text if own == value.uri else with_uri(value, own)
+            known = self.edge.confirmed.get((aor, own)) if any(one.uri == own for one in contacts) else None
+            return text if known is None else with_expires(text, known.phone_expires)
+
+        self._write_contacts(edit, as_the_phone_knows_it)
 
     def _unanswered_by_all(self, now: float) -> None:
         """The core is down: keep phones that it knows, ask the others to come back at different times."""
@@ -258,3 +254,20 @@ class RegisterContext(ResponseContext):
         tag = self.rooms.parts.to_tag(self.server.key[0])
         self.done = True
         self.server.respond(503, respond(request, 503, to_tag=tag, headers=[("Retry-After", str(spread))]), now)
+
+
+def _wish(contact: NameAddr, request: Request) -> int | None:
+    """How long a contact is to be registered; None when its phone leaves that to the registrar."""
+    if "expires" in contact.params:
+        return header_number(contact.params["expires"], MAX_EXPIRES)
+    return request.expires
+
+
+def _granted(listed: NameAddr, response: Response, asked: int | None) -> int:
+    """How long the core keeps a contact; one that does not say took what was asked (RFC 3261 §10.2.4)."""
+    granted = header_number(listed.params.get("expires"), MAX_EXPIRES)
+    if granted is None:
+        granted = response.expires
+    if granted is None:
+        granted = asked
+    return USUAL_EXPIRES if granted is None else granted

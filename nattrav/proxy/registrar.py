@@ -45,14 +45,15 @@ class Registrar:
     def register(self, request: Request, aor: str, sender: Sender, now: float) -> Registered | Refused:
         """Carry out a request, wholly or not at all."""
         try:
-            if "path" in request.names and _lacks_outbound(request):
+            if _lacks_outbound(request):
                 self.event("rejected", aor, sender.flow, request.user_agent)
                 return Refused(439, "N1")
             registration = read_registration(request, aor, sender.flow, tests=tuple(sender.verdict.names))
             outcome = self._location.register(self._shortened(registration, sender), self._parts.wall(now))
         except MalformedMessage as fault:
             self.event("rejected", aor, sender.flow, request.user_agent)
-            return Refused(400, "8.1", reason=fault.reason[:80].encode("ascii", "replace").decode())
+            reason = fault.reason[:80].encode("ascii", "replace").decode()
+            return Refused(400, "8.1", reason=reason, why=f"it is malformed: {reason}")
         if isinstance(outcome, location_bindings.Refused):
             self.event("rejected", aor, sender.flow, request.user_agent)
             headers: tuple[tuple[str, str], ...] = ()
@@ -60,7 +61,7 @@ class Registrar:
                 headers = (("Min-Expires", str(outcome.min_expires)),)
             elif outcome.status == 503:
                 headers = (("Retry-After", "60"),)
-            return Refused(outcome.status, "8.1", headers)
+            return Refused(outcome.status, "8.1", headers, why=outcome.reason)
         for event, changed in (
             ("added", outcome.added),
             ("refreshed", outcome.refreshed),
@@ -142,13 +143,18 @@ class _Sweep(Timed):
         self._registrar.sweep(now)
 
 
+_WANTS_OUTBOUND = {"reg-id", "+sip.instance"}
+
+
 def _lacks_outbound(request: Request) -> bool:
     """The client asks for outbound, but its first hop does not do it: the lowest Path has no `ob` (RFC 5626 §6)."""
-    contacts = request.contacts
-    if contacts == "*" or "outbound" not in request.tokens("supported"):
+    if "supported" not in request.names or "outbound" not in request.tokens("supported"):
         return False
-    wanted = any("reg-id" in contact.params for contact in contacts)
-    return wanted and "ob" not in request.paths[-1].sip_uri.params
+    contacts = request.contacts
+    if contacts == "*" or not any(contact.params.keys() >= _WANTS_OUTBOUND for contact in contacts):
+        return False
+    paths = request.paths
+    return "ob" not in paths[-1].sip_uri.params if paths else len(request.vias) > 1
 
 
 def behind_nat(binding: Binding) -> bool:

@@ -18,10 +18,23 @@ class Refused:
     rule: str
     headers: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
+    why: str = ""
+    """A clause for people that names the cause, where the status alone does not."""
 
 
 UNDERSTOOD: frozenset[str] = frozenset()
 """Option tags this proxy understands in Proxy-Require."""
+
+SUPPORTED = ("path", "outbound")
+"""Option tags it understands where it is itself the server: as registrar, and asked with OPTIONS."""
+
+
+def bad_extension(request: Request) -> Refused | None:
+    """Refuse a request to ourselves that requires what we do not know (§8.2.2.3)."""
+    if "require" not in request.names:
+        return None
+    unknown = [tag for tag in request.tokens("require") if tag.lower() not in SUPPORTED]
+    return Refused(420, "R1", (("Unsupported", ", ".join(unknown)),)) if unknown else None
 
 
 def refusal(request: Request, listeners: Listeners, branches: BranchMaker) -> Refused | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from nattrav.sip.errors import MalformedMessage
-from nattrav.sip.grammar import QUOTED, TOKEN, quote, unquote
+from nattrav.sip.grammar import QUOTED, TOKEN, as_utf8, quote, unquote
 
 _PARAM = re.compile(rf"[ \t]*({TOKEN})[ \t]*=[ \t]*({QUOTED}|[^\s,\"]+)[ \t]*(?:,|$)", re.DOTALL)
 # What nearly every phone sends: no backslashes, no white space but behind commas.
@@ -92,6 +92,11 @@ class Credentials:
             )
         except KeyError as missing:
             raise MalformedMessage(f"digest credentials lack {missing.args[0]}") from None
+
+    @property
+    def name(self) -> str:
+        """The user's name as accounts are kept by, read as UTF-8 (RFC 8760 §2.6)."""
+        return as_utf8(self.username)
 
     def match(self, secret: str, method: str, body: bytes = b"") -> bool:
         """Tell whether the response was made with this secret, the `ha1` of `algorithm`."""

@@ -203,6 +203,16 @@ def unquote(value: str) -> str:
     return value
 
 
+def as_utf8(text: str) -> str:
+    """Read the latin-1 view of octets as the UTF-8 that RFC 3261 §25.1 means; what is none stays as it is."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError:
+        return text
+
+
 def quote(text: str) -> str:
     """Put text into a quoted string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

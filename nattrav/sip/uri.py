@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from nattrav.net.address import canonical, is_literal
 from nattrav.sip.errors import MalformedMessage, UnsupportedScheme
-from nattrav.sip.grammar import HOST
+from nattrav.sip.grammar import HOST, as_utf8
 
 _SIP = re.compile(
     rf"(?P<scheme>[sS][iI][pP][sS]?):"
@@ -222,6 +222,11 @@ def unescape(text: str) -> str:
     if "%" not in text:
         return text
     return _ESCAPE.sub(_plain, text)
+
+
+def user_name(user: str) -> str:
+    """The name that a user part stands for: every escape undone, octets read as UTF-8."""
+    return as_utf8(_ESCAPE.sub(lambda match: chr(int(match[1], 16)), user) if "%" in user else user)
 
 
 def _plain(match: re.Match[str]) -> str:

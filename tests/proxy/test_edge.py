@@ -190,3 +190,57 @@ def test_a_core_is_told_in_its_own_words_that_a_flow_is_gone(flow_failed: int) -
     route = f"Route: <sip:{token}@{bound.host};transport=tcp;lr>\r\n"
     refused = stage.send(CORE, request("INVITE", "sip:alice@10.0.0.5:5060", via="203.0.113.80", headers=route))[-1]
     assert refused.line.split()[1] == str(flow_failed)
+
+
+@pytest.mark.parametrize("wish", ['expires="soon"', "expires=soon", "expires=-1", "expires", "expires=99999999999"])
+def test_an_expires_that_is_no_number_counts_as_none(wish: str) -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register(contact=f"<sip:alice@10.0.0.5:5060>;{wish}")))
+    assert forwarded.message.expires == 3600
+
+
+def test_each_contact_of_a_list_is_shown_with_its_own_time() -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register(expires=60)))
+    listed = "<sip:alice@10.0.0.77>;expires=3000, <sip:alice@10.0.0.5:5060>;q=0.5;expires=3600;x=1"
+    ok = only(stage.send(CORE, accept(forwarded, contact=listed).replace("x=1;expires=3600", "x=1")))
+    assert ok.message.all("contact") == [
+        "<sip:alice@10.0.0.77>;expires=3000",
+        "<sip:alice@10.0.0.5:5060>;q=0.5;expires=120;x=1",
+    ]
+
+
+def test_a_core_that_says_the_time_in_expires_only_is_understood() -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register(expires=60)))
+    text = accept(forwarded).replace(">;expires=3600", ">").replace("Content-Length", "Expires: 1800\r\nContent-Length")
+    assert ";expires=120" in only(stage.send(CORE, text)).message.all("contact")[0]
+    (binding,) = stage.proxy.rooms.location
+    assert binding.expires_at - binding.registered_at == 1800
+
+
+def test_a_core_may_write_the_contact_in_another_way() -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register("Alice", contact="<sip:Alice@Phone.Example.COM:5060>")))
+    stage.send(CORE, accept(forwarded, contact="<sip:%41lice@phone.example.com:5060>"))
+    assert len(stage.proxy.rooms.location) == 1
+
+
+@pytest.mark.parametrize("granted", [5, 86400])
+def test_the_core_alone_says_how_long_a_binding_lasts(granted: int) -> None:
+    stage = edge()
+    forwarded = only(stage.send(PHONE, register(expires=60)))
+    stage.send(CORE, accept(forwarded, expires=granted))
+    (binding,) = stage.proxy.rooms.location
+    assert binding.expires_at - binding.registered_at == granted
+
+
+def test_a_contact_without_brackets_gets_the_token_for_cores_that_ignore_path() -> None:
+    stage = edge()
+    plain = register(contact="sip:alice@10.0.0.5:5060")
+    stage.send(CORE, accept(only(stage.send(PHONE, plain)), path=False))
+    again = plain.replace("CSeq: 1", "CSeq: 2").replace("z9hG4bKreg1", "z9hG4bKreg2")
+    forwarded = only(stage.send(PHONE, again))
+    assert forwarded.message.contacts[0].sip_uri.host == "203.0.113.10"
+    ok = only(stage.send(CORE, accept(forwarded, path=False, contact=forwarded.message.contacts[0].text)))
+    assert ok.message.contacts[0].uri == "sip:alice@10.0.0.5:5060"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from nattrav.config.sip import SipLimits, SipSection
 from nattrav.net.address import TransportAddress
 from nattrav.proxy.admission import SOURCES, Admission
@@ -73,6 +75,15 @@ def test_a_request_that_only_pretends_to_be_in_a_dialog_is_not_relayed() -> None
     stage = Stage(sip=SipSection())
     text = request("INVITE", "sip:bob@192.0.2.99", to="<sip:bob@192.0.2.99>;tag=made-up")
     assert stage.send(STRANGER, text)[-1].line.startswith("SIP/2.0 48")
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "INVITE", "BYE", "ACK"])
+@pytest.mark.parametrize("further", ["", "Route: <sip:192.0.2.99;lr>\r\n"])
+def test_our_own_route_entry_without_a_token_opens_no_relay(method: str, further: str) -> None:
+    stage = Stage(sip=SipSection.model_validate({"registrar": {"authentication": "digest"}}))
+    routes = f"Route: <sip:{US};lr>\r\n{further}"
+    text = request(method, "sip:victim@192.0.2.77", to="<sip:victim@example.com>;tag=x", headers=routes)
+    assert {one.to for one in stage.send(STRANGER, text)} <= {STRANGER}
 
 
 def test_what_a_client_claims_about_its_address_is_overwritten() -> None:

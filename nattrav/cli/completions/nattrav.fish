@@ -57,7 +57,7 @@ complete -c nattrav -n '__nattrav_at status' -l check -d 'Exit 7 unless every se
 complete -c nattrav -n '__nattrav_at status' -l nagios -d 'One line and exit code 0, 1, 2 or 3, as monitoring plugins do'
 complete -c nattrav -n '__nattrav_at top' -l once -d 'Print one screen and end'
 complete -c nattrav -n '__nattrav_at top' -l interval -d 'Seconds between two screens'
-complete -c nattrav -n '__nattrav_at top' -l sort -x -a 'packets rate age lost dropped loss mos' -d 'packets, age, lost or dropped'
+complete -c nattrav -n '__nattrav_at top' -l sort -x -a 'packets rate age lost dropped loss mos' -d 'packets, rate (or pps), age, lost, dropped, loss or mos; the worst fir'
 complete -c nattrav -n '__nattrav_at top' -l limit -d 'Sessions shown'
 complete -c nattrav -n '__nattrav_at doctor' -l config -d 'File; default: what the running bundle uses, else as for `nattrav run`'
 complete -c nattrav -n '__nattrav_at reload' -l config -d 'File; default as for `nattrav run`'

@@ -38,15 +38,16 @@ async def test_the_page_shows_a_call_while_it_is_up(tmp_path: Path) -> None:
         f'[node]\nname = "edge-1"\n[admin]\nlisten = ["127.0.0.1:{admin}"]\n[control]\nlisten = ["unix:auto"]\n'
         f'[stun]\nlisten = ["127.0.0.1"]\nport = {free_port(socket.SOCK_DGRAM)}\n'
         f'[sip]\nlisten = ["udp:127.0.0.1:{sip}"]\ndomains = ["voice.example"]\n'
-        '[sip.registrar]\nauthentication = "none"\n'
+        '[[user]]\nname = "+4989123456"\npassword = "horse-battery"\n'
+        '[[user]]\nname = "+4989654321"\npassword = "staple-correct"\n'
         '[relay]\ninterfaces = ["default/127.0.0.1"]\nports = "27000-27999"\n'
     )
     run = [*NATTRAV, "--runtime-dir", str(tmp_path / "run")]
-    call = [*run, "selftest", "--domain", "voice.example", "--seconds", "12"]
-    call += ["--caller", "+4989123456", "--callee", "+4989654321"]
+    call = [*run, "selftest", "--domain", "voice.example", "--seconds", "8"]
+    call += ["--caller", "+4989123456:horse-battery", "--callee", "+4989654321:staple-correct"]
     with contextlib.ExitStack() as stack:
-        text = stack.enter_context(log.open("w"))
-        for command in ([*run, "run", "--config", str(file)], call):
+        for command, output in (([*run, "run", "--config", str(file)], log), (call, tmp_path / "call")):
+            text = stack.enter_context(output.open("w"))
             process = subprocess.Popen(command, stdout=text, stderr=text)  # noqa: ASYNC220
             stack.callback(process.wait)
             stack.callback(process.terminate)
@@ -60,3 +61,8 @@ async def test_the_page_shows_a_call_while_it_is_up(tmp_path: Path) -> None:
             assert await tab.value("document.querySelector('[data-tile=registrations]').textContent") == "2"
             await tab.picture(tmp_path / "page.png")
             assert tab.complaints == []
+        assert process.wait(30) == 0, (tmp_path / "call").read_text()
+    written = log.read_text()
+    assert "session closed" in written
+    secrets = ("4989123456", "4989654321", "horse-battery", "staple-correct", "response=", "nonce=")
+    assert [secret for secret in secrets if secret in written] == []
