@@ -11,7 +11,7 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call_if_running, fail
-from nattrav.cli.output import ItemWriter, clean, current, emit
+from nattrav.cli.output import ItemWriter, clean, current, emit, say
 from nattrav.cli.stun_client import host_and_port
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def netcheck(
     if pause is None:
         rows = [_check(host, sip, lifetime) for host in asked]
         if current().human:
-            print("\n\n".join(clean_block(row) for row in rows))
+            say("\n\n".join(block(row) for row in rows))
         else:
             emit(rows)
         raise typer.Exit(exit_code(rows))
@@ -165,10 +165,10 @@ def failed(host: str, reason: str) -> Row:
     return {"host": host, "ok": False, "udp": False, **nothing, "advice": reason}
 
 
-def clean_block(row: Mapping[str, Any]) -> str:
+def block(row: Mapping[str, Any]) -> str:
     """Write one server's result for people."""
     lines = [row["host"], *(f"  {title:<14}{_words(key, row)}" for key, title in _LINES), f"  {row['advice']}"]
-    return "\n".join(clean(one) for one in lines)
+    return "\n".join(lines)
 
 
 def line(row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import fail
-from nattrav.cli.output import Column, clean, current, emit
+from nattrav.cli.output import Column, current, emit, say
 
 if TYPE_CHECKING:
     from nattrav.sip.alg_probe import Check
@@ -156,7 +156,7 @@ def alg_check(
     emit(rows, ["field", "sent", "back", Column("altered")])
     altered = [one for one in checks if one.altered]
     if current().human:
-        print(clean(f"\n{verdict(checks, mapped)}"))
+        say(f"\n{verdict(checks, mapped)}")
     if altered:
         raise typer.Exit(exit_codes.FAILED)
 

@@ -8,7 +8,7 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call
-from nattrav.cli.output import Column, clean, current, emit
+from nattrav.cli.output import Column, clean, current, emit, say
 
 
 def status(
@@ -33,7 +33,7 @@ def status(
         for row in state["services"]:
             # Each service's own status is part of its row.
             if row["role"] == "relay" and "backend" in row:
-                print(f"\n{media_path(row)}")
+                say("\n" + media_path(row))
     elif current().format == "json":
         emit(state)
     else:
@@ -44,14 +44,14 @@ def status(
 
 def _print_screen(state: dict[str, Any], tiles: dict[str, Any]) -> None:
     ready = "ready" if state["ready"] else f"NOT READY: {', '.join(state['not_ready'])}"
-    print(f"nattrav {state['version']} on {state['node']}: {ready}, up {duration(state['uptime'])}")
+    say(f"nattrav {state['version']} on {state['node']}: {ready}, up {duration(state['uptime'])}")
     busy = "-" if tiles["ports_share"] is None else f"{tiles['ports_share']:.1%}"
     print(
         f"{tiles['calls']:.0f} calls, {tiles['registrations']:.0f} registrations, {tiles['one_way']:.0f} one-way, "
-        f"{tiles['no_media']:.0f} without media, {busy} of the relay's ports busy\n"
+        f"{tiles['no_media']:.0f} without media, {busy} of ports busy\n"
     )
     if state["waiting_for_restart"]:
-        print(f"wait for a restart: {', '.join(state['waiting_for_restart'])}; nattrav reload --restart\n")
+        say(f"wait for a restart: {', '.join(state['waiting_for_restart'])}; nattrav reload --restart\n")
     emit(
         state["services"],
         [

@@ -11,7 +11,7 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call, fail
-from nattrav.cli.output import clean, current, emit
+from nattrav.cli.output import clean, current, emit, say
 from nattrav.cli.stun_client import host_and_port, lifetime, query
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def probe(
     except OSError as error:
         fail(f"{server} cannot be reached: {error.strerror}", exit_codes.UNREACHABLE)
     if current().human:
-        print("\n".join(clean(line) for line in as_text(report).splitlines()))
+        say(as_text(report))
     else:
         emit(as_data(report))
     if not report.findings.udp and not report.over_stream:

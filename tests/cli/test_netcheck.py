@@ -11,7 +11,7 @@ import trio
 
 from nattrav.cli import exit_codes
 from nattrav.cli.app import run
-from nattrav.cli.netcheck import as_row, clean_block, exit_code, failed, line
+from nattrav.cli.netcheck import as_row, block, exit_code, failed, line
 from nattrav.config.schema import Configuration
 from nattrav.daemon import stun
 from nattrav.daemon.runtime import Runtime
@@ -30,7 +30,7 @@ def test_a_symmetric_nat_and_an_alg_are_shown_in_80_columns() -> None:
         "address-and-port-dependent",
         "symmetric",
     )
-    text = clean_block(row)
+    text = block(row)
     assert "SIP ALG       Via sent-by" in text
     assert "not measured (--lifetime)" in text
     assert len(line(row)) <= 80
