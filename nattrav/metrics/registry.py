@@ -43,9 +43,7 @@ def _histogram(name: str, labels: str, help: str, buckets: str) -> Metric:
 
 PROCESS = (
     _gauge("nattrav_build_info", "version python datapath node", "Constant 1; who this instance is"),
-    _gauge(
-        "nattrav_ready", "", "1 while new calls are taken: services serve, a relay answers and has room, no drain"
-    ),
+    _gauge("nattrav_ready", "", "1 while new calls are taken: services serve, a relay answers and has room, no drain"),
     _gauge("nattrav_draining", "", "1 while no new calls are taken"),
     _gauge("nattrav_config_last_reload_successful", "", "1 if the last reload was accepted"),
     _gauge(
