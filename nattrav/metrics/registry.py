@@ -86,7 +86,11 @@ STUN = (
 
 SIP = (
     _counter("nattrav_sip_requests_total", "direction method transport", "SIP requests received or sent"),
-    _counter("nattrav_sip_responses_total", "direction method code", "SIP responses received or sent"),
+    _counter(
+        "nattrav_sip_responses_total",
+        "direction method code",
+        "SIP responses received or sent; every code of INVITE and REGISTER, common ones of others",
+    ),
     _counter(
         "nattrav_sip_dropped_total", "transport reason", "SIP messages that caused neither a forward nor an answer"
     ),
