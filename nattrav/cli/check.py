@@ -34,14 +34,14 @@ def check(
             {"source": p.source, "key": p.key, "value": p.value, "reason": p.reason, "remedy": p.remedy}
             for p in error.problems
         ]
-        if current().format == "table":
+        if current().human:
             for problem in error.problems:
                 print(clean(str(problem)))
             print(f"\n{len(items)} error{'s' if len(items) > 1 else ''}")
         else:
             emit(items)
         raise typer.Exit(exit_codes.FAILED) from None
-    if current().format == "table":
+    if current().human:
         print(f"{path} is good" if path else "no configuration file: the defaults are used")
     else:
         emit([])

@@ -19,7 +19,7 @@ from nattrav.net.options import Take, nothing_waits
 from stun.behavior import Endpoint
 from stun.io.server import UdpServer
 from stun.io.streams import Certificate, StreamServer
-from stun.offload.io.loader import OffloadRefused
+from stun.offload.io.loader import OffloadRefused, leave_xdp
 from stun.responder import Responder
 
 _WATCH = 0.5
@@ -81,11 +81,13 @@ async def open_all(udp: UdpServer, streams: dict[str, StreamServer], take: Take 
 
 def offload(section: StunSection, udp: UdpServer, runtime: Runtime) -> None:
     """Have the kernel answer too, where that is wanted. StartRefused when it must and cannot."""
+    company = runtime.company()
     if section.offload == "off":
+        leave_xdp(company)
         return
     mode = None if section.offload_mode == "auto" else Mode(section.offload_mode)
     try:
-        udp.offload(interfaces=section.offload_interfaces, mode=mode)
+        udp.offload(interfaces=section.offload_interfaces, mode=mode, company=company)
     except OffloadRefused as refused:
         if section.offload == "xdp":
             raise StartRefused(f"[stun] offload: {refused}") from None
@@ -107,6 +109,8 @@ async def _watch(udp: UdpServer) -> None:
         await trio.sleep(_WATCH)
         if (failure := udp.failure()) is not None:
             raise RuntimeError("a STUN data thread ended") from failure
+        if udp.kernel is not None:
+            udp.kernel.look_around()
 
 
 def _listening(runtime: Runtime, streams: dict[str, StreamServer], responder: Responder) -> list[Listening]:

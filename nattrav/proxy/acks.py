@@ -13,9 +13,10 @@ from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.parties import other_party, party_facts
 from nattrav.proxy.quirks import PLAIN
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.routing import RouteSet, Sender
 from nattrav.proxy.transactions import Key, ServerTransaction
 from nattrav.proxy.validate import Refused
+from nattrav.proxy.ways import Hop
 from nattrav.sip.message import Request
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import State
@@ -62,7 +63,7 @@ class Acks:
         sender.authorised = sender.upstream is not None or self._admits(sender)
         moved = {} if call is None else call.moved
         hop = rooms.routing.within_dialog(
-            request, routes, sender, from_access, other_party(call, request, sender), moved
+            request, routes, sender, from_access, other_party(call, request, sender), moved, now=now
         )
         if isinstance(hop, Refused) or not isinstance(hop.next_hop, Flow | Target):
             gone = isinstance(hop, Refused) and hop.status == 430

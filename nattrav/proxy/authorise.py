@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from functools import lru_cache
 
 from nattrav.proxy.accounts import Accounts
@@ -57,7 +58,7 @@ class Authorisation:
             return self._admit_source(sender)
         refused = self._check(request, sender, "authorization", 401, request.to.uri, now)
         if refused is None and not self._owns(request.to.uri, sender):
-            return Refused(403, "8.1")
+            return Refused(403, "8.1", why=f"user {sender.user} may not register {request.to.uri}")
         return refused
 
     def request(self, request: Request, sender: Sender, now: float) -> Refused | None:
@@ -72,7 +73,8 @@ class Authorisation:
             return self._admit_source(sender)
         refused = self._check(request, sender, "proxy-authorization", 407, request.from_.uri, now)
         if refused is None and self._is_ours(request.from_.uri) and not self._owns(request.from_.uri, sender):
-            return Refused(403, "R1", reason="From is another user")
+            why = f"user {sender.user} may not call as {request.from_.uri}"
+            return Refused(403, "R1", reason="From is another user", why=why)
         return refused
 
     def admits_source(self, sender: Sender) -> bool:
@@ -85,7 +87,8 @@ class Authorisation:
         if self._policy == "none" or self._from_open_net(sender.flow.remote.host):
             sender.authorised = True
             return None
-        return Refused(403, "R1")
+        why = f"there are no users, and {sender.flow.remote.host} is not in [sip.registrar] open_nets"
+        return Refused(403, "R1", why=why)
 
     def _check(
         self, request: Request, sender: Sender, header: str, status: int, owner: str, now: float
@@ -97,15 +100,17 @@ class Authorisation:
         try:
             credentials = credentials_for(realm, request.all(header)) if header in request.names else None
         except MalformedMessage:
-            return Refused(400, "R1", reason="Bad credentials")
+            return Refused(400, "R1", reason="Bad credentials", why="its credentials cannot be read")
         if credentials is None:
             return self._challenge(sender, status, wall)
         secrets, known = self._secrets(credentials, self._domain_of(owner))
         matches = [credentials.match(secret, request.method, request.body) for secret in secrets]
         if not known or not any(matches):
-            return self._failed(sender, status, wall, "failed" if known else "unknown_user")
+            why = f"wrong password for user {credentials.name}" if known else f"unknown user {credentials.name}"
+            return self._failed(sender, status, wall, "failed" if known else "unknown_user", why)
         if not _is_about(credentials.uri, request.request_uri):
-            return Refused(400, "R1", reason="Digest of another Request-URI")
+            why = f"its credentials were made for {credentials.uri}"
+            return Refused(400, "R1", reason="Digest of another Request-URI", why=why)
         # Who knows the password and has a nonce that is not ours got it before our restart.
         state, number = self._nonces.check(credentials.nonce, wall)
         # Credentials without a count could be sent again by whoever saw them: their nonce serves once.
@@ -137,10 +142,10 @@ class Authorisation:
             return host
         return parts.sip.domains[0] if parts.sip.domains and parts.names_us(uri) else None
 
-    def _failed(self, sender: Sender, status: int, wall: float, result: str) -> Refused:
+    def _failed(self, sender: Sender, status: int, wall: float, result: str, why: str) -> Refused:
         self._parts.count("nattrav_sip_auth_total", result)
         self.rejected = True
-        return self._challenge(sender, status, wall)
+        return replace(self._challenge(sender, status, wall), why=why[:200])
 
     def _challenge(self, sender: Sender, status: int, wall: float, *, stale: bool = False) -> Refused:
         nonce = self._nonces.make(wall, self._counts.next())

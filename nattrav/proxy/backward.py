@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from nattrav.net.address import TransportAddress
-from nattrav.proxy import forward
+from nattrav.proxy import causes, forward
 from nattrav.proxy.best_response import best, with_all_challenges
 from nattrav.proxy.calls import Call, CallState, Party
 from nattrav.proxy.effects import DropReason
@@ -84,8 +85,8 @@ class ResponseContext(Forwarding):
         branch.ended = True
         branch.edit = None
         if not self.invite:
-            if self.method == "UPDATE" and self.call is not None and "session-expires" in response.names:
-                self.rooms.calls.refreshed(self.call, response.first("session-expires") or "", now)
+            if self.method == "UPDATE" and self.call is not None:
+                self.rooms.calls.refreshed(self.call, response.first("session-expires"), now)
             if not self.server.final:
                 self._with_media(branch, response, now)
             return
@@ -107,10 +108,10 @@ class ResponseContext(Forwarding):
                     call.nat[Party.CALLEE] = verdict_of(hop)
                 call.accepted = response
             self.rooms.calls.answer(call, response.to.tag or "", now)
-        if call is not None and "session-expires" in response.names:
-            self.rooms.calls.refreshed(call, response.first("session-expires") or "", now)
-            if hop_up := branch.hop_wanted.upstream:
-                hop_up.failed_until = 0.0
+        if call is not None:
+            self.rooms.calls.refreshed(call, response.first("session-expires"), now)
+        if hop_up := branch.hop_wanted.upstream:
+            hop_up.failed_until = 0.0
         self._with_media(branch, response, now)
         self.request = None
         self.server.request = None
@@ -183,9 +184,21 @@ class ResponseContext(Forwarding):
 
     def unreachable(self, branch: Branch, now: float) -> None:
         """The transport could not send: as a 503 of that branch (§16.9)."""
-        self._unanswered(branch, now)
+        self._unanswered(branch, now, 503)
 
-    def _unanswered(self, branch: Branch, now: float) -> None:
+    def connection_closed(self, branch: Branch, now: float) -> None:
+        """The connection closed before anything was answered on it: a phone is gone, a next hop gets a new one."""
+        hop, wanted = branch.hop, branch.hop_wanted
+        if hop is not None and not wanted.access and not branch.cancelled:
+            name = hop.remote.host if wanted.uri is None else wanted.uri.host
+            again = replace(wanted, next_hop=Target(hop.transport, hop.remote, name), alternatives=[])
+            wanted.alternatives.insert(0, again)
+            self._end(branch)
+            if self._fail_over(branch, now):
+                return
+        self._unanswered(branch, now, 503)
+
+    def _unanswered(self, branch: Branch, now: float, status: int = 408) -> None:
         upstream = branch.hop_wanted.upstream
         if branch.hop_wanted.by_size and branch.hop is not None:
             self.rooms.routing.offers_no_tcp(branch.hop.remote, now)
@@ -196,6 +209,7 @@ class ResponseContext(Forwarding):
         self._end(branch)
         if not branch.cancelled and self._fail_over(branch, now):
             return
+        self.gone.add(480 if status == 503 and branch.hop_wanted.access else status)
         self._settle(now)
 
     def _end(self, branch: Branch, keep: bool = False) -> None:
@@ -216,12 +230,20 @@ class ResponseContext(Forwarding):
         chosen = best(self.failures)
         if self.cancelled:
             self.answer_myself(487, now)
+        elif self.invite and self.gone and (chosen is None or chosen.status // 100 == 5):
+            # A lower class wins (§16.7 step 6); the 503 of one next hop is no 503 of ours.
+            status = min(self.gone)
+            if self.call is not None and self.initial:
+                self.call.why = causes.unanswered(status, self.branches)
+            self.answer_myself(500 if status == 503 else status, now)
         elif chosen is None:
             if self.invite:
-                self.answer_myself(408 if self.branches else 503, now)
+                self.answer_myself(503, now)
             else:
                 self._unanswered_by_all(now)
         elif chosen.status == 503:
+            if self.call is not None and self.initial:
+                self.call.why = causes.answered(chosen, self._branch_of(chosen), None)
             self.answer_myself(500, now)
         else:
             self._pass_on(chosen, None, now, others=self.failures)
@@ -307,6 +329,8 @@ class ResponseContext(Forwarding):
     ) -> None:
         """Send a response to where the request came from (§16.7 steps 3, 8, 9); an empty `body` takes its own off."""
         status = response.status
+        if status >= 300 and self.call is not None and self.initial and self.invite:
+            self.call.why = causes.answered(response, self._branch_of(response), self.offer)
         edit = Edit(response)
         edit.remove_top("via")
         if body:
@@ -390,6 +414,9 @@ class ResponseContext(Forwarding):
                     self._free_branches(call)
         elif self.method in ("INVITE", "UPDATE") and status >= 300:
             if status in ENDS_DIALOG and call.state is not CallState.EARLY:
+                asked = causes.name_of(self.branches[-1] if self.branches else None, phone="the phone")
+                knew = "did not know it any more" if status == 481 else "did not answer any more"
+                call.why = f"{asked} {knew}"
                 self._dialog_ended(call, request, "timeout", now, status)
             elif self.offer is not None or self.invite:
                 rooms.media.restore(call)
@@ -437,7 +464,7 @@ class ResponseContext(Forwarding):
 
     def _send_cancel(self, branch: Branch, now: float) -> None:
         edit, hop = branch.edit, branch.hop
-        if edit is None or hop is None or (branch.branch, "CANCEL") in self.rooms.parts.transactions.clients:
+        if edit is None or hop is None or branch.until is not None:
             return
         parts = self.rooms.parts
         client = ClientTransaction(parts.transactions, (branch.branch, "CANCEL"), None)
@@ -445,7 +472,8 @@ class ResponseContext(Forwarding):
         if self.call is not None:
             self.call.note(now, False, hop, data, "S3")
         client.start(hop, data, now)
-        parts.timers.set(branch, now + parts.transactions.patience)
+        branch.until = now + parts.transactions.patience
+        parts.timers.set(branch, branch.until)
 
 
 def _retry_after(response: Response) -> float | None:

@@ -118,6 +118,7 @@ class Call(Timed):
         "upstream",
         "user",
         "user_agents",
+        "why",
         "written",
     )
 
@@ -149,6 +150,8 @@ class Call(Timed):
         self.media = MediaState()
         self.quality: dict[str, Any] | None = None
         self.contact: str | None = None
+        self.why = ""
+        """The cause of its failure, as a clause for people."""
         self.written = False
         self.resumed = False
         self.early: str | None = None
@@ -365,12 +368,17 @@ class Calls:
             self._parts.count("nattrav_sip_call_results_total", call.upstream or LOCAL, "200")
             self._parts.observe("nattrav_sip_call_setup_seconds", now - call.created)
 
-    def refreshed(self, call: Call, session_expires: str, now: float) -> None:
-        """The parties agreed on a session timer (RFC 4028): without a refresh the call is over after it."""
-        digits = session_expires.partition(";")[0].strip()
-        if call.state is CallState.CONFIRMED and digits.isdigit() and len(digits) < 8:
+    def refreshed(self, call: Call, session_expires: str | None, now: float) -> None:
+        """A 2xx to INVITE or UPDATE says when the call is over without another one; None: it never is (RFC 4028)."""
+        if call.state is not CallState.CONFIRMED:
+            return
+        digits = "" if session_expires is None else session_expires.partition(";")[0].strip()
+        if digits.isdigit() and len(digits) < 8:
             call.session_expires = int(digits)
             self._parts.timers.set(call, now + call.session_expires + REFRESH_GRACE)
+        elif call.session_expires is not None:
+            call.session_expires = None
+            self._parts.timers.set(call, now + self.LONGEST)
 
     def end(self, call: Call, cause: str, now: float, code: int = 0) -> None:
         """Close the record: cause is bye, cancel, rejected, timeout, session_timer, media_timeout or admin."""

@@ -35,9 +35,11 @@ from nattrav.sip.grammar import KNOWN_METHODS
 from nattrav.sip.message import MAX_EXPIRES, Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.response import respond
+from nattrav.sip.transaction import State
 from nattrav.sip.transport.flow import Flow
 
 _KEEPALIVE = frozenset(b"\r\n\0")
+_UNHEARD = (State.CALLING, State.TRYING)
 
 
 class Proxy:
@@ -133,6 +135,11 @@ class Proxy:
         if self.parts.connections.get(key) == flow:
             del self.parts.connections[key]
         self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
+        transactions = self.parts.transactions
+        for name in transactions.on_streams.pop(flow, ()):
+            client = transactions.clients.get(name)
+            if isinstance(client, Branch) and client.state in _UNHEARD and isinstance(client.context, ResponseContext):
+                client.context.connection_closed(client, now)
         return self.take_effects()
 
     def unreachable(self, branch: str, now: float) -> list[Effect]:

@@ -8,7 +8,8 @@ from nattrav.proxy.calls import Call, Party
 from nattrav.proxy.forwarding import nat_of
 from nattrav.proxy.nat import NatTest, NatVerdict
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, Sender
+from nattrav.proxy.routing import Sender
+from nattrav.proxy.ways import Hop
 from nattrav.sip.message import Request
 from nattrav.sip.transport.flow import Flow
 

@@ -17,8 +17,9 @@ from nattrav.proxy.flow_token import ForgedToken, TokenKind, looks_like_token
 from nattrav.proxy.keepalive import Keepalive
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.routing import RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
+from nattrav.proxy.ways import Hop
 from nattrav.sip.edit import Edit
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.grammar import header_number

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from nattrav.proxy.alg import NONE, SUSPECTED
-from nattrav.proxy.calls import Call, CallState, Message, Party
+from nattrav.proxy.calls import Call, Message, Party
 from nattrav.proxy.parts import Parts
+from nattrav.proxy.verdict import circumstances, verdict
 from nattrav.sip.redaction import redacted
 from nattrav.sip.transport.flow import Flow
 
@@ -62,6 +63,7 @@ def explain(call: Call, parts: Parts, now: float) -> dict[str, Any]:
         "nat": nat,
         "messages": steps,
         "messages_kept": call.messages is not None,
+        "circumstances": circumstances(call),
         "verdict": verdict(call) + alg_sentence(nat),
     }
 
@@ -108,56 +110,6 @@ def _difference(old: list[str], new: list[str]) -> list[tuple[str, str]]:
     gone = [line for line in old if line not in new]
     come = [line for line in new if line not in old]
     return [("-", line) for line in gone] + [("+", line) for line in come]
-
-
-_SILENT = {
-    "caller_deaf": ("The caller heard nothing: no media came from the callee.", (Party.CALLEE,)),
-    "callee_deaf": ("The callee heard nothing: no media came from the caller.", (Party.CALLER,)),
-    "none": ("Nobody heard anything: no media came from either side.", (Party.CALLER, Party.CALLEE)),
-}
-_CAUSES = {
-    "bye": "ended by a BYE",
-    "cancel": "was cancelled before anybody answered",
-    "timeout": "ended because one side no longer knew it or never answered",
-    "media_timeout": "was ended because no media came any more",
-    "session_timer": "ended because its session was not refreshed",
-    "admin": "was ended by an operator",
-}
-
-
-def verdict(call: Call) -> str:
-    """One sentence."""
-    relayed = "media went through the relay" if call.media.used else "media did not go through the relay"
-    nats = [party.value for party in (Party.CALLER, Party.CALLEE) if call.nat[party].nat]
-    behind = f"the {' and the '.join(nats)} sat behind a NAT" if nats else "no NAT showed in signalling"
-    if call.state is CallState.EARLY:
-        return f"The call is being set up; {behind}, {relayed}."
-    if call.state is CallState.CONFIRMED:
-        return f"The call is in progress; {behind}, {relayed}."
-    if call.cause == "rejected":
-        return f"The call failed with {call.code}; {behind}."
-    length = (
-        f" after {call.ended - call.answered:.1f} s" if call.answered is not None and call.ended is not None else ""
-    )
-    return f"The call {_CAUSES.get(call.cause, call.cause)}{length}; {behind}, {relayed}.{media_sentence(call)}"
-
-
-def media_sentence(call: Call) -> str:
-    """Say who did not hear the other, by what the relay received, and where to look first."""
-    heard = (call.quality or {}).get("verdict")
-    if heard not in _SILENT:
-        return ""
-    sentence = f" {_SILENT[heard][0]}"
-    for party in _SILENT[heard][1]:
-        flow = call.flows[party]
-        if call.access[party] and flow is not None and flow.reliable:
-            sentence += (
-                f" The {party.value} signals over {flow.transport.upper()}, its media needs UDP: a firewall on its "
-                "side that blocks UDP leaves the call silent."
-            )
-        elif call.access[party]:
-            sentence += f" Look for a firewall or ALG on the side of the {party.value}, or a device that only receives."
-    return sentence
 
 
 def quirk_of(parts: Parts, user_agent: str | None, flow: Flow, aor: str | None) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from nattrav.proxy.routing import Hop
 from nattrav.proxy.transactions import ClientTransaction, Context, Key, Transactions
+from nattrav.proxy.ways import Hop
 from nattrav.sip.edit import Edit
 from nattrav.sip.message import Response
 from nattrav.sip.transport.flow import Flow

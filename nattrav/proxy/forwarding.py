@@ -17,8 +17,9 @@ from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
 from nattrav.proxy.quirks import Treatment
 from nattrav.proxy.registrar import behind_nat
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import MAX_BREADTH, Hop, RouteSet, Sender
+from nattrav.proxy.routing import RouteSet, Sender
 from nattrav.proxy.transactions import ClientTransaction, ServerTransaction
+from nattrav.proxy.ways import MAX_BREADTH, Hop
 from nattrav.sip.edit import Edit
 from nattrav.sip.message import Message, Request, Response
 from nattrav.sip.transport.flow import Flow, Target
@@ -41,6 +42,7 @@ class Forwarding:
         "done",
         "failures",
         "forking",
+        "gone",
         "groups",
         "initial",
         "invite",
@@ -78,6 +80,8 @@ class Forwarding:
         self.branches: list[Branch] = []
         self.groups: list[list[Hop]] = []
         self.failures: list[Response] = []
+        self.gone: set[int] = set()
+        """Statuses that stand for branches nobody answered: 408, or 503 where nothing could be sent (§16.9)."""
         self.offer: bytes | None = None
         self.preparing = 0
         self.breadth = MAX_BREADTH
@@ -146,7 +150,10 @@ class Forwarding:
         self._prepare(hop, found[0], now)
 
     def _no_hop(self, hop: Hop, now: float) -> None:
-        self.rooms.parts.log("warning", "next_hop_not_found", uri=str(hop.uri or hop.request_uri))
+        uri = str(hop.uri or hop.request_uri)
+        self.rooms.parts.log("warning", "next_hop_not_found", uri=uri)
+        if self.call is not None and self.initial:
+            self.call.why = f"the DNS knows no address for {uri}, or none that a listener of ours reaches"
         if hop.alternatives:
             first, *rest = hop.alternatives
             first.alternatives = rest

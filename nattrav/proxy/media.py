@@ -194,6 +194,7 @@ class Media:
             return
         reason = reply.get("error-reason", reply.get("result")) if isinstance(reply, dict) else "no answer"
         self._parts.log("warning", f"relay_{command}_failed", call_id=call.call_id, reason=reason)
+        call.why = "no relay answered" if reply is None else f"the relay refused the {command}: {reason}"
         resume(None, now)
 
     def _deleted(self, call: Call, reply: object, now: float) -> None:

@@ -52,7 +52,8 @@ class Registrar:
             outcome = self._location.register(self._shortened(registration, sender), self._parts.wall(now))
         except MalformedMessage as fault:
             self.event("rejected", aor, sender.flow, request.user_agent)
-            return Refused(400, "8.1", reason=fault.reason[:80].encode("ascii", "replace").decode())
+            reason = fault.reason[:80].encode("ascii", "replace").decode()
+            return Refused(400, "8.1", reason=reason, why=f"it is malformed: {reason}")
         if isinstance(outcome, location_bindings.Refused):
             self.event("rejected", aor, sender.flow, request.user_agent)
             headers: tuple[tuple[str, str], ...] = ()
@@ -60,7 +61,7 @@ class Registrar:
                 headers = (("Min-Expires", str(outcome.min_expires)),)
             elif outcome.status == 503:
                 headers = (("Retry-After", "60"),)
-            return Refused(outcome.status, "8.1", headers)
+            return Refused(outcome.status, "8.1", headers, why=outcome.reason)
         for event, changed in (
             ("added", outcome.added),
             ("refreshed", outcome.refreshed),

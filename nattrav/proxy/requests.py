@@ -14,6 +14,7 @@ from nattrav.proxy.answer_ports import AnswerPorts
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
 from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.causes import by_us
 from nattrav.proxy.dialogs import RESUMES, Dialogs
 from nattrav.proxy.edge import Edge, RegisterContext
 from nattrav.proxy.effects import DropReason, Send
@@ -24,12 +25,15 @@ from nattrav.proxy.media import media_hosts, sdp_of
 from nattrav.proxy.nat import NO_NAT, FirstHop, NatTest, NatVerdict
 from nattrav.proxy.parties import contact_of, other_party, party_facts, reply_flow
 from nattrav.proxy.quirks import Treatment
+from nattrav.proxy.refusals import Refusals
 from nattrav.proxy.registrar import Registrar
 from nattrav.proxy.rooms import Rooms
-from nattrav.proxy.routing import Hop, RouteSet, Sender
+from nattrav.proxy.routing import RouteSet, Sender
 from nattrav.proxy.transactions import ServerTransaction
+from nattrav.proxy.transfers import replaced
 from nattrav.proxy.upstreams import UpstreamState
 from nattrav.proxy.validate import SUPPORTED, Refused, bad_extension, refusal
+from nattrav.proxy.ways import Hop
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.grammar import KNOWN_METHODS
 from nattrav.sip.message import Request
@@ -58,6 +62,7 @@ class Requests:
         self.authorisation = Authorisation(parts, accounts)
         self.admission = Admission(parts.sip.limits)
         self.draining = False
+        self.refusals = Refusals()
         self._ports = AnswerPorts()
         self._dialogs = Dialogs(rooms, self._examine)
         self._acks = Acks(rooms, self._fault, self.authorisation.admits_source)
@@ -106,7 +111,8 @@ class Requests:
             self._acks.cancel(key, answer_flow, request, data, now)
             return
         if len(parts.transactions) >= parts.sip.limits.transactions:
-            self._refuse_stateless(request, answer_flow, Refused(503, "limits", (("Retry-After", "10"),)))
+            full = Refused(503, "limits", (("Retry-After", "10"),), why="[sip.limits] transactions is reached")
+            self._refuse_stateless(request, answer_flow, full, now)
             return
         mode = parts.sip.mode
         # At a registrar also through edges that it knows as upstreams.
@@ -117,7 +123,7 @@ class Requests:
             asks_us = method == "OPTIONS" and self._is_for_me(request)
             refused = None if registers_here or asks_us else refused
         if refused is not None:
-            self._refuse_stateless(request, answer_flow, refused)
+            self._refuse_stateless(request, answer_flow, refused, now)
             return
         if upstream is None and request.to.tag is None:
             sender.treatment = self._treatment(request, flow)
@@ -125,7 +131,7 @@ class Requests:
             challenge = self.authorisation.first_challenge(request, sender, now)
             if challenge is not None:
                 # Without a transaction, so that strangers cannot fill the table (RFC 3261 §26.3.2.4).
-                self._refuse_stateless(request, answer_flow, challenge)
+                self._refuse_stateless(request, answer_flow, challenge, now)
                 return
         server = ServerTransaction(parts.transactions, key, request, answer_flow, now)
         if upstream is None and verdict is None and (method == "REGISTER" or request.to.tag is None):
@@ -241,7 +247,9 @@ class Requests:
             aor = f"{uri.user}@{uri.host.lower()}"
         return quirks.treatment(request.user_agent, flow.remote, aor)
 
-    def _refuse_stateless(self, request: Request, flow: Flow, refused: Refused) -> None:
+    def _refuse_stateless(self, request: Request, flow: Flow, refused: Refused, now: float) -> None:
+        if refused.status not in (401, 407) or refused.why:
+            self.refusals.note(request, flow, refused, now)
         tag = self._parts.to_tag(request.via.branch or request.call_id)
         data = respond(request, refused.status, refused.reason, to_tag=tag, headers=refused.headers)
         self._parts.out.append(Send(flow, data))
@@ -253,6 +261,10 @@ class Requests:
         data = respond(request, refused.status, refused.reason, to_tag=tag, headers=refused.headers)
         if call is not None:
             call.note(now, False, server.flow, data, refused.rule)
+            if call.state is CallState.EARLY:
+                call.why = refused.why or by_us(refused.status)
+        elif refused.status >= 400 and (refused.status not in (401, 407) or refused.why):
+            self.refusals.note(request, server.flow, refused, now)
         server.respond(refused.status, data, now)
 
     def _register(self, server: ServerTransaction, request: Request, sender: Sender, now: float) -> None:
@@ -272,12 +284,13 @@ class Requests:
             self._refuse(server, Refused(400, "8.1", reason="No SIP address-of-record"), now)
             return
         if not self._parts.names_us(uri) or uri.user is None:
-            self._refuse(server, Refused(404, "8.1"), now)
+            why = f"{request.to.uri} lies in no domain of ours ([sip] domains)"
+            self._refuse(server, Refused(404, "8.1", why=why), now)
             return
         if self._parts.hooks.has("on_register"):
             decision = self._parts.hooks.call("on_register", register_view(request, sender))
             if isinstance(decision, Refuse):
-                self._refuse(server, Refused(decision.status, "hook", reason=decision.reason), now)
+                self._refuse(server, _by_hook(decision), now)
                 return
         result = self.registrar.register(request, self._rooms.routing.aor(uri), sender, now)
         if isinstance(result, Refused):
@@ -327,7 +340,8 @@ class Requests:
         user = sender.user
         if refused is None and server.invite and user and rooms.calls.of_user(user) >= parts.sip.limits.calls_per_user:
             parts.count("nattrav_sip_rate_limited_total", "user")
-            refused = Refused(403, "limits", reason="Too many calls")
+            why = f"user {user} has as many calls as [sip.limits] calls_per_user allows"
+            refused = Refused(403, "limits", reason="Too many calls", why=why)
         if refused is not None:
             self._refuse(server, refused, now)
             return
@@ -337,7 +351,8 @@ class Requests:
                 self._refuse(server, Refused(302, "drain", self._at_sibling(request)), now)
                 return
             if self.draining or len(rooms.calls) >= parts.sip.limits.calls:
-                self._refuse(server, Refused(503, "limits", (("Retry-After", "30"),)), now)
+                why = "this node drains" if self.draining else "[sip.limits] calls is reached"
+                self._refuse(server, Refused(503, "limits", (("Retry-After", "30"),), why=why), now)
                 return
             trying = respond(request, 100, to_tag=None)
             server.respond(100, trying, now)
@@ -371,10 +386,10 @@ class Requests:
         if parts.hooks.has("on_request"):
             decision = parts.hooks.call("on_request", request_view(request, sender, parts, now))
             if isinstance(decision, Refuse):
-                return Refused(decision.status, "hook", reason=decision.reason)
+                return _by_hook(decision)
             if isinstance(decision, Route):
                 return self._rooms.routing.chosen(request, routes, sender, decision, now)
-        found = self._behind_contact_token(request, sender, now)
+        found = self._behind_contact_token(request, sender, now) or replaced(self._rooms, request, sender)
         hops = [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
         if request.request_uri.startswith("sips:") and not isinstance(hops, Refused):
             return self._secure(hops, sender)
@@ -388,7 +403,8 @@ class Requests:
         if left:
             return left
         host = self._parts.listeners[sender.flow.listener].sent_by
-        return Refused(480, "R9", (("Warning", f'380 {host} "SIPS Not Allowed"'),))
+        why = "it is for a sips: URI, and no way to the callee is encrypted"
+        return Refused(480, "R9", (("Warning", f'380 {host} "SIPS Not Allowed"'),), why=why)
 
     def _at_sibling(self, request: Request) -> tuple[tuple[str, str], ...]:
         """The same destination at the node that takes our calls."""
@@ -436,7 +452,7 @@ class Requests:
             call.note(now, True, sender.flow, data)
         moved = {} if call is None else call.moved
         hop = rooms.routing.within_dialog(
-            request, routes, sender, from_access, other_party(call, request, sender), moved
+            request, routes, sender, from_access, other_party(call, request, sender), moved, now=now
         )
         if isinstance(hop, Refused):
             self._refuse(server, _as_known_to(from_upstream, hop), now, call)
@@ -455,6 +471,11 @@ class Requests:
         server.respond(status, respond(request, status, to_tag=self._parts.to_tag(server.key[0]), headers=headers), now)
 
     # ---- ACK and CANCEL
+
+
+def _by_hook(decision: Refuse) -> Refused:
+    """Refuse as the operator's hook wants it."""
+    return Refused(decision.status, "hook", reason=decision.reason, why="a hook of the operator refused it")
 
 
 def _as_known_to(upstream: UpstreamState | None, refused: Refused) -> Refused:

@@ -8,27 +8,25 @@ from types import MappingProxyType
 
 from nattrav.location.bindings import Binding
 from nattrav.location.location import Location
-from nattrav.net.address import TransportAddress, canonical, is_literal
+from nattrav.net.address import TransportAddress
 from nattrav.proxy.accounts import Accounts
 from nattrav.proxy.contact_mark import unmarked
 from nattrav.proxy.flow_token import FlowToken, ForgedToken, TokenKind
 from nattrav.proxy.hooks import Route
-from nattrav.proxy.listener import Listener
 from nattrav.proxy.nat import NO_NAT, NatVerdict
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.quirks import PLAIN, Treatment
 from nattrav.proxy.upstreams import Upstreams, UpstreamState
 from nattrav.proxy.validate import Refused
+from nattrav.proxy.ways import Hop, Ways
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
-from nattrav.sip.transport.flow import SECURE, Flow, Target
+from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri, unescape, user_name
 
-NO_TCP_FOR = 300.0
-MAX_BREADTH = 60
-"""Parallel branches of a request that names no limit, and the most that any may ask for (RFC 5393 §5.3.3)."""
+FORGED = "a flow token in its Route set is not one of ours: forged, altered, or signed with a key that is no more"
+UNPROVEN = "who sent it has not proved to be a user of ours"
 _NOTHING_MOVED: Mapping[tuple[int, TransportAddress], Flow] = MappingProxyType({})
-_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
 @dataclass(slots=True)
@@ -51,32 +49,6 @@ class Sender:
 
 
 @dataclass(slots=True)
-class Hop:
-    """One destination. `next_hop` is None while `uri` must still be looked up (RFC 3263)."""
-
-    request_uri: str
-    next_hop: Flow | Target | None
-    uri: SipUri | None = None
-    routes: tuple[str, ...] = ()
-    q: float = 1.0
-    access: bool = False
-    upstream: UpstreamState | None = None
-    binding: Binding | None = None
-    breadth: int = MAX_BREADTH
-    """Its share of the request's Max-Breadth (RFC 5393 §5.3.3)."""
-    by_size: bool | None = None
-    """True: chosen for the request's size (R8); False: the way back from that, whatever the size."""
-    alternatives: list[Hop] = field(default_factory=list)
-
-    @property
-    def secure(self) -> bool:
-        """It is reached over TLS, or will be when its `sips:` URI is looked up."""
-        if self.next_hop is not None:
-            return self.next_hop.transport in SECURE
-        return self.uri is not None and (self.uri.secure or self.uri.transport == "tls")
-
-
-@dataclass(slots=True)
 class RouteSet:
     """What the Route header fields said. `exit` is the flow that a token of ours names as the way out."""
 
@@ -90,15 +62,12 @@ class RouteSet:
     next_route: SipUri | None = None
 
 
-class Routing:
+class Routing(Ways):
     """Decides; keeps nothing of its own."""
 
     def __init__(self, parts: Parts, location: Location, accounts: Accounts, upstreams: Upstreams) -> None:
-        self._parts = parts
-        self._location = location
+        super().__init__(parts, location)
         self._accounts = accounts
-        self._no_tcp: dict[TransportAddress, float] = {}
-        self._ways: dict[tuple[str, int], Flow | Target] = {}
         self._upstreams = upstreams
 
     def route_set(self, request: Request) -> RouteSet | Refused:
@@ -113,7 +82,7 @@ class Routing:
             routes = [value.sip_uri for value in request.routes]
             uri = request.uri
         except MalformedMessage:
-            return Refused(400, "R3", reason="Bad Route")
+            return Refused(400, "R3", reason="Bad Route", why="its Route header fields cannot be read")
         if isinstance(uri, SipUri) and uri.loose and routes and parts.names_us(uri):
             # A strict router before us put our Record-Route URI into the Request-URI (§16.4).
             found.request_uri = routes.pop().text
@@ -128,7 +97,7 @@ class Routing:
                 try:
                     token = parts.signer.read(route.user)
                 except ForgedToken:
-                    return Refused(403, "R4", reason="Forbidden")
+                    return Refused(403, "R4", reason="Forbidden", why=FORGED)
                 found.tokens.append(token)
         return found if ";alias=" not in found.request_uri else self._unmarked(found)
 
@@ -156,100 +125,25 @@ class Routing:
         except MalformedMessage:
             return Refused(400, "R3", reason="Bad Request-URI")
         except ForgedToken:
-            return Refused(403, "R4", reason="Forbidden")
+            return Refused(403, "R4", reason="Forbidden", why=FORGED)
         return found
 
-    def token_flow(self, token: FlowToken) -> Flow | None:
-        """Give the flow a token names, at its newest address; None when it is gone."""
-        listener = self._parts.listeners.by_id.get(token.listener)
-        if listener is None:
+    def registered_contact(self, text: str, owner: str, now: float) -> Hop | None:
+        """Find the phone that registered this URI as its Contact, by the users that it and `owner` name."""
+        try:
+            uri = SipUri.parse(text)
+            named = [uri, SipUri.parse(owner)]
+        except MalformedMessage:
             return None
-        remote = token.remote
-        if token.serial:
-            binding = self._location.by_serial(token.serial)
-            if binding is not None and binding.flow.listener == listener.id:
-                remote = binding.flow.remote
-        if listener.transport == "udp":
-            return Flow("udp", listener.id, listener.bound, remote)
-        return self._parts.connections.get((listener.id, remote.host, remote.port))
-
-    def token_for(
-        self,
-        flow: Flow,
-        now: float,
-        *,
-        kind: TokenKind = TokenKind.DIALOG,
-        base32: bool = False,
-        asymmetric: bool = False,
-    ) -> str:
-        """Sign a token for a flow."""
-        parts = self._parts
-        on_flow = self._location.by_flow(flow)
-        token = FlowToken(
-            kind=kind,
-            listener=flow.listener,
-            remote=flow.remote,
-            serial=on_flow[0].serial if len(on_flow) == 1 else 0,
-            hours=int(parts.wall(now) // 3600),
-            asymmetric=asymmetric,
-        )
-        return parts.signer.write(token, base32=base32)
-
-    def to_uri(self, uri: SipUri, near: Listener | None) -> Flow | Target | None:
-        """Give the next hop of a URI with a literal address; None when its name must be looked up."""
-        key = (uri.text, 0 if near is None else near.id)
-        way = self._ways.get(key)
-        if way is None:
-            way = self._to_uri(uri, near)
-            # Which flow a datagram takes depends on nothing that changes.
-            if isinstance(way, Flow) and not way.reliable:
-                if len(self._ways) >= 10_000:
-                    self._ways.clear()
-                self._ways[key] = way
-        return way
-
-    def _to_uri(self, uri: SipUri, near: Listener | None) -> Flow | Target | None:
-        host = uri.params.get("maddr") or uri.host
-        host = host.strip("[]")
-        if not is_literal(host):
-            return None
-        transport = uri.transport or ("tls" if uri.secure else "udp")
-        if uri.secure and transport == "tcp":
-            transport = "tls"
-        return self.to_address(
-            transport, TransportAddress(canonical(host), uri.port or _PORTS.get(transport, 5060)), near
-        )
-
-    def to_address(
-        self, transport: str, address: TransportAddress, near: Listener | None, server_name: str | None = None
-    ) -> Flow | Target | None:
-        """Choose the listener or connection that reaches a literal address; None when no listener can."""
-        listener = self._parts.listeners.reaching(transport, address, near)
-        if listener is None:
-            return None
-        if transport == "udp":
-            return Flow("udp", listener.id, listener.bound, address)
-        open_one = self._parts.connections.get((listener.id, address.host, address.port))
-        if open_one is None and transport in ("ws", "wss"):
-            return None  # only clients open WebSockets (RFC 7118 §3)
-        return open_one or Target(transport, address, server_name or "")
-
-    def instead_of_udp(self, hop: Hop, flow: Flow, now: float) -> Hop | None:
-        """Give the way over TCP for a request too large for UDP, with UDP to fall back on (RFC 3261 §18.1.1)."""
-        named = hop.uri is not None and hop.uri.transport == "udp"
-        if named or hop.access or hop.by_size is not None or self._no_tcp.get(flow.remote, 0.0) > now:
-            return None
-        tcp = self.to_address("tcp", flow.remote, self._parts.listeners.of(flow))
-        if tcp is None:
-            return None
-        back = replace(hop, next_hop=flow, by_size=False)
-        return replace(hop, next_hop=tcp, by_size=True, alternatives=[back])
-
-    def offers_no_tcp(self, remote: TransportAddress, now: float) -> None:
-        """Remember for a while that a next hop cannot be reached over TCP."""
-        if len(self._no_tcp) >= 10_000:
-            self._no_tcp.clear()
-        self._no_tcp[remote] = now + NO_TCP_FOR
+        users = [(one, unescape(one.user)) for one in named if one.user]
+        aors = [aor for one, user in users for aor in (self.aor(one), f"{user}@{one.host.lower()}")]
+        for aor in dict.fromkeys(aors):
+            for binding in self._location.lookup(aor, self._parts.wall(now)):
+                if binding.same_contact(text):
+                    hop = self._to_binding(binding)
+                    if hop.next_hop is not None:
+                        return hop
+        return None
 
     def initial(self, request: Request, routes: RouteSet, sender: Sender, now: float) -> list[Hop] | Refused:
         """Find the destinations of a request outside a dialog (§16.5)."""
@@ -266,7 +160,7 @@ class Routing:
             onward = routes.next_route
             # At an edge a Service-Route (RFC 3608) of the core is what a phone may ask for.
             if parts.sip.mode != "edge" or not self._upstreams.for_domain(onward.host.lower(), onward.port, now):
-                return Refused(403, "R4")
+                return Refused(403, "R4", why=f"its Route asks us to relay to a stranger, {onward.hostport}")
         uri = request.uri if routes.request_uri == request.request_uri else SipUri.parse(routes.request_uri)
         if not isinstance(uri, SipUri):
             number = uri.number
@@ -284,11 +178,16 @@ class Routing:
             return self._to_upstreams(found, routes, sender)
         if parts.names_us(uri):
             return self._inside(uri, routes, sender, now)
+        if sender.authorised and uri.numeric:
+            # What a transfer names is the Contact of a phone (RFC 3515 §2.1), often an address of its inside.
+            registered = self.registered_contact(routes.request_uri, request.to.uri, now)
+            if registered is not None:
+                return [registered]
         served = self._upstreams.for_domain(uri.host.lower(), uri.port, now)
         if served:
-            return self._to_upstreams(served, routes, sender) if sender.authorised else Refused(403, "R4")
+            return self._to_upstreams(served, routes, sender) if sender.authorised else Refused(403, "R4", why=UNPROVEN)
         if not sender.authorised:
-            return Refused(403, "R4")
+            return Refused(403, "R4", why=f"it asks us to relay to a stranger, {uri.hostport}")
         return [self._toward(uri, routes, sender)]
 
     def chosen(
@@ -336,12 +235,13 @@ class Routing:
             hops = [self._to_binding(one) for one in bound]
             gone = [hop for hop in hops if hop.next_hop is None]
             hops = [hop for hop in hops if hop.next_hop is not None]
-            return hops or Refused(430 if gone else 480, "N1")
+            why = f"the connection over which {aor} registered is gone" if gone else ""
+            return hops or Refused(430 if gone else 480, "N1", why=why)
         if self._is_user(aor):
-            return Refused(480, "R3")
+            return Refused(480, "R3", why=f"the callee, {aor}, is a user of ours without a registration")
         found = self._upstreams.for_number(uri.user, now, exclude=sender.upstream)
         if found and sender.upstream is None:
-            return self._to_upstreams(found, routes, sender) if sender.authorised else Refused(403, "R4")
+            return self._to_upstreams(found, routes, sender) if sender.authorised else Refused(403, "R4", why=UNPROVEN)
         return Refused(404, "R3")
 
     def _is_user(self, aor: str) -> bool:
@@ -396,6 +296,8 @@ class Routing:
         from_access_party: bool | None,
         other_party: Flow | None = None,
         moved: Mapping[tuple[int, TransportAddress], Flow] = _NOTHING_MOVED,
+        *,
+        now: float,
     ) -> Hop | Refused:
         """Find the destination of a request inside a dialog by the tokens of its Route set.
 
@@ -404,16 +306,18 @@ class Routing:
         `moved` says for flows that tokens name where their party is by now.
         """
         if len(routes.tokens) >= 2:
-            return self._down(routes.tokens[-1], routes, moved)
+            return self._down(routes.tokens[-1], request, routes, moved, now)
         if routes.tokens:
             token = routes.tokens[0]
             outgoing = from_access_party
             if outgoing is None:
                 outgoing = self._comes_from(token, sender)
             if not outgoing:
-                return self._down(token, routes, moved)
+                return self._down(token, request, routes, moved, now)
         elif routes.popped == 0 and routes.next_route is None and other_party is not None:
-            return Hop(routes.request_uri, other_party)
+            if self.is_open(other_party):
+                return Hop(routes.request_uri, other_party)
+            return self.registered_contact(routes.request_uri, request.to.uri, now) or Refused(430, "N1")
         elif not sender.authorised and other_party is None:
             # Our URI without a token proves nothing: anyone can write it.
             return Refused(481 if routes.next_route is None else 403, "R4")
@@ -441,13 +345,19 @@ class Routing:
         return False
 
     def _down(
-        self, token: FlowToken, routes: RouteSet, moved: Mapping[tuple[int, TransportAddress], Flow]
+        self,
+        token: FlowToken,
+        request: Request,
+        routes: RouteSet,
+        moved: Mapping[tuple[int, TransportAddress], Flow],
+        now: float,
     ) -> Hop | Refused:
         flow = moved.get((token.listener, token.remote)) if moved else None
-        if flow is None:
+        if flow is None or not self.is_open(flow):
             flow = self.token_flow(token)
         if flow is None:
-            return Refused(430, "N1")
+            # Its phone may have registered the same Contact over another connection since.
+            return self.registered_contact(routes.request_uri, request.to.uri, now) or Refused(430, "N1")
         routes.exit = flow
         return Hop(routes.request_uri, flow, access=True)
 

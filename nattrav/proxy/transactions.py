@@ -66,6 +66,8 @@ class Transactions:
         self.follow(values)
         self.servers: dict[Key, ServerTransaction] = {}
         self.clients: dict[Key, ClientTransaction] = {}
+        self.on_streams: dict[Flow, set[Key]] = {}
+        """Client transactions by the connection that their request went out on."""
         self.retransmissions = {"request_rx": 0, "request_tx": 0, "response_tx": 0}
 
     def __len__(self) -> int:
@@ -76,6 +78,14 @@ class Transactions:
         self.values = values
         self.durations = Durations(values.t1, values.t2, values.t4)
         self.patience = values.patience
+
+    def left_stream(self, flow: Flow, key: Key) -> None:
+        """A client transaction on a connection has ended."""
+        there = self.on_streams.get(flow)
+        if there is not None:
+            there.discard(key)
+            if not there:
+                del self.on_streams[flow]
 
     def watch(self, transaction: ServerTransaction | ClientTransaction, at: float) -> None:
         """Wake the transaction when its machine wants it."""
@@ -231,7 +241,7 @@ class ClientTransaction(Timed):
     `ack` is the ACK for a failure of an INVITE, which the context writes when it is told the response.
     """
 
-    __slots__ = ("_machine", "ack", "context", "hop", "invite", "key", "patience", "provisional", "table")
+    __slots__ = ("_machine", "ack", "context", "hop", "invite", "key", "patience", "provisional", "table", "until")
 
     def __init__(self, table: Transactions, key: Key, context: Context | None) -> None:
         super().__init__()
@@ -243,6 +253,8 @@ class ClientTransaction(Timed):
         self.hop: Flow | Target | None = None
         self.provisional = 0
         self.patience = table.patience
+        self.until: float | None = None
+        """When a cancelled INVITE ends without an answer (§9.1); no provisional response puts that off."""
         self._machine: ClientInvite | ClientNonInvite | None = None
         table.clients[key] = self
 
@@ -255,6 +267,8 @@ class ClientTransaction(Timed):
         """Send the request and wait (timers A/E and B/F)."""
         self.hop = hop
         table = self.table
+        if hop.transport != "udp" and isinstance(hop, Flow):
+            table.on_streams.setdefault(hop, set()).add(self.key)
         machine = ClientInvite if self.invite else ClientNonInvite
         self._machine = machine(
             self.key,
@@ -299,7 +313,8 @@ class ClientTransaction(Timed):
         elif status > 100 or first:
             # Timer C, restarted by 101..199; the machine has no timer of its own now.
             machine.message = b""
-            table.timers.set(self, now + table.values.ringing)
+            if self.until is None:
+                table.timers.set(self, now + table.values.ringing)
         if self.context is not None:
             if status > 100:
                 self.context.on_response(self, response, now)
@@ -367,3 +382,6 @@ class ClientTransaction(Timed):
         self.deadline = None
         self.context = None
         self.table.clients.pop(self.key, None)
+        hop = self.hop
+        if hop is not None and hop.transport != "udp" and isinstance(hop, Flow):
+            self.table.left_stream(hop, self.key)

@@ -18,6 +18,8 @@ class Refused:
     rule: str
     headers: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
+    why: str = ""
+    """A clause for people that names the cause, where the status alone does not."""
 
 
 UNDERSTOOD: frozenset[str] = frozenset()

@@ -99,7 +99,7 @@ def test_loss_jitter_and_mos_of_each_direction_are_read_off_our_relays_reply() -
     ]
 
 
-@pytest.mark.parametrize(("transport", "words"), [("tcp", "its media needs UDP"), ("udp", "Look for a firewall")])
+@pytest.mark.parametrize(("transport", "words"), [("tcp", "its media needs UDP"), ("udp", "look for a firewall")])
 def test_explain_says_where_to_look_when_nothing_came_from_a_phone(transport: str, words: str) -> None:
     bound = TransportAddress(US, 5060)
     stage = Stage(listeners=[udp_listener(), Listener(listener_id("tcp", bound), "tcp", bound, US, 5060)])

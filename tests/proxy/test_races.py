@@ -273,3 +273,16 @@ def test_t5_and_none_is_opened_towards_a_phone() -> None:
     arrivals = stage.send(GATEWAY, response(forwarded, 486))
     assert not any(isinstance(a.flow, Target) for a in arrivals)
     assert stage.drops == [DropReason.FLOW_GONE]
+
+
+def test_ringing_behind_the_cancel_does_not_keep_the_call() -> None:
+    stage = Stage()
+    invite = stage.send(PHONE, request("INVITE", f"sip:+431@{US}", body=sdp("10.0.0.5")))[-1]
+    stage.send(GATEWAY, response(invite, 180))
+    stage.send(PHONE, request("CANCEL", f"sip:+431@{US}", contact=None))
+    lines: list[str] = []
+    for _ in range(4):
+        lines += [one.line for one in stage.wait(10)]
+        stage.send(GATEWAY, response(invite, 180))
+    assert "SIP/2.0 487 Request Terminated" in lines
+    assert sum(line.startswith("CANCEL") for line in lines) == 10  # the first went out at once, timer F ends it
