@@ -8,7 +8,8 @@ from functools import partial
 from nattrav.net.address import TransportAddress
 from nattrav.proxy import causes, forward
 from nattrav.proxy.best_response import best, with_all_challenges
-from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.call_facts import CallState, Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.effects import DropReason
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.forwarding import Forwarding, verdict_of

@@ -6,7 +6,7 @@ No socket, clock or randomness in here. `receive`, `relay_reply`, `next_hops`, `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nattrav.config.sip import SipSection
 from nattrav.location.bindings import Limits
@@ -15,10 +15,11 @@ from nattrav.location.memory import MemoryLocation
 from nattrav.proxy.accounts import Accounts, configured
 from nattrav.proxy.alg import ADDRESS_LENGTHS, AlgSign
 from nattrav.proxy.backward import ResponseContext
-from nattrav.proxy.calls import Call, Calls, CallState, Party
+from nattrav.proxy.call_facts import CallState, Party
+from nattrav.proxy.calls import Call, Calls
 from nattrav.proxy.effects import DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
-from nattrav.proxy.hang_up import bye, dialog_of
+from nattrav.proxy.hang_up import Dialog, bye
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media
 from nattrav.proxy.nat import literal
@@ -28,6 +29,7 @@ from nattrav.proxy.probing import Prober
 from nattrav.proxy.requests import Requests
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Routing
+from nattrav.proxy.saved_calls import CSEQ_MARGIN, adopt, dialog_known, written
 from nattrav.proxy.transactions import ClientTransaction
 from nattrav.proxy.upstreams import Upstreams
 from nattrav.sip.errors import BodyTooShort, MalformedMessage
@@ -67,11 +69,14 @@ class Proxy:
         requests = self.requests = Requests(self.rooms, self.accounts)
         self.registrar, self.keepalive, self.admission = requests.registrar, requests.keepalive, requests.admission
 
-    def restore(self, now: float) -> None:
+    def restore(self, now: float, calls: Iterable[str] = ()) -> None:
         """Take up the bindings of before the restart, their expiry and their keepalives, and begin to probe upstreams.
 
-        Connections did not survive it, nor do bindings of listeners that are no more.
+        Connections did not survive it, nor do bindings of listeners that are no more. `calls` are lines that
+        `changed_calls` gave.
         """
+        for line in calls:
+            adopt(self.rooms.calls, line, self.parts)
         listeners = self.parts.listeners.by_id
         gone = [one for one in self.rooms.location if one.flow.reliable or one.flow.listener not in listeners]
         self.registrar.drop(gone, "removed")
@@ -192,24 +197,42 @@ class Proxy:
     def _hang_up(self, call: Call, reason: str, now: float) -> None:
         """Send a BYE to both sides when the dialog is known."""
         parts = self.parts
-        if call.accepted is None or call.state is not CallState.CONFIRMED:
+        if call.state is not CallState.CONFIRMED:
             return
-        dialog = dialog_of(call.accepted, call.contact, parts.names_us)
+        dialog = dialog_known(call, parts)
         if dialog is None:
             return
         for party in Party:
-            flow = call.flows[party]
+            flow = self._flow_now(call, party, dialog, now)
             listener = parts.listeners.of(flow) if flow is not None else None
             if flow is None or listener is None:
                 continue
             branch = f"z9hG4bK{parts.unique()}"
             rport = ";rport" if listener.transport == "udp" else ""
             via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
-            call.cseq[party.other] += 1
+            call.cseq[party.other] += 1 + (CSEQ_MARGIN if call.adopted else 0)
             number = call.cseq[party.other]
             data = bye(dialog, to_caller=party is Party.CALLER, cseq=number, via=via, reason=reason)
             call.note(now, False, flow, data, "reaped")
             ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
+
+    def _flow_now(self, call: Call, party: Party, dialog: Dialog, now: float) -> Flow | None:
+        """The flow that reaches a party; over a connection that closed, the one it has registered over since."""
+        flow, routing = call.flows[party], self.rooms.routing
+        if flow is None or routing.is_open(flow):
+            return flow
+        caller = party is Party.CALLER
+        target, owner = (dialog.caller_target, call.caller) if caller else (dialog.callee_target, call.callee)
+        found = routing.registered_contact(target, owner, now)
+        return found.next_hop if found is not None and isinstance(found.next_hop, Flow) else None
+
+    def changed_calls(self) -> tuple[dict[tuple[str, str], str], list[tuple[str, str]]]:
+        """Give what is to be written of calls in progress since the last time: lines by key, and keys that ended."""
+        changed, ended = self.rooms.calls.take_changes()
+        lines = {call.key: text for call in changed if (text := written(call, self.parts)) is not None}
+        for call in changed:
+            call.saved = call.saved or call.key in lines
+        return lines, ended
 
     def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
         continuation = self.parts.waiting.pop(request, None)

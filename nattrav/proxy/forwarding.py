@@ -7,7 +7,8 @@ from functools import partial
 from nattrav.location.bindings import Binding
 from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
-from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.call_facts import Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.contact_mark import mark_contact
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups, share_breadth

@@ -13,7 +13,8 @@ from nattrav.proxy.alg import AlgSign, signs_of
 from nattrav.proxy.answer_ports import AnswerPorts
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
-from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.call_facts import CallState, Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.causes import by_us
 from nattrav.proxy.dialogs import RESUMES, Dialogs
 from nattrav.proxy.edge import Edge, RegisterContext

@@ -8,7 +8,7 @@ import pytest
 
 from nattrav.config.sip import SipSection, Upstream
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.calls import CallState
+from nattrav.proxy.call_facts import CallState
 from nattrav.proxy.effects import DropReason
 from nattrav.proxy.listener import Listener
 from nattrav.sip.transport.flow import Flow, Target, listener_id
