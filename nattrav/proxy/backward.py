@@ -375,6 +375,8 @@ class ResponseContext(Forwarding):
         flow, parts, request = self.server.flow, self.rooms.parts, self.request
         if parts.connections.get((flow.listener, flow.remote.host, flow.remote.port)) == flow:
             return
+        if self.server.target is not None:
+            return
         if self.sender.access:
             parts.drop(DropReason.FLOW_GONE, flow)
         elif request is not None:

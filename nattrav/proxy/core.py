@@ -32,13 +32,14 @@ from nattrav.proxy.routing import Routing
 from nattrav.proxy.saved_calls import CSEQ_MARGIN, adopt, dialog_known, written
 from nattrav.proxy.transactions import ClientTransaction
 from nattrav.proxy.upstreams import Upstreams
+from nattrav.proxy.way_back import WaysBack, top_via
 from nattrav.sip.errors import BodyTooShort, MalformedMessage
 from nattrav.sip.grammar import KNOWN_METHODS
 from nattrav.sip.message import MAX_EXPIRES, Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import State
-from nattrav.sip.transport.flow import Flow
+from nattrav.sip.transport.flow import Flow, Undelivered
 
 _KEEPALIVE = frozenset(b"\r\n\0")
 _UNHEARD = (State.CALLING, State.TRYING)
@@ -64,6 +65,7 @@ class Proxy:
         upstreams = Upstreams(settings.upstreams)
         routing = Routing(parts, found, self.accounts, upstreams)
         self.rooms = Rooms(parts, found, upstreams, routing, Calls(parts), Media(parts))
+        self._ways_back = WaysBack(parts, upstreams, routing)
         self._prober = Prober(parts, upstreams, routing)
         self.rooms.calls.overdue = self._overdue
         requests = self.requests = Requests(self.rooms, self.accounts)
@@ -151,8 +153,27 @@ class Proxy:
         """The transport could not deliver what this branch sent (§16.9)."""
         for method in KNOWN_METHODS:
             client = self.parts.transactions.clients.get((branch, method))
-            if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
-                client.context.unreachable(client, now)
+            if client is not None:
+                self._nothing_sent(client, now)
+        return self.take_effects()
+
+    @staticmethod
+    def _nothing_sent(client: ClientTransaction, now: float) -> None:
+        if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
+            client.context.unreachable(client, now)
+
+    def undelivered(self, message: Undelivered, now: float) -> list[Effect]:
+        """A message did not arrive, so says the transport."""
+        via = top_via(message.data)
+        if via is None:
+            return []
+        if message.data.startswith(b"SIP/2.0 "):
+            self._ways_back.failed(message, via, now)
+        else:
+            for method in KNOWN_METHODS:
+                client = self.parts.transactions.clients.get((via.branch or "", method))
+                if client is not None and client.hop == message.to and client.state in _UNHEARD:
+                    self._nothing_sent(client, now)
         return self.take_effects()
 
     def handle_timeout(self, now: float) -> list[Effect]:

@@ -22,6 +22,7 @@ from nattrav.sip.transport.flow import (
     Outgoing,
     SendFailed,
     Target,
+    Undelivered,
 )
 from nattrav.sip.transport.io.transports import Transports
 
@@ -103,6 +104,8 @@ class Shell:
             elif isinstance(item, SendFailed):
                 if item.ticket is not None:
                     effects += core.unreachable(str(item.ticket), now)
+            elif isinstance(item, Undelivered):
+                effects += core.undelivered(item, now)
             elif isinstance(item, Malformed):
                 if flow is not None:
                     effects += core.malformed(flow, item.fault, now)
@@ -150,7 +153,7 @@ class Shell:
             elif isinstance(effect, Observe):
                 self._observed.append(effect)
             elif isinstance(effect, Connect):
-                outgoing.append(Outgoing(effect.target, effect.data, effect.branch))
+                outgoing.append(Outgoing(effect.target, effect.data, effect.branch or None))
                 self.meter.message("tx", effect.target.transport, effect.data)
             elif isinstance(effect, Drop):
                 key = (effect.flow.transport, effect.reason.value)

@@ -109,7 +109,16 @@ class SendFailed:
     reason: str
 
 
-FlowEvent = FlowOpened | FlowClosed | Malformed | Kept | SendFailed
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A message that nobody has a ticket for did not arrive. Not `whole`: `data` is what ICMP repeats of it."""
+
+    to: Flow | Target
+    data: bytes
+    whole: bool
+
+
+FlowEvent = FlowOpened | FlowClosed | Malformed | Kept | SendFailed | Undelivered
 
 Incoming = tuple[Flow | None, bytes | FlowEvent]
 """One item of a delivered batch: octets of one message, or an event; the flow is None where there is none."""

@@ -28,6 +28,7 @@ from nattrav.sip.transport.flow import (
     Outgoing,
     SendFailed,
     Target,
+    Undelivered,
 )
 from nattrav.sip.transport.io.stream import open_stream_listener
 from nattrav.sip.transport.io.tls import Certificate, TlsContexts
@@ -204,8 +205,32 @@ async def test_a_target_nobody_listens_on_fails_with_its_tickets() -> None:
     closed.close()
     async with serving(shell):
         shell.transports.send([Outgoing(target, OPTIONS, 1), Outgoing(target, OPTIONS), Outgoing(target, OPTIONS, 2)])
-        await shell.until(lambda: len(shell.items) == 2)
+        await shell.until(lambda: len(shell.items) == 3)
     assert [item.ticket for _, item in shell.items if isinstance(item, SendFailed)] == [1, 2]
+    assert [item for _, item in shell.items if isinstance(item, Undelivered)] == [Undelivered(target, OPTIONS, True)]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_datagram_that_icmp_sends_back_is_told_and_costs_no_other_one(busy: bool) -> None:
+    shell, other = Shell(), Shell()
+    shell.answer = other.answer = None
+    ours, theirs = shell.transports.add_udp(open_udp(LOOPBACK)), other.transports.add_udp(open_udp(LOOPBACK))
+    gone = open_udp(LOOPBACK)
+    nobody = Flow("udp", ours.id, ours.local, TransportAddress(*gone.getsockname()))
+    gone.close()
+    somebody = Flow("udp", ours.id, ours.local, theirs.local)
+    async with serving(shell), serving(other):
+        for _ in range(3):
+            others = [Outgoing(somebody, OPTIONS)] * (20 if busy else 1)
+            shell.transports.send([Outgoing(nobody, OPTIONS), *others])
+        await shell.until(lambda: any(isinstance(item, Undelivered) for _, item in shell.items))
+        await other.until(lambda: len(other.items) == (60 if busy else 3))
+        shell.transports.send([Outgoing(somebody, OPTIONS)])
+        await other.until(lambda: len(other.items) == (61 if busy else 4))
+    flow, told = next((flow, item) for flow, item in shell.items if isinstance(item, Undelivered))
+    assert flow == nobody == told.to
+    assert OPTIONS.startswith(told.data)
+    assert not told.whole
 
 
 async def test_more_connections_than_allowed_are_refused_at_the_door() -> None:
