@@ -7,7 +7,7 @@ ARGS ?=
 # Builds the BPF objects in the tree anew; needs clang, llvm and libbpf-dev.
 .PHONY: bpf
 bpf:
-	@for source in $$(find relay stun -name '*.bpf.c'); do sh deploy/build-bpf.sh $$source; done
+	@for source in $$(find nattrav relay stun -name '*.bpf.c'); do sh deploy/build-bpf.sh $$source; done
 
 .PHONY: generated run test lint type bench fuzz demo clean venv dev system-packages format
 

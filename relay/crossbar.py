@@ -36,6 +36,7 @@ _VALID = {
 _RTCP, _MEDIA = int(Kind.RTCP), int(Kind.ANY & ~Kind.RTCP)
 _OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
 _OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
+_NO_PEER = CODE[DropReason.NO_PEER]
 _LIMITED, _REPORTED, _TWIN = int(Flag.LIMITED), int(Flag.REPORTED), int(Flag.TWIN)
 
 
@@ -64,6 +65,9 @@ class Crossbar:
         self._piercing: list[tuple[float, int, int]] = []
         self._pierced: set[int] = set()
         self._serial = 0
+        self._gathering = False
+        self._waiting: dict[int, bool] = {}
+        """Slots whose columns are to be written when gathering ends, and whether the latch changed as well."""
         self.stale: list[int] = []
         """Slots whose twin has lost its use, to be taken from here."""
         self.touched: set[int] | None = None
@@ -81,6 +85,19 @@ class Crossbar:
         slot = number // self._shards
         return slot if slot in self.flows else None
 
+    def gather(self) -> None:
+        """Write no columns until `scatter`: what several changes in a row touch is written once."""
+        self._gathering = True
+
+    def scatter(self, now: float) -> None:
+        """Write what changed since `gather`; until then no packet may be steered."""
+        self._gathering = False
+        while self._waiting:
+            slot, learned = self._waiting.popitem()
+            flow = self.flows.get(slot)
+            if flow is not None:
+                self._refresh(flow, now if learned else None)
+
     def open(
         self,
         slot: int,
@@ -95,7 +112,7 @@ class Crossbar:
         Ways out name flows that are open already: two flows that feed each other are opened first, then `set`.
         """
         table = self.table
-        table.file[slot] = file
+        table.cells.file[slot] = file
         if ":" in local.host:
             table.six[slot] = 0xFFFFFFFFFFFFFFFF
             table.wide += 1
@@ -109,6 +126,7 @@ class Crossbar:
         flow = self.flows[slot]
         self._untie(flow)
         flow.settings = settings
+        flow.severed.clear()
         if relearn:
             flow.latch.signal(settings, now)
         else:
@@ -123,8 +141,8 @@ class Crossbar:
         self._untie(flow)
         if self.touched is not None:
             self.touched.add(slot)
-        self.table.flags[slot] = 0
-        self.table.valid[slot] = self.table.accept[slot] = 0
+        cells = self.table.cells
+        cells.flags[slot] = cells.valid[slot] = cells.accept[slot] = 0
         self.table.expect(slot, None)
         if ":" in flow.local.host:
             self.table.wide -= 1
@@ -133,9 +151,10 @@ class Crossbar:
         for feeder in flow.feeders:
             other = self.flows.get(feeder)
             if other is not None:
-                # The row may soon be another flow's: the route must be made anew even if it leads there again.
+                # The row may soon be another flow's, which is none of this one's business.
+                other.severed.append(slot)
                 other.connected.clear()
-                self._refresh(other)
+                self._renew(other)
         for follower in flow.followers:
             if follower in self.flows:
                 self.flows[follower].latch.companion_host = None
@@ -170,7 +189,7 @@ class Crossbar:
     def _reconnect(self, flow: Flow) -> None:
         for feeder in flow.feeders:
             if feeder in self.flows:
-                self._refresh(self.flows[feeder])
+                self._renew(self.flows[feeder])
 
     def think(self, slot: int, arrival: Arrival, now: float) -> Verdict:
         """Take one datagram that the columns alone do not decide through the flow's latch."""
@@ -291,14 +310,15 @@ class Crossbar:
         return self._piercing[0][0] if self._piercing else None
 
     def _apply(self, flow: Flow, now: float) -> None:
-        settings, slot = flow.settings, flow.slot
-        self.table.size_limit[slot] = settings.size_limit
-        self.table.least_limit = max(HEADER, min(self.table.least_limit, settings.size_limit))
-        self.table.rate_limit[slot] = settings.packet_rate_limit
+        settings, slot, table = flow.settings, flow.slot, self.table
+        table.size_limit[slot] = settings.size_limit
+        if settings.size_limit < table.least_limit:
+            table.least_limit = max(HEADER, settings.size_limit)
+        table.cells.rate_limit[slot] = settings.packet_rate_limit
         flow.valid = _VALID[settings.content] if settings.validate else int(Kind.ANY)
         if settings.secured:
             flow.valid |= int(Kind.DTLS)
-        self.table.valid[slot] = flow.valid
+        table.cells.valid[slot] = flow.valid
         self._tie(flow)
         self._serial += 1
         heapq.heappush(self._windows, (flow.latch.window_end, self._serial, slot))
@@ -308,29 +328,29 @@ class Crossbar:
         self._update(flow, now)
 
     def _tie(self, flow: Flow) -> None:
-        for number in (flow.settings.egress, flow.settings.egress_rtcp):
-            slot = self.slot_of(number)
-            if slot is not None:
-                self.flows[slot].feeders.add(flow.slot)
-        companion = self.slot_of(flow.settings.companion)
+        settings, flows = flow.settings, self.flows
+        for number in (settings.egress, settings.egress_rtcp):
+            if number is not None and (slot := self.slot_of(number)) is not None:
+                flows[slot].feeders.add(flow.slot)
+        companion = self.slot_of(settings.companion)
         if companion is not None:
-            rtp = self.flows[companion]
+            rtp = flows[companion]
             rtp.followers.add(flow.slot)
             flow.latch.companion_host = rtp.latch.source.host if rtp.latch.latched and rtp.latch.source else None
 
     def _untie(self, flow: Flow) -> None:
-        for number in (flow.settings.egress, flow.settings.egress_rtcp):
-            slot = self.slot_of(number)
-            if slot is not None:
-                self.flows[slot].feeders.discard(flow.slot)
-        companion = self.slot_of(flow.settings.companion)
+        settings, flows = flow.settings, self.flows
+        for number in (settings.egress, settings.egress_rtcp):
+            if number is not None and (slot := self.slot_of(number)) is not None:
+                flows[slot].feeders.discard(flow.slot)
+        companion = self.slot_of(settings.companion)
         if companion is not None:
-            self.flows[companion].followers.discard(flow.slot)
+            flows[companion].followers.discard(flow.slot)
 
     def _update(self, flow: Flow, now: float) -> None:
         """Carry a change of the latch into the columns, here and where packets leave by this flow."""
         before, flow.learned = flow.learned, flow.latch.learned
-        self._refresh(flow, now)
+        self._renew(flow, now)
         if flow.learned.latched != before.latched or flow.learned.source != before.source:
             source = flow.learned.source
             if flow.twin is not None and flow.learned.latched and source != flow.twin.peer:
@@ -339,84 +359,91 @@ class Crossbar:
                 if follower in self.flows:
                     host = source.host if flow.learned.latched and source is not None else None
                     self.flows[follower].latch.companion_host = host
-        self._refresh_feeders(flow)
-
-    def _refresh_feeders(self, flow: Flow) -> None:
         for feeder in flow.feeders:
             if feeder in self.flows and feeder != flow.slot:
-                self._refresh(self.flows[feeder])
+                self._renew(self.flows[feeder])
+
+    def _renew(self, flow: Flow, now: float | None = None) -> None:
+        """See to it that a flow's columns are written: at once, or with others when gathering ends."""
+        if not self._gathering:
+            self._refresh(flow, now)
+        elif now is not None or flow.slot not in self._waiting:
+            self._waiting[flow.slot] = now is not None
 
     def _refresh(self, flow: Flow, now: float | None = None) -> None:
         """Write what a flow's rules and latch say into its columns; with `now` also whom it expects."""
-        table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
+        table, settings, slot = self.table, flow.settings, flow.slot
         if self.touched is not None:
             self.touched.add(slot)
-        # A party that unlocks sending by being heard must be noticed once.
-        unheard = settings.nat_wait and not latch.heard
         if now is not None:
-            flags = int(table.flags[slot]) & (_LIMITED | _REPORTED | _TWIN) | _OPEN
-            if settings.public:
-                flags |= _PUBLIC
-            if settings.selected:
-                flags |= _SELECTED
-            if not unheard:
-                if latch.open_to_all:
-                    flags |= _OPEN_TO_ALL
-                if latch.latched and settings.strict and not settings.handover and not settings.continuity:
-                    flags |= _GUARDED
-            table.flags[slot] = flags
-            known = latch.known if settings.public and settings.selected and not unheard else None
-            until = latch.known_until
-            if until is not None and until <= now:
-                known = None
-            if known != flow.expected or known is None:
-                flow.expected = known
-                table.expect(slot, known)
+            self._write_latch(flow, now)
         accept = 0
-        if flow.valid & ~_RTCP and self._free(flow, 2 * slot, settings.egress, media=True):
-            accept = _MEDIA
+        hold = table.cells.hold
+        if flow.valid & ~_RTCP:
+            hold[2 * slot] = held = self._obstacle(flow, 2 * slot, settings.egress, media=True)
+            if not held:
+                accept = _MEDIA
         if flow.valid & _RTCP:
             as_datagram = settings.content is Content.DATAGRAM
             egress = settings.egress if as_datagram else settings.egress_rtcp
-            if self._free(flow, 2 * slot + 1, egress, media=as_datagram):
+            hold[2 * slot + 1] = held = self._obstacle(flow, 2 * slot + 1, egress, media=as_datagram)
+            if not held:
                 accept |= _RTCP
         table.accept_kinds(slot, accept & flow.valid)
 
-    def _free(self, flow: Flow, route: int, number: int | None, *, media: bool) -> bool:
-        """Set one route, and what stands in its way; True when nothing does."""
-        obstacle = self._route(flow, route, number, media=media)
-        self.table.hold[route] = 0 if obstacle is None else CODE[obstacle]
-        return obstacle is None
+    def _write_latch(self, flow: Flow, now: float) -> None:
+        table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
+        # A party that unlocks sending by being heard must be noticed once.
+        unheard = settings.nat_wait and not latch.heard
+        flags = table.cells.flags[slot] & (_LIMITED | _REPORTED | _TWIN) | _OPEN
+        if settings.public:
+            flags |= _PUBLIC
+        if settings.selected:
+            flags |= _SELECTED
+        if not unheard:
+            if latch.open_to_all:
+                flags |= _OPEN_TO_ALL
+            if latch.latched and settings.strict and not settings.handover and not settings.continuity:
+                flags |= _GUARDED
+        table.cells.flags[slot] = flags
+        known = latch.known if settings.public and settings.selected and not unheard else None
+        until = latch.known_until
+        if until is not None and until <= now:
+            known = None
+        if known != flow.expected or known is None:
+            flow.expected = known
+            table.expect(slot, known)
 
-    def _route(self, flow: Flow, route: int, number: int | None, *, media: bool) -> DropReason | None:
-        egress = self.slot_of(number)
-        if egress is None:
-            return DropReason.NO_PEER
+    def _obstacle(self, flow: Flow, route: int, number: int | None, *, media: bool) -> int:
+        """Set one route, and give the code of what stands in its way; 0 when nothing does."""
+        egress = None if number is None else self.slot_of(number)
+        if egress is None or egress in flow.severed:
+            return _NO_PEER
         out = self.flows[egress]
         target = out.latch.target
         if target is None:
-            return DropReason.NO_PEER
+            return _NO_PEER
         if target != out.aimed:
             out.sendable = self._sendable(target, out)
             out.aimed = target
             if out.sendable:
                 self.table.set_target(egress, target)
         if not out.sendable:
-            return DropReason.NO_PEER
+            return _NO_PEER
         twin = out.twin.file if out.twin is not None and out.twin.peer == target else None
         if flow.connected.get(route) != egress or flow.through[route] != twin:
             flow.connected[route], flow.through[route] = egress, twin
             self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN, twin)
         settings = flow.settings
         if settings.blocked and media:
-            return DropReason.BLOCKED
+            return CODE[DropReason.BLOCKED]
         if not settings.may_send and media:
-            return DropReason.ON_HOLD
+            return CODE[DropReason.ON_HOLD]
         if out.settings.nat_wait and not out.latch.heard:
-            return DropReason.NAT_WAIT
+            return CODE[DropReason.NAT_WAIT]
         if target in self._locals and self._loops(flow, target):
-            return DropReason.LOOP
-        return None
+            return CODE[DropReason.LOOP]
+        return 0
 
     def _sendable(self, target: TransportAddress, flow: Flow) -> bool:
         kind = classify(target.host)

@@ -40,6 +40,8 @@ class Flow:
     """`aimed` is the target in the table, and packets may go there."""
     trip: RoundTrip = field(default_factory=RoundTrip)
     reported: ReportFigures = field(default_factory=ReportFigures)
+    severed: list[int] = field(default_factory=list)
+    """Slots of ways out that were closed since the rules were set."""
     connected: dict[int, int] = field(default_factory=dict)
     """Route → slot it leaves by, as the table has it."""
     through: dict[int, int | None] = field(default_factory=dict)

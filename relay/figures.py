@@ -27,7 +27,7 @@ def add_figures(earlier: FlowFigures, later: FlowFigures) -> FlowFigures:
         learned=later.learned,
         rtp=add_rtp(earlier.rtp, later.rtp),
         reported=later.reported,
-        offloaded=later.offloaded,
+        mark=later.mark,
     )
 
 

@@ -110,11 +110,44 @@ _ROW = np.dtype(
 
 
 _WORDS = struct.Struct("=3Q")
-_BLANK = np.zeros((), _ROW)
+_WAY_OUT = struct.Struct("=8Q")
+_REASONS_OCTETS = 8 * len(REASONS)
+_NO_DROPS = bytes(_REASONS_OCTETS)
+_NO_EGRESS = struct.pack("=ii", -1, -1)
+_NO_PEER = bytes((CODE[DropReason.NO_PEER],)) * 2
+
+
+def _blank() -> bytes:
+    row = np.zeros((), _ROW)
+    row["clock_rate"] = 8000.0
+    row["expect0"] = row["road"] = NOWHERE
+    return row.tobytes()
+
+
+_BLANK = _blank()
+_ROW_OCTETS = len(_BLANK)
 
 
 class TableFull(Exception):
     """Every row is in use."""
+
+
+class Cells:
+    """Columns for whoever works on one row at a time: indexing these costs a third of what numpy's indexing does."""
+
+    __slots__ = ("accept", "expect0", "expect1", "expect2", "file", "flags", "hold", "rate_limit", "road", "valid")
+
+    def __init__(self, table: FlowTable) -> None:
+        self.flags = table.flags.data
+        self.valid = table.valid.data
+        self.accept = table.accept.data
+        self.expect0 = table.expect0.data
+        self.expect1 = table.expect1.data
+        self.expect2 = table.expect2.data
+        self.road = table.road.data
+        self.file = table.file.data
+        self.rate_limit = table.rate_limit.data
+        self.hold = table.hold.data
 
 
 class FlowTable:
@@ -174,6 +207,12 @@ class FlowTable:
         self._targets_at = int(self.targets.ctypes.data)
         self.route_words: NDArray[np.uint64] = _reserve(2 * capacity * SQE_WORDS, np.dtype("u8")).reshape(-1, SQE_WORDS)
         self.routes: NDArray[np.void] = self.route_words.reshape(-1).view(SQE)
+        self.cells = Cells(self)
+        self._row_octets = _octets(self._rows)
+        self._drop_octets = _octets(self.drops)
+        self._target_octets = _octets(self.targets)
+        self._route_octets = _octets(self.route_words)
+        self._egress_octets = _octets(self.egress)
         self._free: list[int] = []
         self._high = 0
         self.least_limit = 1500
@@ -204,40 +243,42 @@ class FlowTable:
 
     def begin(self, slot: int) -> None:
         """Make a row ready for a new flow."""
-        self._rows[slot] = _BLANK
-        self.drops[slot] = 0
-        self.egress[2 * slot : 2 * slot + 2] = -1
-        self.hold[2 * slot : 2 * slot + 2] = CODE[DropReason.NO_PEER]
-        self.clock_rate[slot] = 8000.0
-        self.expect(slot, None)
+        self._row_octets[_ROW_OCTETS * slot : _ROW_OCTETS * (slot + 1)] = _BLANK
+        self._drop_octets[_REASONS_OCTETS * slot : _REASONS_OCTETS * (slot + 1)] = _NO_DROPS
+        self._egress_octets[8 * slot : 8 * slot + 8] = _NO_EGRESS
+        self.cells.hold[2 * slot : 2 * slot + 2] = _NO_PEER
 
     def expect(self, slot: int, source: TransportAddress | None) -> None:
         """Say which source passes without thought."""
+        cells = self.cells
         if source is None:
-            self.expect0[slot] = NOWHERE
+            cells.expect0[slot] = NOWHERE
         else:
-            self.expect0[slot], self.expect1[slot], self.expect2[slot] = source_words(source)
+            cells.expect0[slot], cells.expect1[slot], cells.expect2[slot] = source_words(source)
         self._set_road(slot)
 
     def accept_kinds(self, slot: int, kinds: int) -> None:
         """Say what the flow can pass on now, as bits of `rtp.Kind`."""
-        self.accept[slot] = kinds
+        self.cells.accept[slot] = kinds
         self._set_road(slot)
 
     def _set_road(self, slot: int) -> None:
-        self.road[slot] = self.expect0[slot] if self.accept[slot] & _RTP else NOWHERE
+        cells = self.cells
+        cells.road[slot] = cells.expect0[slot] if cells.accept[slot] & _RTP else NOWHERE
 
     def set_target(self, slot: int, target: TransportAddress) -> None:
         """Say where packets that leave by this flow go."""
-        self.targets[slot] = np.frombuffer(to_row(target), np.uint8)
+        self._target_octets[SOCKADDR_ROW * slot : SOCKADDR_ROW * (slot + 1)] = to_row(target)
 
     def connect(self, route: int, egress: int, address_length: int, twin: int | None = None) -> None:
         """Make a route leave by flow `egress` to that flow's target: by its socket, or by its connected `twin`."""
         self.egress[route] = egress
-        file, address = int(self.file[egress]), self._targets_at + egress * SOCKADDR_ROW
+        file, address = self.cells.file[egress], self._targets_at + egress * SOCKADDR_ROW
         if twin is not None:
             file, address, address_length = twin, 0, 0
-        self.route_words[route] = (
+        _WAY_OUT.pack_into(
+            self._route_octets,
+            8 * SQE_WORDS * route,
             OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | file << 32,
             address,
             0,
@@ -283,8 +324,9 @@ class FlowTable:
 
     def figures(self, slot: int, learned: Learned, reported: ReportFigures) -> FlowFigures:
         """Read one row."""
-        drops = self.drops[slot].tolist()
-        found = {reason: count for reason, count in zip(REASONS, drops, strict=True) if count} if any(drops) else {}
+        found: dict[DropReason, int] = {}
+        if self._drop_octets[_REASONS_OCTETS * slot : _REASONS_OCTETS * (slot + 1)] != _NO_DROPS:
+            found = {reason: count for reason, count in zip(REASONS, self.drops[slot].tolist(), strict=True) if count}
         if not (self.packets_in[slot] or self.packets_out[slot]):
             return FlowFigures(drops=found, learned=learned, reported=reported)
         row = dict(zip(_FIELDS, self._rows[slot].item(), strict=True))
@@ -328,6 +370,10 @@ def _rtp(row: dict[str, Any]) -> RtpFigures:
 def source_words(source: TransportAddress) -> tuple[int, int, int]:
     """Give a socket address as the three words that frames show of it."""
     return _WORDS.unpack_from(to_row(source))
+
+
+def _octets(columns: NDArray[Any]) -> memoryview:
+    return columns.reshape(-1).view(np.uint8).data
 
 
 def _reserve(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:

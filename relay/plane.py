@@ -104,14 +104,35 @@ class FlowSettings:
 
 
 @immutable
+class KernelMark:
+    """Where the kernel's own counters of an offloaded flow stood when its figures were read.
+
+    `serial` tells one offloading of the flow from the next; `run` is what the run of sequence numbers so far spans.
+    """
+
+    serial: int
+    packets: int
+    bytes: int
+    limited: int
+    duplicates: int
+    reordered: int
+    expected_before: int
+    run: int
+
+
+@immutable
 class Learned:
-    """What a flow knows of its party's real address; also what a snapshot stores and a restart gives back."""
+    """What a flow knows of its party's real address; also what a snapshot stores and a restart gives back.
+
+    `mark` comes with a restart only: from there on the kernel's counters have not been counted yet.
+    """
 
     target: TransportAddress | None = None
     source: TransportAddress | None = None
     latched: bool = False
     rank: Rank | None = None
     since: float = 0.0
+    mark: KernelMark | None = None
 
 
 @immutable
@@ -146,7 +167,7 @@ class ReportFigures:
 
 @immutable
 class FlowFigures:
-    """Counters of one flow. Times are monotonic seconds; 0 = never. `offloaded` = the kernel forwards its RTP now."""
+    """Counters of one flow. Times are monotonic seconds; 0 = never. With a `mark` the kernel forwards its RTP now."""
 
     packets_in: int = 0
     bytes_in: int = 0
@@ -160,7 +181,12 @@ class FlowFigures:
     learned: Learned = Learned()
     rtp: RtpFigures = RtpFigures()
     reported: ReportFigures = ReportFigures()
-    offloaded: bool = False
+    mark: KernelMark | None = None
+
+    @property
+    def offloaded(self) -> bool:
+        """The kernel forwards its RTP now."""
+        return self.mark is not None
 
 
 class FlowEventKind(enum.Enum):

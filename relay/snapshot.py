@@ -14,7 +14,7 @@ from typing import Any
 from nattrav.net.address import TransportAddress
 from relay.interfaces import Interfaces
 from relay.legs import Leg, Party, Port, PortSet, Session, SessionState
-from relay.plane import DropReason, FlowFigures, Learned, Rank, RtpFigures
+from relay.plane import DropReason, FlowFigures, KernelMark, Learned, Rank, RtpFigures
 from relay.session import Carriage, Direction, Learning, PartyMedia, RtcpMux, SideOptions
 from relay.streams import Streams
 
@@ -145,10 +145,13 @@ def _freeze_port(port: Port, streams: Streams, epoch: float) -> Record:
         record["drops"] = {reason.value: count for reason, count in figures.drops.items()}
     if rtp.received:
         record["rtp"] = [getattr(rtp, name) for name in _RTP_FIELDS]
+    if figures.mark is not None:
+        record["kernel"] = [getattr(figures.mark, name) for name in _MARK_FIELDS]
     return record
 
 
 _RTP_FIELDS = tuple(field.name for field in fields(RtpFigures))
+_MARK_FIELDS = tuple(field.name for field in fields(KernelMark))
 
 
 def _plain(value: PartyMedia | SideOptions) -> Record:
@@ -262,7 +265,8 @@ def _thaw_port(data: Record, epoch: float, *, rtcp: bool) -> Port:
     if "learned" in data:
         target, source, latched, rank, since = data["learned"]
         known = None if rank is None else Rank(rank)
-        port.learned = Learned(_address(target), _address(source), bool(latched), known, since - epoch)
+        mark = KernelMark(*map(int, data["kernel"])) if "kernel" in data else None
+        port.learned = Learned(_address(target), _address(source), bool(latched), known, since - epoch, mark)
     if "counts" in data:
         packets_in, bytes_in, packets_out, bytes_out, rtcp_in, *times = data["counts"]
         first, last, accepted = (at - epoch if at else 0.0 for at in times)

@@ -49,3 +49,6 @@ def remove(source: Source) -> None:
     Example: nattrav bans remove 192.0.2.66
     """
     emit(call("proxy", "bans.remove", source=source))
+
+
+app.command("del", hidden=True)(remove)

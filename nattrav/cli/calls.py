@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from nattrav.cli.connect import call
+from nattrav.cli import exit_codes
+from nattrav.cli.confirm import DryRun, Yes, YesReally, confirm
+from nattrav.cli.connect import call, fail
 from nattrav.cli.output import Column, emit
 
 app = typer.Typer(help="Calls in progress, and missed ones.", invoke_without_command=True)
@@ -26,9 +28,12 @@ LIVE = [
     Column("from"),
     Column("to"),
     Column("state"),
-    Column("duration", right=True, format=_seconds),
-    Column("relayed", format=lambda relayed: "yes" if relayed else "no"),
-    Column("upstream", format=lambda name: name or ""),
+    Column("duration", "time", right=True, format=_seconds),
+    Column("relayed", wide=True),
+    Column("upstream"),
+    Column("age", right=True, format=_seconds, wide=True),
+    Column("caller", wide=True),
+    Column("callee", wide=True),
 ]
 MISSED = [
     Column("start", "when", format=_time),
@@ -53,26 +58,41 @@ def default(
 
 
 @app.command("list")
-def list_calls(limit: Annotated[int, typer.Option(help="Show at most so many.")] = 1000) -> None:
+def list_calls(
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 1000,
+    filter: Annotated[str | None, typer.Option("--filter", help="Condition, as in 'age>3600 and relayed=no'.")] = None,
+) -> None:
     """Calls in progress.
 
-    Example: nattrav calls list --json
+    Examples: nattrav calls list --json;  nattrav calls list --filter 'upstream=gateway and duration>2h'
     """
-    emit(call("proxy", "calls.list", limit=limit), LIVE, empty="no calls")
+    rows = call("proxy", "calls.list", limit=limit, filter=filter)
+    emit(rows, LIVE, empty="no calls" if filter is None else "no call meets the condition")
 
 
 @app.command()
 def kill(
-    call_id: Annotated[str, typer.Argument(help="Call-ID.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    call_id: Annotated[str | None, typer.Argument(help="Call-ID.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every call; wants --yes-really.")] = False,
+    yes: Yes = False,
+    yes_really: YesReally = False,
+    dry_run: DryRun = False,
 ) -> None:
     """End a call: both sides get a BYE, the relay session goes.
 
-    Example: nattrav calls kill 3c26700857a8-k1n2 --yes
+    Examples: nattrav calls kill 3c26700857a8-k1n2 --yes;  nattrav calls kill --all --yes-really
     """
-    if not yes:
-        typer.confirm(f"end the call {call_id}?", abort=True)
-    emit(call("proxy", "calls.kill", call_id=call_id))
+    if (call_id is None) == (not every):
+        fail("name one Call-ID, or --all", exit_codes.USAGE)
+    if every:
+        number = call("proxy", "calls.kill", all=True, dry_run=True)["killed"]
+        if not dry_run:
+            confirm(f"This ends {number} calls.", yes_really, option="--yes-really")
+    else:
+        call("proxy", "calls.kill", call_id=call_id, dry_run=True)
+        if not dry_run:
+            confirm(f"This ends the call {call_id}.", yes)
+    emit(call("proxy", "calls.kill", call_id=call_id, all=every, dry_run=dry_run) | {"dry_run": dry_run})
 
 
 @app.command()

@@ -21,24 +21,27 @@ def check(
     """
     from nattrav.config.load import ConfigurationError
     from nattrav.daemon.files import chosen_file, read
+    from nattrav.daemon.named_files import unusable
 
     explicit = file or config
     path = chosen_file(explicit)
     try:
-        read(explicit)
+        problems = list(unusable(read(explicit).configuration))
+        if problems:
+            raise ConfigurationError(problems)
     except ConfigurationError as error:
-        problems = [
+        items = [
             {"source": p.source, "key": p.key, "value": p.value, "reason": p.reason, "remedy": p.remedy}
             for p in error.problems
         ]
-        if current().format == "table":
+        if current().human:
             for problem in error.problems:
                 print(clean(str(problem)))
-            print(f"\n{len(problems)} error{'s' if len(problems) > 1 else ''}")
+            print(f"\n{len(items)} error{'s' if len(items) > 1 else ''}")
         else:
-            emit(problems)
+            emit(items)
         raise typer.Exit(exit_codes.FAILED) from None
-    if current().format == "table":
+    if current().human:
         print(f"{path} is good" if path else "no configuration file: the defaults are used")
     else:
         emit([])

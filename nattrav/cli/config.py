@@ -37,7 +37,7 @@ def show(
         configuration = validate(call("supervisor", "config.show")) if running else read(config).configuration
     except ConfigurationError as error:
         _refuse(error)
-    if current().format == "table":
+    if current().human:
         print(clean_lines(effective_file(configuration)), end="")
     else:
         emit(as_tables(configuration))

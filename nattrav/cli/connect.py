@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nattrav.cli import exit_codes
 from nattrav.cli.output import clean, current
+from nattrav.control.socket.client import Connection
+from nattrav.control.socket.messages import Code, End, Failure, Item, Result
 from nattrav.daemon.directories import client_directories
 
-_CODES = {
+BY_CODE: dict[Code, int] = {
     "not_found": exit_codes.NOT_FOUND,
     "invalid": exit_codes.USAGE,
     "refused": exit_codes.REFUSED,
     "busy": exit_codes.FAILED,
     "internal": exit_codes.FAILED,
 }
+
+
+class NoAnswer(Exception):
+    """A service gave no result; the message says why, `code` is the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def fail(message: str, code: int = exit_codes.FAILED) -> NoReturn:
@@ -27,17 +40,30 @@ def fail(message: str, code: int = exit_codes.FAILED) -> NoReturn:
 
 
 def find(role: str) -> Path:
-    """Give the control socket of a running service; exits 3 with the places tried when there is none."""
+    """Give the control socket of a running service; NoAnswer with the places tried when there is none for us."""
     tried = []
     for directory, reason in client_directories(current().runtime_directory):
         path = directory / f"{role}.sock"
-        if path.exists():
-            return path
-        tried.append(f"{path} ({reason})")
-    fail(
+        try:
+            path.stat()
+        except PermissionError:
+            raise _forbidden(path) from None
+        except OSError:
+            tried.append(f"{path} ({reason})")
+            continue
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise _forbidden(path)
+        return path
+    raise NoAnswer(
         f"no running {role} found; tried {', '.join(tried)}. "
         "Start it with 'nattrav run', or say where it runs with --runtime-dir",
         exit_codes.UNREACHABLE,
+    )
+
+
+def _forbidden(path: Path) -> NoAnswer:
+    return NoAnswer(
+        f"not allowed to use {path}: be root, the daemon's user, or a member of its group (nattrav)", exit_codes.REFUSED
     )
 
 
@@ -46,89 +72,73 @@ def call(role: str, verb: str, /, *, answer_within: float = 10.0, **args: Any) -
 
     All other keywords are the verb's arguments.
     """
-    import trio
-
-    from nattrav.control.socket.io.client import Unreachable, ask
-    from nattrav.control.socket.messages import VerbError
-
-    if current().url is not None:
-        return _ask_afar(role, verb, args, answer_within)
-    path = find(role)
-
-    async def run() -> Any:
-        return await ask(path, verb, args, limit=answer_within)
-
     try:
-        return trio.run(run)
-    except VerbError as error:
-        fail(error.message, _CODES[error.code])
-    except Unreachable as error:
-        fail(f"the {role} does not answer: {error}", exit_codes.UNREACHABLE)
-    except trio.TooSlowError:
-        fail(f"the {role} did not answer {verb} within {answer_within:g} s", exit_codes.TIMEOUT)
-
-
-def _ask_afar(role: str, verb: str, args: dict[str, Any], limit: float) -> Any:
-    from nattrav.cli.remote import RemoteFailure, ask
-
-    try:
-        return ask(current(), role, verb, args, limit)
-    except RemoteFailure as failure:
+        return _ask(role, verb, args, answer_within)
+    except NoAnswer as failure:
         fail(str(failure), failure.code)
 
 
 def call_if_running(role: str, verb: str, /, **args: Any) -> Any | None:
     """Ask a service that adds to the answer of another; None when it is not there or does not know."""
-    import trio
-
-    from nattrav.control.socket.io.client import Unreachable, ask
-    from nattrav.control.socket.messages import VerbError
-
-    if current().url is not None:
-        from nattrav.cli.remote import RemoteFailure
-        from nattrav.cli.remote import ask as ask_afar
-
-        try:
-            return ask_afar(current(), role, verb, args, 5.0)
-        except RemoteFailure:
-            return None
-    for directory, _ in client_directories(current().runtime_directory):
-        path = directory / f"{role}.sock"
-        if path.exists():
-            try:
-                return trio.run(ask, path, verb, args)
-            except (VerbError, Unreachable, trio.TooSlowError):
-                return None
-    return None
+    try:
+        return _ask(role, verb, args, 5.0)
+    except NoAnswer:
+        return None
 
 
 def stream(role: str, verb: str, /, **args: Any) -> Iterator[Any]:
     """Ask a streaming verb and give its items as they come; ends like `call`."""
-    import socket
+    try:
+        if current().url is not None:
+            from nattrav.cli import remote
 
-    from nattrav.control.socket.client import Connection
-    from nattrav.control.socket.messages import End, Failure, Item
+            yield from remote.stream(current(), role, verb, args)
+            return
+        for reply in _replies(role, verb, args, None):
+            if isinstance(reply, Result):
+                fail(f"{verb} does not stream")
+            yield reply.value
+    except NoAnswer as failure:
+        fail(str(failure), failure.code)
 
+
+def _ask(role: str, verb: str, args: dict[str, Any], limit: float) -> Any:
     if current().url is not None:
-        fail(f"{verb} streams, which works on the host itself only", exit_codes.REFUSED)
+        from nattrav.cli import remote
+
+        return remote.ask(current(), role, verb, args, limit)
+    for reply in _replies(role, verb, args, limit):
+        if isinstance(reply, Result):
+            return reply.value
+        break
+    raise NoAnswer(f"{verb} streams", exit_codes.FAILED)
+
+
+def _replies(role: str, verb: str, args: dict[str, Any], limit: float | None) -> Generator[Result | Item, None, None]:
+    """Speak with a service until it is done. NoAnswer when it refuses, hangs up, or is silent for `limit` seconds."""
     path = find(role)
     connection = Connection()
+    deadline = None if limit is None else time.monotonic() + limit
     with socket.socket(socket.AF_UNIX) as sock:
         try:
+            sock.settimeout(limit)
             sock.connect(str(path))
             _, line = connection.ask(verb, args)
             sock.sendall(line)
             while data := sock.recv(1 << 18):
                 for reply in connection.receive(data):
                     match reply:
-                        case Item():
-                            yield reply.value
                         case Failure():
-                            fail(reply.message, _CODES[reply.code])
+                            raise NoAnswer(reply.message, BY_CODE[reply.code])
                         case End():
                             return
                         case _:
-                            fail(f"{verb} does not stream")
+                            yield reply
+                if deadline is not None:
+                    sock.settimeout(max(0.001, deadline - time.monotonic()))
+        except TimeoutError:
+            raise NoAnswer(f"the {role} did not answer {verb} within {limit:g} s", exit_codes.TIMEOUT) from None
         except (OSError, ValueError) as error:
-            fail(f"the {role} does not answer: {error}", exit_codes.UNREACHABLE)
-    fail(f"the {role} went away", exit_codes.UNREACHABLE)
+            reason = f"{path}: {getattr(error, 'strerror', None) or error}"
+            raise NoAnswer(f"the {role} does not answer: {reason}", exit_codes.UNREACHABLE) from None
+    raise NoAnswer(f"the {role} went away without an answer", exit_codes.UNREACHABLE)

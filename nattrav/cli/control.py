@@ -59,7 +59,7 @@ def send(
     sdp = reply.get("sdp")
     if isinstance(sdp, bytes):
         reply["sdp"] = sdp.decode("latin-1")
-    if output.current().format == "table" and isinstance(reply.get("sdp"), str):
+    if output.current().human and isinstance(reply.get("sdp"), str):
         print("\n".join(output.clean(line) for line in reply.pop("sdp").splitlines()))
     output.emit(reply)
     if reply.get("result") == "error":

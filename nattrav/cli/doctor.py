@@ -43,7 +43,7 @@ def doctor(
         {"name": one.name, "verdict": one.verdict.value, "found": one.found, "remedy": one.remedy}
         for one in examine(ThisHost(), configuration, running=running)
     ]
-    if current().format == "table":
+    if current().human:
         for one in findings:
             mark, colour = _MARKS[one["verdict"]]
             mark = f"\x1b[{colour}m{mark}\x1b[0m" if current().colours else mark

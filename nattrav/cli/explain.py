@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from nattrav.cli.connect import call
+from nattrav.cli.connect import call, call_if_running
 from nattrav.cli.output import clean, current, emit
 
 
@@ -23,7 +21,7 @@ def explain(
     Example: nattrav explain +431234567
     """
     found = call("proxy", "explain", what=what, limit=limit)
-    if current().format != "table":
+    if not current().human:
         emit(found)
         return
     for binding in found["registrations"]:
@@ -46,25 +44,15 @@ def explain(
 
 def relay_view(call_id: str) -> list[str]:
     """What the relay knows of a call that it still holds (also for half a minute after its end), in lines."""
-    import trio
-
-    from nattrav.control.socket.io.client import Unreachable, ask
-    from nattrav.control.socket.messages import VerbError
-    from nattrav.daemon.directories import client_directories
-
-    for directory, _ in client_directories(current().runtime_directory):
-        path = directory / "relay.sock"
-        if not path.exists():
-            continue
-        with contextlib.suppress(VerbError, Unreachable, trio.TooSlowError):
-            session = trio.run(partial(ask, path, "sessions.show", {"call_id": call_id}, limit=2.0))
-            return [
-                f"  relay, stream {one['stream']} from {one['from']}: {one['received']} packets received from "
-                f"{one['source'] or 'nobody'}, {one['passed']} passed to {one['target'] or 'nobody'}; "
-                f"{one['explanation'] or 'as it should be'}"
-                for one in session["directions"]
-            ]
-    return []
+    session = call_if_running("relay", "sessions.show", call_id=call_id)
+    if session is None:
+        return []
+    return [
+        f"  relay, stream {one['stream']} from {one['from']}: {one['received']} packets received from "
+        f"{one['source'] or 'nobody'}, {one['passed']} passed to {one['target'] or 'nobody'}; "
+        f"{one['explanation'] or 'as it should be'}"
+        for one in session["directions"]
+    ]
 
 
 def ladder(one: dict[str, Any], *, full: bool = False) -> list[str]:

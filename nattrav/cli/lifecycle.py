@@ -38,7 +38,7 @@ def drain(
     while until_empty and (state["calls"] or state["sessions"]):
         if time.monotonic() >= deadline:
             fail(f"still {state['calls']} calls and {state['sessions']} sessions after {longest}", exit_codes.TIMEOUT)
-        if current().format == "table" and sys.stderr.isatty():
+        if current().human and sys.stderr.isatty():
             print(f"\r{state['calls']} calls, {state['sessions']} sessions to go ", end="", file=sys.stderr)
         time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))
         state = call("supervisor", "drain.state")

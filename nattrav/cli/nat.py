@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nattrav.cli.confirm import DryRun, Yes, confirm
 from nattrav.cli.connect import call
 from nattrav.cli.output import Column, current, emit
 
@@ -42,7 +43,7 @@ def show(address: Annotated[str, typer.Argument(help="The client's address as th
     Example: nattrav nat show 198.51.100.7
     """
     record = call("stun", "nat.show", address=address)
-    if current().format != "table" or current().fields:
+    if not current().human:
         emit(record)
         return
     fields = record.pop("fields")
@@ -53,9 +54,17 @@ def show(address: Annotated[str, typer.Argument(help="The client's address as th
 
 
 @app.command()
-def forget(address: Annotated[str, typer.Argument(help="The client's address as the server sees it.")]) -> None:
+def forget(
+    address: Annotated[str, typer.Argument(help="The client's address as the server sees it.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
     """Erase what is known of one address.
 
     Example: nattrav nat forget 198.51.100.7
     """
-    call("stun", "nat.forget", address=address)
+    call("stun", "nat.show", address=address)
+    if not dry_run:
+        confirm(f"This erases what is known of {address}.", yes)
+        call("stun", "nat.forget", address=address)
+    emit({"forgotten": address, "dry_run": dry_run})

@@ -1,29 +1,29 @@
 """Prints results: tables for people, JSON and CSV for programs; nothing off the wire reaches the terminal unclean.
 
-`-o/--output table|json|jsonl|csv`, `--json`, `--fields a,b`, `-w/--watch SECONDS`, `--runtime-dir DIR`, `--url URL`
-and `--token-file FILE` may stand anywhere on the line:
-`take` cuts them out before typer sees the rest, so a verb just calls `emit(data, columns)`. A verb must not define
-options of these names itself.
+`-o/--output table|wide|json|jsonl|csv`, `--json`, `--fields a,b`, `-w/--watch SECONDS`, `--runtime-dir DIR`,
+`--url URL` and `--token-file FILE` may stand anywhere on the line: `take` cuts them out before
+typer sees the rest, so a verb just calls `emit(data, columns)`. A verb must not define options of these names itself.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-FORMATS = ("table", "json", "jsonl", "csv")
+from nattrav.cli.rendering import Column, clean, write_csv, write_pairs, write_table
+
+__all__ = ["Column", "ItemWriter", "Output", "UsageError", "clean", "current", "emit", "emit_each", "take", "use"]
+
+FORMATS = ("table", "wide", "json", "jsonl", "csv")
 SCHEMA = 1
 SHORTEST_WATCH, LONGEST_WATCH = 0.2, 86_400.0
 _WITH_VALUE = ("-o", "--output", "--fields", "-w", "--watch", "--runtime-dir", "--url", "--token-file")
-
-Format = Callable[[Any], str]
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,18 @@ class Output:
     def colours(self) -> bool:
         """Colours only on terminals and never with NO_COLOR."""
         stream = self.stream or sys.stdout
-        return stream.isatty() and "NO_COLOR" not in os.environ
+        return stream.isatty() and not os.environ.get("NO_COLOR")
 
+    @property
+    def human(self) -> bool:
+        """The verb's own text for people is wanted: neither data for programs, nor a choice of fields."""
+        return self.format in ("table", "wide") and not self.fields
 
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: the key in the data, its heading, how to write a value, right-aligned or not."""
-
-    key: str
-    title: str | None = None
-    format: Format | None = None
-    right: bool = False
+    @property
+    def width(self) -> int | None:
+        """Columns a table may take; None when it may take as many as it needs."""
+        stream = self.stream or sys.stdout
+        return shutil.get_terminal_size().columns if self.format == "table" and stream.isatty() else None
 
 
 class UsageError(Exception):
@@ -98,7 +99,10 @@ def take(arguments: Sequence[str]) -> tuple[list[str], Output]:
 
 def _with(output: Output, name: str, value: str) -> Output:
     if name == "--fields":
-        return replace(output, fields=tuple(value.split(",")))
+        fields = tuple(field.strip() for field in value.split(","))
+        if "" in fields:
+            raise UsageError(f"{name} {value}: give names of fields, separated by commas")
+        return replace(output, fields=fields)
     if name == "--runtime-dir":
         return replace(output, runtime_directory=Path(value))
     if name == "--url":
@@ -122,15 +126,11 @@ def _seconds(name: str, value: str) -> float:
     return seconds
 
 
-def clean(text: str) -> str:
-    """Replace control and format characters (terminal escapes, C1, bidi overrides) by visible `\\xNN`/`\\uNNNN`."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+Row = Mapping[str, Any]
 
 
 def emit(
-    data: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+    data: Row | Iterable[Row],
     columns: Sequence[Column | str] = (),
     *,
     out: Output | None = None,
@@ -143,102 +143,76 @@ def emit(
     out = out or current()
     stream = out.stream or sys.stdout
     single = isinstance(data, Mapping)
-    rows: list[Mapping[str, Any]] = [data] if isinstance(data, Mapping) else list(data)
+    rows: list[Row] = [data] if isinstance(data, Mapping) else list(data)
     if out.fields:
-        unknown = [field for field in out.fields if rows and field not in rows[0]]
-        if unknown:
-            raise UsageError(f"--fields {','.join(unknown)}: known are {', '.join(rows[0])}")
-        rows = [{field: row.get(field) for field in out.fields} for row in rows]
-        columns = out.fields
+        rows, columns = _narrow(rows, columns, out.fields)
     if out.format == "json":
         body = {"schema": SCHEMA, **rows[0]} if single else {"schema": SCHEMA, "items": rows}
         stream.write(json.dumps(body, indent=2, default=str) + "\n")
     elif out.format == "jsonl":
         stream.writelines(json.dumps(row, default=str) + "\n" for row in rows)
+    elif out.format == "csv":
+        write_csv(stream, _columns(columns, rows), rows)
     else:
-        shown = _columns(columns, rows)
-        cells = [[_cell(column, row.get(column.key)) for column in shown] for row in rows]
-        titles = [column.title or column.key.replace("_", " ") for column in shown]
-        if out.format == "csv":
-            _write_csv(stream, [column.key for column in shown], [[_plain(r.get(c.key)) for c in shown] for r in rows])
-        elif single:
-            _write_pairs(stream, titles, cells[0])
-        elif not rows:
-            print(empty, file=sys.stderr)
+        shown = [one for one in _columns(columns, rows) if out.fields or out.format == "wide" or not one.wide]
+        if single:
+            write_pairs(stream, shown, rows[0])
+        elif rows:
+            write_table(stream, shown, rows, width=out.width, colours=out.colours)
         else:
-            _write_table(stream, out, shown, titles, cells)
+            print(empty, file=sys.stderr)
 
 
-def emit_item(item: Mapping[str, Any], columns: Sequence[Column | str] = (), *, out: Output | None = None) -> None:
-    """Print one item of a streaming verb at once: a JSON line, or one line of text."""
+def emit_each(rows: Sequence[Row], *, out: Output | None = None) -> None:
+    """Print each of some mappings in full: for people one below the other, for programs as a list."""
     out = out or current()
-    stream = out.stream or sys.stdout
-    if out.format in ("json", "jsonl"):
-        stream.write(json.dumps(dict(item), default=str) + "\n")
-    else:
-        shown = _columns(columns, [item])
-        stream.write("  ".join(_cell(column, item.get(column.key)) for column in shown) + "\n")
-    stream.flush()
+    if not out.human:
+        emit(rows, out=out)
+        return
+    for place, row in enumerate(rows):
+        if place:
+            (out.stream or sys.stdout).write("\n")
+        emit(row, out=out)
 
 
-def _columns(columns: Sequence[Column | str], rows: list[Mapping[str, Any]]) -> list[Column]:
+class ItemWriter:
+    """Prints the items of a streaming verb as they come: JSON lines, CSV with one heading, or lines of text."""
+
+    def __init__(self, columns: Sequence[Column | str] = (), *, out: Output | None = None) -> None:
+        self._given = columns
+        self._out = out or current()
+        self._headed = False
+
+    def write(self, item: Row) -> None:
+        """Print one item at once."""
+        out, columns = self._out, self._given
+        stream = out.stream or sys.stdout
+        rows: list[Row] = [item]
+        if out.fields:
+            rows, columns = _narrow(rows, columns, out.fields)
+        if out.format in ("json", "jsonl"):
+            stream.write(json.dumps(dict(rows[0]), default=str) + "\n")
+        elif out.format == "csv":
+            write_csv(stream, _columns(columns, rows), rows, heading=not self._headed)
+            self._headed = True
+        else:
+            stream.write("  ".join(column.cell(item.get(column.key)) for column in _columns(columns, rows)) + "\n")
+        stream.flush()
+
+
+def _narrow(
+    rows: list[Row], columns: Sequence[Column | str], fields: tuple[str, ...]
+) -> tuple[list[Row], list[Column | str]]:
+    """Cut rows and columns down to some fields; UsageError with the known ones for a field that no row has."""
+    known = list(dict.fromkeys(key for row in rows for key in row))
+    unknown = [field for field in fields if rows and field not in known]
+    if unknown:
+        raise UsageError(f"--fields {','.join(unknown)}: known are {', '.join(known)}")
+    written = {column.key: column for column in columns if isinstance(column, Column)}
+    return [{field: row.get(field) for field in fields} for row in rows], [written.get(f, f) for f in fields]
+
+
+def _columns(columns: Sequence[Column | str], rows: Sequence[Row]) -> list[Column]:
     if not columns:
         columns = list(dict.fromkeys(key for row in rows for key in row))
     return [Column(column) if isinstance(column, str) else column for column in columns]
-
-
-def _cell(column: Column, value: Any) -> str:
-    return clean(column.format(value) if column.format is not None and value is not None else _plain(value))
-
-
-def _plain(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.3f}".rstrip("0").rstrip(".")
-        case str():
-            return value
-        case Mapping():
-            return ", ".join(f"{key}={_plain(inner)}" for key, inner in value.items())
-        case list() | tuple():
-            return ", ".join(_plain(inner) for inner in value)
-        case _:
-            return str(value)
-
-
-def _write_csv(stream: TextIO, titles: list[str], rows: list[list[str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(titles)
-    # A spreadsheet runs a cell that begins like a formula; callers choose their own names.
-    writer.writerows([[f"'{clean(c)}" if c[:1] in ("=", "+", "@") else clean(c) for c in row] for row in rows])
-    stream.write(text.getvalue())
-
-
-def _write_pairs(stream: TextIO, titles: list[str], cells: list[str]) -> None:
-    width = max((len(title) for title in titles), default=0)
-    stream.writelines(f"{title:<{width}}  {cell}".rstrip() + "\n" for title, cell in zip(titles, cells, strict=True))
-
-
-def _write_table(stream: TextIO, out: Output, columns: list[Column], titles: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(title), *(len(row[at]) for row in rows)) for at, title in enumerate(titles)]
-    right = [column.right or _numeric(row[at] for row in rows) for at, column in enumerate(columns)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(cells, widths, right, strict=True)
-        ]
-        return "  ".join(padded).rstrip()
-
-    heading = line(titles)
-    stream.write((f"\x1b[1m{heading}\x1b[0m" if out.colours else heading) + "\n")
-    stream.writelines(line(row) + "\n" for row in rows)
-
-
-def _numeric(cells: Iterable[str]) -> bool:
-    filled = [cell for cell in cells if cell]
-    return bool(filled) and all(cell.replace(".", "", 1).replace("-", "", 1).isdigit() for cell in filled)

@@ -7,22 +7,24 @@ from typing import Annotated
 
 import typer
 
+from nattrav.cli.confirm import DryRun, Yes, confirm
 from nattrav.cli.connect import call, call_if_running, stream
-from nattrav.cli.output import Column, clean, current, emit, emit_item
+from nattrav.cli.output import Column, ItemWriter, clean, current, emit, emit_each
 
 app = typer.Typer(help="Bindings of phones, with the NAT each is behind.", invoke_without_command=True)
 
 WIDTH = 80
 COLUMNS = [
     Column("aor", "user"),
-    Column("contact"),
-    Column("transport"),
     Column("source"),
-    Column("nat", "NAT", format=lambda nat: "yes" if nat else "no"),
+    Column("transport", "by"),
+    Column("nat", "NAT"),
     Column("nat_class", "by STUN"),
-    Column("tests", format=lambda tests: " ".join(tests)),
-    Column("expires", "expires in", right=True, format=lambda seconds: f"{seconds:.0f} s"),
-    Column("user_agent", "user agent"),
+    Column("expires", "expires", right=True, format=lambda seconds: f"{seconds:.0f} s"),
+    Column("contact", wide=True),
+    Column("tests", format=" ".join, wide=True),
+    Column("quirk", wide=True),
+    Column("user_agent", "user agent", wide=True),
 ]
 
 
@@ -36,19 +38,20 @@ def default(context: typer.Context) -> None:
 @app.command("list")
 def list_registrations(
     search: Annotated[str, typer.Argument(help="Part of a user or of a source address.")] = "",
-    limit: Annotated[int, typer.Option(help="Show at most so many.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 1000,
+    filter: Annotated[str | None, typer.Option("--filter", help="Condition, as in 'nat=yes and expires<60'.")] = None,
 ) -> None:
     """Registered phones.
 
-    Example: nattrav registrations list -o csv --fields aor,source,nat
+    Examples: nattrav registrations list -o csv --fields aor,source,nat;  nattrav registrations list 203.0.113.
     """
-    found = call("proxy", "registrations.list", search=search, limit=limit)
+    found = call("proxy", "registrations.list", search=search, limit=limit, filter=filter)
     hosts = sorted({binding["source"].rpartition(":")[0].strip("[]") for binding in found})
     known = (call_if_running("stun", "nat.lookup", addresses=hosts) or {}) if hosts else {}
     for binding in found:
         record = known.get(binding["source"].rpartition(":")[0].strip("[]"))
         binding["nat_class"] = None if record is None else record["classic_name"]
-    emit(found, COLUMNS, empty="nobody is registered")
+    emit(found, COLUMNS, empty="no registration is like that" if search or filter else "nobody is registered")
 
 
 @app.command()
@@ -57,8 +60,7 @@ def show(aor: Annotated[str, typer.Argument(help="User, or user@domain.")]) -> N
 
     Example: nattrav registrations show alice@voice.example.com
     """
-    for binding in call("proxy", "registrations.show", aor=aor):
-        emit(binding)
+    emit_each(call("proxy", "registrations.show", aor=aor))
 
 
 @app.command()
@@ -73,9 +75,10 @@ def watch(
     Examples: nattrav registrations watch alice;  nattrav registrations watch -o jsonl | jq 'select(.event=="expired")'
     """
     arguments = {"search": search} if seconds is None else {"search": search, "seconds": seconds}
+    writer = ItemWriter()
     for event in stream("proxy", "registrations.watch", **arguments):
-        if current().format != "table":
-            emit_item(event)
+        if not current().human:
+            writer.write(event)
             continue
         if event["lost"]:
             print(f"{event['lost']} events were lost: they came faster than they were read")
@@ -87,12 +90,14 @@ def watch(
 @app.command()
 def remove(
     aor: Annotated[str, typer.Argument(help="User, or user@domain.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Forget a user's registrations; the phone may register again.
 
     Example: nattrav registrations remove alice
     """
-    if not yes:
-        typer.confirm(f"remove the registrations of {aor}?", abort=True)
-    emit(call("proxy", "registrations.remove", aor=aor))
+    number = call("proxy", "registrations.remove", aor=aor, dry_run=True)["removed"]
+    if not dry_run:
+        confirm(f"This removes {number} registrations of {aor}.", yes)
+    emit(call("proxy", "registrations.remove", aor=aor, dry_run=dry_run) | {"dry_run": dry_run})

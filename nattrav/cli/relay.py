@@ -75,13 +75,13 @@ def top(
     import sys
 
     from nattrav.cli.connect import stream
-    from nattrav.cli.output import current, emit_item
+    from nattrav.cli.output import ItemWriter, current
     from nattrav.cli.relay_tables import top_text
 
-    plain = current().format in ("json", "jsonl")
+    writer = ItemWriter()
     for item in stream("relay", "relay.top", interval=interval, limit=limit):
-        if plain:
-            emit_item(item)
+        if not current().human:
+            writer.write(item)
         else:
             if sys.stdout.isatty() and not once:
                 sys.stdout.write("\x1b[H\x1b[2J")

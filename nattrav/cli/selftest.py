@@ -37,7 +37,7 @@ def selftest(
         address = TransportAddress.parse(server, 5060) if server is not None else _listener()
     except ValueError as error:
         fail(f"--server {server}: {error}", exit_codes.USAGE)
-    human = current().format == "table"
+    human = current().human
 
     def tell(step: Step) -> None:
         if human:

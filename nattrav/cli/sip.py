@@ -43,7 +43,7 @@ def dns(
         wanted, name = Wanted(domain, None, None), domain
     chosen = tuple(part.strip() for part in transports.split(",") if part.strip())
     report = trio.run(_look, wanted, name, chosen, nameserver, host, address)
-    if current().format != "table":
+    if not current().human:
         emit(report)
     else:
         emit(report["records"], ["name", "type", "data", Column("ttl", right=True)], empty=f"{name} has no SIP records")

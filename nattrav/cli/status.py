@@ -19,7 +19,7 @@ def status(
     Examples: nattrav status;  nattrav status --check --json
     """
     state: dict[str, Any] = call("supervisor", "status")
-    if current().format == "table":
+    if current().human:
         _print_screen(state, call("supervisor", "overview")["tiles"])
         for row in state["services"]:
             # Each service's own status is part of its row.

@@ -114,7 +114,7 @@ def probe(
         fail(str(error), exit_codes.UNREACHABLE)
     except OSError as error:
         fail(f"{server} cannot be reached: {error.strerror}", exit_codes.UNREACHABLE)
-    if current().format == "table" and not current().fields:
+    if current().human:
         print("\n".join(clean(line) for line in as_text(report).splitlines()))
     else:
         emit(as_data(report))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nattrav.cli.connect import call
-from nattrav.cli.output import clean, current, emit, emit_item
+from nattrav.cli.output import ItemWriter, clean, current, emit
 from nattrav.cli.status import duration
 
 WIDTH = 80
@@ -33,7 +33,7 @@ def top(
     """
     if sort not in _SORTS:
         raise typer.BadParameter(f"choose one of {', '.join(_SORTS)}", param_hint="--sort")
-    if current().format != "table":
+    if not current().human:
         _stream(once, interval)
         return
     if once:
@@ -53,8 +53,9 @@ def _stream(once: bool, interval: float) -> None:
     if once:
         emit(call("supervisor", "overview"))
         return
+    writer = ItemWriter()
     while True:
-        emit_item(call("supervisor", "overview"))
+        writer.write(call("supervisor", "overview"))
         time.sleep(interval)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nattrav.cli import exit_codes
+from nattrav.cli.confirm import DryRun, Yes, confirm
 from nattrav.cli.output import clean, emit
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _put(name: str, domain: str | None, config: Path | None, *, new: bool) -> No
 
 
 @app.command()
-def remove(name: Name, domain: Domain = None, config: Config = None) -> None:
+def remove(name: Name, domain: Domain = None, config: Config = None, yes: Yes = False, dry_run: DryRun = False) -> None:
     """Remove a user. Registrations that exist run out by themselves.
 
     Example: nattrav users remove alice
@@ -94,11 +95,15 @@ def remove(name: Name, domain: Domain = None, config: Config = None) -> None:
 
     file, _ = _file(config)
     try:
-        done = file.remove(name, domain)
+        known = (name, domain or "") in {(found, of) for found, of, _ in file.names()}
+        if not known:
+            raise _fail(f"there is no user {name}: 'nattrav users list' shows those there are", exit_codes.NOT_FOUND)
+        if not dry_run:
+            confirm(f"This removes the user {name}.", yes)
+            file.remove(name, domain)
     except UsersUnusable as error:
         raise _fail(str(error), exit_codes.FAILED) from None
-    if not done:
-        raise _fail(f"there is no user {name}", exit_codes.NOT_FOUND)
+    emit({"removed": name, "dry_run": dry_run})
 
 
 @app.command("list")

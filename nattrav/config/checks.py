@@ -10,7 +10,8 @@ from nattrav.config.control import ControlAddress
 from nattrav.config.problems import Problem
 from nattrav.config.relay import PortRange
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import DEFAULT_PORTS, parse_listen
+from nattrav.config.sip_values import DEFAULT_PORTS, parse_listen
+from nattrav.config.stun import StunSection
 from nattrav.net.address import AddressClass, TransportAddress, classify
 
 
@@ -19,20 +20,25 @@ def cross_checks(configuration: Configuration) -> Iterator[Problem]:
     yield from _listeners(configuration)
     yield from _certificates(configuration)
     yield from _media_ports(configuration)
+    yield from _pools(configuration)
+    yield from _relays(configuration)
     yield from _modes(configuration)
     yield from _names(configuration)
     yield from _expiry(configuration)
 
 
 @dataclass(frozen=True)
-class _Listener:
+class Listener:
+    """One socket that the configuration asks for. `transport` is udp or tcp, `protocol` what is spoken over it."""
+
     key: str
     written: str
     transport: str
     host: str
     port: int
+    protocol: str
 
-    def meets(self, other: _Listener) -> bool:
+    def meets(self, other: Listener) -> bool:
         """Both want the same port of the same address."""
         if (self.transport, self.port) != (other.transport, other.port) or self.port == 0:
             return False
@@ -47,7 +53,8 @@ class _Listener:
         return bool(wild) and len({":" in host for host in hosts}) == 1
 
 
-def _all_listeners(configuration: Configuration) -> Iterator[_Listener]:
+def listeners(configuration: Configuration) -> Iterator[Listener]:
+    """Give what all services of this configuration listen on; hosts are literal addresses, wildcards or `auto`."""
     services = configuration.node.services
     if "proxy" in services:
         for text in configuration.sip.listen:
@@ -55,22 +62,38 @@ def _all_listeners(configuration: Configuration) -> Iterator[_Listener]:
             for transport in listen.transports:
                 port = DEFAULT_PORTS[transport] if listen.port is None else listen.port
                 kind = "udp" if transport == "udp" else "tcp"
-                yield _Listener("sip.listen", text, kind, listen.host, port)
+                yield Listener("sip.listen", text, kind, listen.host, port, transport)
     if "stun" in services:
-        for text in configuration.stun.listen:
-            yield _Listener("stun.listen", text, "udp", text.partition("!")[0].strip("[]"), configuration.stun.port)
+        yield from _stun(configuration.stun)
     if "relay" in services:
         for text in configuration.control.listen:
             address = ControlAddress.parse(text)
             if address.address is not None:
-                yield _Listener("control.listen", text, address.transport, *address.address)
+                yield Listener("control.listen", text, address.transport, *address.address, address.transport)
     for text in configuration.admin.listen:
-        yield _Listener("admin.listen", text, "tcp", *TransportAddress.parse(text))
+        yield Listener("admin.listen", text, "tcp", *TransportAddress.parse(text), "http")
+
+
+def _stun(section: StunSection) -> Iterator[Listener]:
+    """An alternate address has both ports; the first address of its family then has the other port, too."""
+    paired = {":" in text for text in section.alternate}
+    for text in [*section.listen, *section.alternate]:
+        host = text.partition("!")[0]
+        both = (":" in host) in paired and host != "auto"
+        for port, other, transport, protocol, wanted in (
+            (section.port, section.alternate_port, "udp", "udp", True),
+            (section.port, section.alternate_port, "tcp", "tcp", section.tcp),
+            (section.tls_port, section.tls_alternate_port, "tcp", "tls", bool(section.tls_certificate)),
+        ):
+            if wanted:
+                yield Listener("stun.listen", text, transport, host, port, protocol)
+                if both:
+                    yield Listener("stun.listen", text, transport, host, other, protocol)
 
 
 def _listeners(configuration: Configuration) -> Iterator[Problem]:
-    seen: list[_Listener] = []
-    for one in _all_listeners(configuration):
+    seen: list[Listener] = []
+    for one in listeners(configuration):
         other = next((earlier for earlier in seen if one.meets(earlier)), None)
         if other is not None:
             yield Problem(
@@ -97,7 +120,7 @@ def _media_ports(configuration: Configuration) -> Iterator[Problem]:
         return
     ports = PortRange.parse(configuration.relay.ports)
     excluded = {str(entry) for entry in configuration.relay.excluded_ports}
-    for one in _all_listeners(configuration):
+    for one in listeners(configuration):
         if one.transport == "udp" and ports.low <= one.port <= ports.high and str(one.port) not in excluded:
             yield Problem(
                 "relay.ports",
@@ -105,6 +128,42 @@ def _media_ports(configuration: Configuration) -> Iterator[Problem]:
                 f'contains port {one.port} of "{one.written}" in {one.key}',
                 "move the range, or name the port in excluded_ports",
             )
+
+
+def _pools(configuration: Configuration) -> Iterator[Problem]:
+    """Two interfaces on one address share their ports wholly, or not at all."""
+    section = configuration.relay
+    seen: list[tuple[str, str, PortRange]] = []
+    for interface in section.chosen_interfaces():
+        span = section.port_range(interface.name)
+        for name, host, other in seen:
+            if host == interface.host and span != other and span.low <= other.high and other.low <= span.high:
+                yield Problem(
+                    "relay.interface_ports",
+                    f"{interface.name} = {span}",
+                    f"shares some ports of {host} with {name} ({other})",
+                    "give them ranges that do not overlap, or the same one",
+                )
+        if interface.host is not None:
+            seen.append((interface.name, interface.host, span))
+
+
+def _relays(configuration: Configuration) -> Iterator[Problem]:
+    """The proxy needs a relay to ask; the one of this bundle answers where [control] listen says."""
+    services, control = configuration.node.services, configuration.control
+    if "proxy" not in services:
+        return
+    if not control.relays and configuration.sip.relay != "never":
+        yield Problem("control.relays", "[]", "leaves calls without a relay", 'name one, or set [sip] relay = "never"')
+    if "relay" in services and "unix:auto" not in control.listen:
+        for text in control.relays:
+            if text.partition(";")[0] == "unix:auto":
+                yield Problem(
+                    "control.relays",
+                    f'"{text}"',
+                    "is this bundle's relay, and [control] listen has no unix:auto",
+                    'add "unix:auto" to listen, or name where the relay listens',
+                )
 
 
 def _modes(configuration: Configuration) -> Iterator[Problem]:
@@ -127,7 +186,21 @@ def _names(configuration: Configuration) -> Iterator[Problem]:
 
 
 def _expiry(configuration: Configuration) -> Iterator[Problem]:
-    registrar = configuration.sip.registrar
+    registrar, edge, keepalive = configuration.sip.registrar, configuration.sip.edge, configuration.sip.keepalive
+    if configuration.sip.mode == "edge" and edge.absorb and edge.phone_expires > edge.core_expires:
+        yield Problem(
+            "sip.edge.phone_expires",
+            f"{edge.phone_expires:g} s",
+            f"is longer than core_expires ({edge.core_expires:g} s): the core would forget phones that are here",
+            "make it shorter, or core_expires longer",
+        )
+    if keepalive.adaptive and keepalive.longest < keepalive.interval:
+        yield Problem(
+            "sip.keepalive.longest",
+            f"{keepalive.longest:g} s",
+            f"is shorter than interval ({keepalive.interval:g} s)",
+            "make it longer, or set adaptive = false",
+        )
     if registrar.min_expires > registrar.max_expires:
         yield Problem(
             "sip.registrar.min_expires",

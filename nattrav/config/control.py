@@ -37,7 +37,7 @@ class ControlAddress:
 
 
 def _listen_address(value: Any) -> str:
-    return str(ControlAddress.parse(value if isinstance(value, str) else ""))
+    return str(ControlAddress.parse(str(value)))
 
 
 def _relay_address(value: Any) -> str:

@@ -142,11 +142,17 @@ def from_environment(environment: Mapping[str, str]) -> Table:
 
 
 def _problem(detail: ErrorDetails, origins: Sequence[tuple[str, Table]]) -> Problem:
-    key = ".".join(str(step) for step in detail["loc"] if not str(step).startswith(("function-", "tagged-", "list[")))
+    key = _path(detail)
     reason, remedy = _explain(detail)
     given = "***" if detail["loc"] and detail["loc"][-1] in SECRETS else detail["input"]
     value = "" if detail["type"] == "missing" or isinstance(given, dict | BaseModel) else _shown(given)
     return Problem(key or "(file)", value, reason, remedy, _origin(detail["loc"], origins))
+
+
+def _path(detail: ErrorDetails) -> str:
+    return ".".join(
+        str(step) for step in detail["loc"] if not str(step).startswith(("function-", "tagged-", "list[", "[key]"))
+    )
 
 
 def _explain(detail: ErrorDetails) -> tuple[str, str]:
@@ -154,7 +160,11 @@ def _explain(detail: ErrorDetails) -> tuple[str, str]:
     kind, message = detail["type"], detail["msg"]
     if kind == "extra_forbidden":
         known = sorted(_keys_beside(detail["loc"]))
-        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        key = str(detail["loc"][-1])
+        elsewhere = [f"[{name}]" for name in Configuration.model_fields if key in _keys_beside((name, key))]
+        if len(detail["loc"]) == 1 and elsewhere:
+            return "stands outside of every table", f"write it below {' or '.join(elsewhere)}"
+        near = difflib.get_close_matches(key, known, n=1)
         wanted = f"did you mean {near[0]}?" if near else f"remove it; known here: {', '.join(known)}"
         return "there is no such key", wanted
     if kind == "missing":
@@ -169,6 +179,10 @@ def _explain(detail: ErrorDetails) -> tuple[str, str]:
     if kind == "string_pattern_mismatch":
         pattern = detail["ctx"]["pattern"]
         return "has other characters than it may have", _PATTERNS.get(pattern, f"write what matches {pattern}")
+    if kind == "list_type" and isinstance(detail["input"], dict):
+        return "is a list of tables", f"write its name in double brackets: [[{_path(detail)}]]"
+    if kind in ("dict_type", "model_type") and isinstance(detail["input"], list):
+        return "is one table", f"write its name in single brackets: [{_path(detail)}]"
     if kind in _TYPES:
         return _TYPES[kind]
     limits = detail.get("ctx", {})

@@ -18,7 +18,7 @@ class LogSection(Section):
 
     level: Level = "info"
     """Least severe level that is written."""
-    levels: dict[str, Level] = {}
+    levels: dict[Literal["supervisor", "stun", "relay", "proxy"], Level] = {}
     """Levels of single services, such as `proxy = "debug"`."""
     format: Literal["auto", "human", "json"] = "auto"
     """`human` lines or `json` lines; `auto` is human on a terminal."""

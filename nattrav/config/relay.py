@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from nattrav.config.types import Duration, PortNumber, Section
-from nattrav.net.address import canonical
+from nattrav.net.address import AddressClass, canonical, classify
 
 _INTERFACE = 'write "NAME/ADDRESS", "NAME/ADDRESS!ADVERTISED" or "auto"'
+_NOBODYS = frozenset({AddressClass.UNSPECIFIED, AddressClass.MULTICAST, AddressClass.BROADCAST})
 _RANGE = 'write a range of ports such as "30000-39999"'
 
 
@@ -33,10 +34,14 @@ class RelayInterface:
         if not name or not all(letter.isalnum() or letter in "-_." for letter in name):
             raise ValueError(f"{text!r} has no usable interface name: {_INTERFACE}")
         try:
-            shown = canonical(advertised) if mark else None
-            return cls(name, None if host == "auto" else canonical(host), shown)
+            shown = canonical(advertised.strip("[]")) if mark else None
+            bound = None if host == "auto" else canonical(host.strip("[]"))
         except ValueError as error:
             raise ValueError(f"{error}: {_INTERFACE}") from None
+        for one in (bound, shown):
+            if one is not None and classify(one) in _NOBODYS:
+                raise ValueError(f"{one!r} cannot stand in SDP, for nobody can send media to it: {_INTERFACE}")
+        return cls(name, bound, shown)
 
     def __str__(self) -> str:
         host = "auto" if self.host is None else self.host
@@ -59,18 +64,25 @@ class PortRange:
         found = cls(int(low), int(high))
         if not 1024 <= found.low < found.high <= 65535:
             raise ValueError(f"{text!r} is not within 1024-65535, lower port first: {_RANGE}")
+        if found.pairs < 2:
+            raise ValueError(f"{text!r} has no two pairs of ports (even, odd), which a call takes: {_RANGE}")
         return found
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of an even port for RTP and the odd one above it for RTCP."""
+        return (self.high + 1) // 2 - (self.low + 1) // 2
 
     def __str__(self) -> str:
         return f"{self.low}-{self.high}"
 
 
 def _interface(value: Any) -> str:
-    return str(RelayInterface.parse(value if isinstance(value, str) else ""))
+    return str(RelayInterface.parse(str(value)))
 
 
 def _ports(value: Any) -> str:
-    return str(PortRange.parse(value if isinstance(value, str) else ""))
+    return str(PortRange.parse(str(value)))
 
 
 def _private_network(value: str) -> str:
@@ -178,7 +190,9 @@ class RelaySection(Section):
         for key, wanted in (("aliases", self.aliases.values()), ("interface_ports", self.interface_ports)):
             for name in wanted:
                 if name not in names:
-                    raise ValueError(f"{key}: {name!r} is not in interfaces: use one of {', '.join(sorted(names))}")
+                    raise ValueError(
+                        f"{key} names {name!r}, which is not in interfaces: use one of {', '.join(sorted(names))}"
+                    )
         return self
 
     @property

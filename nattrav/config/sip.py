@@ -2,98 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from nattrav.config.sip_values import host_name, listen_text, network, next_hop, server_name
 from nattrav.config.types import Duration, Section
-from nattrav.net.address import canonical
 
-TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
-DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 8080, "wss": 8443}
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$")
-
-
-@dataclass(frozen=True)
-class Listen:
-    """One entry of `[sip] listen`, taken apart. `host` is a literal address, a wildcard or `auto`."""
-
-    transports: tuple[str, ...]
-    host: str
-    port: int | None
-    advertised: str | None
-
-
-def parse_listen(text: str) -> Listen:
-    """Read `[TRANSPORT:]ADDRESS[:PORT][!ADVERTISED]`; without a transport it means UDP and TCP."""
-    rest, _, advertised = text.partition("!")
-    transports: tuple[str, ...] = ("udp", "tcp")
-    head, colon, tail = rest.partition(":")
-    if colon and head in TRANSPORTS:
-        transports, rest = (head,), tail
-    elif colon and head.isalpha() and head != "auto":
-        raise ValueError(f"{head!r} is not a transport: write one of {', '.join(TRANSPORTS)}")
-    host, port = rest, None
-    if rest.startswith("["):
-        host, bracket, tail = rest[1:].partition("]")
-        if not bracket or (tail and not tail.startswith(":")):
-            raise ValueError(f"{text!r}: write an IPv6 address as [ADDRESS]:PORT")
-        port_text = tail[1:]
-    elif rest.count(":") == 1:
-        host, _, port_text = rest.partition(":")
-    else:
-        port_text = ""
-    if port_text:
-        if not (port_text.isascii() and port_text.isdigit()) or not 0 <= int(port_text) <= 65535:
-            raise ValueError(f"{port_text!r} is not a port number")
-        port = int(port_text)
-    if host != "auto":
-        host = canonical(host)
-    if advertised:
-        advertised = host_name(advertised)
-    return Listen(transports, host, port, advertised or None)
-
-
-def _listen(value: str) -> str:
-    parse_listen(value)
-    return value
-
-
-def host_name(value: str) -> str:
-    """Check a literal address or a DNS name; give its canonical spelling."""
-    text = value.strip().strip("[]")
-    try:
-        return canonical(text)
-    except ValueError:
-        if not _HOST.match(text) or "%" in text:
-            raise ValueError(f"{value!r} is neither an IP address nor a host name") from None
-        return text.lower()
-
-
-def _server_name(value: str) -> str:
-    return f"*.{host_name(value[2:])}" if value.startswith("*.") else host_name(value)
-
-
-def _network(value: str) -> str:
-    return str(ipaddress.ip_network(value, strict=False))
-
-
-def _sip_target(value: str) -> str:
-    text = value if value.startswith(("sip:", "sips:")) else f"sip:{value}"
-    rest = text.partition(":")[2].partition(";")[0]
-    if "@" in rest or not rest or any(c.isspace() for c in text):
-        raise ValueError(f'{value!r} is no next hop: write "HOST[:PORT]" or "sip:HOST[:PORT][;transport=tcp]"')
-    return text
-
-
-ListenAddress = Annotated[str, AfterValidator(_listen)]
+ListenAddress = Annotated[str, AfterValidator(listen_text)]
 HostName = Annotated[str, AfterValidator(host_name)]
-ServerName = Annotated[str, AfterValidator(_server_name)]
-Network = Annotated[str, AfterValidator(_network)]
-SipTarget = Annotated[str, AfterValidator(_sip_target)]
+ServerName = Annotated[str, AfterValidator(server_name)]
+Network = Annotated[str, AfterValidator(network)]
+SipTarget = Annotated[str, AfterValidator(next_hop)]
 RelayPolicy = Literal["always", "auto", "never"]
 Ping = Literal["auto", "none", "options", "crlf", "zero4"]
 Seconds = Annotated[Duration, WithJsonSchema({"type": "string"})]
@@ -194,7 +115,7 @@ class SipRegistrar(Section):
     """Without users, registrations and calls are taken from these sources only."""
     users_file: str | None = None
     """SQLite file of users (`nattrav users add`); default: users.sqlite in the state directory, when it exists."""
-    algorithms: list[Literal["SHA-256", "MD5"]] = Field(default=["SHA-256", "MD5"])
+    algorithms: list[Literal["SHA-256", "MD5"]] = Field(default=["SHA-256", "MD5"], min_length=1)
     """Digest algorithms offered, best first (RFC 8760)."""
     nonce_lifetime: Duration = 300.0
     """How long a digest nonce may be used."""
@@ -267,7 +188,7 @@ class SipSection(Section):
     """Address written into Via and Record-Route; default: the listening address."""
     domains: list[HostName] = Field(default=[])
     """Domains that are ours, besides our own addresses."""
-    realm: str | None = None
+    realm: str | None = Field(default=None, min_length=1)
     """Realm of digest challenges; default: the first domain, else "nattrav"."""
     local_nets: list[Network] = Field(default=[])
     """Subnets reached without a NAT: their addresses are no sign of one."""
@@ -414,5 +335,5 @@ class Quirk(Section):
             try:
                 re.compile(self.user_agent)
             except re.error as error:
-                raise ValueError(f"user_agent: not a regular expression: {error}") from None
+                raise ValueError(f"user_agent is no regular expression ({error}): correct it") from None
         return self

@@ -15,7 +15,8 @@ def listen_address(value: str) -> str:
     """Check `ADDRESS` or `auto`, with or without `!ADVERTISED`, and give the canonical spelling."""
     address, mark, advertised = value.partition("!")
     try:
-        return (address if address == "auto" else canonical(address)) + (mark + canonical(advertised) if mark else "")
+        shown = mark + canonical(advertised.strip("[]")) if mark else ""
+        return (address if address == "auto" else canonical(address.strip("[]"))) + shown
     except ValueError as error:
         raise ValueError(f'{error}: write "ADDRESS" or "auto", with or without "!ADVERTISED"') from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, ClassVar
 
@@ -28,6 +29,8 @@ def duration(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError('is no duration: write one such as "25s", "250ms", "2m" or "1h30m"')
     if isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise ValueError('is no duration: write one such as "25s", "250ms", "2m" or "1h30m"')
         return float(value)
     parts = _DURATION.findall(value)
     if not parts or _DURATION.sub("", value).strip():

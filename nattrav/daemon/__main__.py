@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from nattrav.config.load import validate
-from nattrav.daemon.handover import Inherited, leave_to
+from nattrav.daemon.handover import Inherited, keep_with, leave_to
 from nattrav.daemon.runtime import Listening, StartRefused
 from nattrav.daemon.service import Place, die_with_parent, load_serve, make_runtime, raise_open_files, run_role
 
@@ -43,7 +43,8 @@ def main() -> int:
         place = Place(Path(orders["runtime_directory"]), Path(orders["state_directory"]))
         runtime = make_runtime(orders["role"], configuration, place)
         runtime.inherited = Inherited(orders["sockets"])
-        runtime.leave = leave_to(socket.socket(fileno=orders["heir"]))
+        heir = socket.socket(fileno=orders["heir"])
+        runtime.leave, runtime.keep = leave_to(heir), keep_with(heir)
         module = orders["module"]
         serve = importlib.import_module(module).serve if module else load_serve(orders["role"])
         trio.run(partial(run_role, serve, configuration, runtime, on_ready=on_ready, end_on=(signal.SIGTERM,)))

@@ -10,7 +10,6 @@ import binascii
 import hmac
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import hypercorn
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nattrav.config.admin import AdminSection
 from nattrav.daemon import remote
+from nattrav.daemon.admin_token import read_token
 from nattrav.daemon.page.routes import routes
 from nattrav.daemon.page.snapshot import Services
 from nattrav.daemon.remote import Askable
@@ -50,21 +50,6 @@ class Bundle(Services, Askable, Protocol):
 
     def not_ready(self) -> list[str]:
         """Why new calls should go elsewhere; empty when all is well."""
-
-
-def read_token(admin: AdminSection) -> str | None:
-    """Read the bearer token; StartRefused when the file is missing or empty."""
-    if not admin.token_file:
-        return None
-    try:
-        token = Path(admin.token_file).read_text().strip()
-    except OSError as error:
-        raise StartRefused(
-            f"cannot read [admin] token_file {admin.token_file}: {error.strerror}; write a long random word into it"
-        ) from None
-    if len(token) < 16:
-        raise StartRefused(f"[admin] token_file {admin.token_file} holds less than 16 characters; write a longer token")
-    return token
 
 
 class Gate:

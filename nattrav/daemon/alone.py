@@ -31,11 +31,13 @@ def run_alone(role: str, configuration: Configuration, explicit: Path | None = N
     SIGHUP has it read its configuration again.
     """
     notifier = Notifier()
+    kept: list[int] = []
 
     def on_ready(listeners: list[Listening]) -> None:
         print(listening_table(listeners), file=sys.stderr, flush=True)
         notifier.tell(READY="1", STATUS="serving")
         notifier.forget(role[0])
+        notifier.store(role[0], kept)
 
     async def run(runtime: Runtime) -> None:
         async with ungrouped(), trio.open_nursery() as nursery:
@@ -51,6 +53,7 @@ def run_alone(role: str, configuration: Configuration, explicit: Path | None = N
         place = Place.choose(configuration, explicit)
         runtime = make_runtime(role, configuration, place)
         runtime.inherited = Inherited(descriptor for _, descriptor in passed())
+        runtime.keep = kept.extend if notifier.active else None
         runtime.leave = lambda sockets: notifier.store(role[0], [sock.fileno() for sock in sockets])
         trio.run(run, runtime)
     except StartRefused as refused:

@@ -12,12 +12,16 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.bpf.found import is_bpf
 
 BATCH = 253
 """Descriptors per message: the kernel's limit."""
 
 Leave = Callable[[Iterable[socket.socket]], None]
 """Hands sockets on before the process closes its own copies."""
+
+Keep = Callable[[Sequence[int]], None]
+"""Hands descriptors on at once, so that they outlive this process however it ends."""
 
 LISTEN_START = 3
 """First descriptor that a service manager passes."""
@@ -32,7 +36,12 @@ class Inherited:
 
     def __init__(self, descriptors: Iterable[int] = ()) -> None:
         self._waiting: dict[tuple[int, str, int], list[socket.socket]] = {}
+        self._bpf: list[int] = []
         for descriptor in descriptors:
+            if is_bpf(descriptor):
+                os.set_inheritable(descriptor, False)
+                self._bpf.append(descriptor)
+                continue
             sock = _adopted(descriptor)
             if sock is not None:
                 host, port = sock.getsockname()[:2]
@@ -46,8 +55,14 @@ class Inherited:
         waiting = self._waiting.get((kind, local.host, local.port))
         return waiting.pop(0) if waiting else None
 
+    def take_bpf(self) -> tuple[int, ...]:
+        """Give the maps, programs and attachments of the kernel's that came along; they are the caller's to close."""
+        found, self._bpf = tuple(self._bpf), []
+        return found
+
     def close(self) -> int:
         """Close those that nobody wanted; how many there were."""
+        close_all(self.take_bpf())
         left = [sock for waiting in self._waiting.values() for sock in waiting]
         self._waiting.clear()
         for sock in left:
@@ -81,6 +96,16 @@ def leave_to(heir: socket.socket) -> Leave:
                 socket.send_fds(heir, [b"s"], descriptors[first : first + BATCH])
 
     return leave
+
+
+def keep_with(heir: socket.socket) -> Keep:
+    """Make the function that gives descriptors to whoever holds the other end of `heir`: in there they wait."""
+
+    def keep(descriptors: Sequence[int]) -> None:
+        with contextlib.suppress(OSError):
+            socket.send_fds(heir, [b"k"], descriptors)
+
+    return keep
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ class HepExporter:
 
     def __init__(self, settings: HepSection, node: str, samples: Samples) -> None:
         target = TransportAddress.parse(settings.target)
-        self._capture = Capture(settings.capture_id, node, _key(settings.key_file))
+        self._capture = Capture(settings.capture_id, node, read_key(settings.key_file))
         self._samples = samples
         self._waiting: deque[MessageCopy] = deque()
         self._socket = socket.socket(target.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -81,7 +81,8 @@ def _unknown(remote: TransportAddress) -> TransportAddress:
     return TransportAddress("::" if ":" in remote.host else "0.0.0.0", 0)
 
 
-def _key(path: str) -> str:
+def read_key(path: str) -> str:
+    """Read the collector's key; StartRefused when the file cannot be read."""
     if not path:
         return ""
     try:

@@ -50,7 +50,8 @@ class Log:
         self._json = self._wants_json()
 
     def _configured(self) -> int:
-        return LEVELS[self.settings.levels.get(self.role, self.settings.level)]
+        own = {str(role): level for role, level in self.settings.levels.items()}
+        return LEVELS[own.get(self.role, self.settings.level)]
 
     def _wants_json(self) -> bool:
         wanted = self.settings.format

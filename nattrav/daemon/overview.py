@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nattrav import __version__
+from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
 from nattrav.metrics.presence import make_present
 from nattrav.metrics.samples import Samples
@@ -43,6 +45,18 @@ class Overview:
         if isinstance(answers[role], VerbError):
             raise answers[role]
         return answers[role]
+
+    async def stream(self, role: str, verb: str, args: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Follow a streaming verb of a service. VerbError when it refuses or goes away."""
+        try:
+            async with (
+                Client.open(self._supervisor.runtime.directory / f"{role}.sock") as client,
+                aclosing(client.stream(verb, args)) as items,
+            ):
+                async for item in items:
+                    yield item
+        except Unreachable as error:
+            raise VerbError("busy", f"the {role} does not answer: {error}") from None
 
     async def samples(self) -> Samples:
         """Sum the samples of all services and the supervisor's own."""

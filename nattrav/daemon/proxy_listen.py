@@ -6,7 +6,8 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nattrav.config.sip import DEFAULT_PORTS, SipSection, parse_listen
+from nattrav.config.sip import SipSection
+from nattrav.config.sip_values import DEFAULT_PORTS, parse_listen
 from nattrav.daemon.runtime import StartRefused
 from nattrav.net.address import AddressClass, TransportAddress, classify
 from nattrav.net.interfaces import expand

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import islice
 from typing import Any
 
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.feed import Feed, seconds_of
-from nattrav.daemon.proxy_flows import flow_rows
+from nattrav.daemon.proxy_flows import flow_rows, forget_flows
+from nattrav.daemon.rows import wanted_rows
 from nattrav.daemon.runtime import Runtime
 from nattrav.daemon.trace import Trace
 from nattrav.location.bindings import Binding
@@ -28,6 +30,15 @@ from nattrav.proxy.timers import Timed
 from nattrav.sip.transport.flow import Flow
 
 Args = dict[str, Any]
+
+BINDING_FIELDS = (
+    "aor", "contact", "transport", "source", "expires", "kept_alive", "nat", "tests", "quirk", "alg_score",
+    "alg_signs", "user_agent", "q", "instance", "reg_id", "registered", "serial",
+)  # fmt: skip
+CALL_FIELDS = (
+    "call_id", "from", "to", "state", "age", "duration", "relayed", "upstream", "caller", "callee",
+)  # fmt: skip
+"""What conditions may name: the keys of the rows."""
 
 _LENT_FOR = 300.0
 """Seconds after which the accounts of a self-test that was cut off end by themselves."""
@@ -78,6 +89,7 @@ class ProxyVerbs:
             "registrations.remove": self._remove_registration,
             "registrations.watch": self._watch_registrations,
             "flows.list": self._flows,
+            "flows.forget": self._forget_flows,
             "transactions.list": self._transactions,
             "calls.list": self._calls,
             "calls.show": self._call,
@@ -184,10 +196,11 @@ class ProxyVerbs:
     async def _registrations(self, args: Args) -> list[dict[str, Any]]:
         wanted = str(args.get("search", ""))
         limit = int(args.get("limit", 1000))
-        found = []
+        meets = wanted_rows(args, BINDING_FIELDS)
+        found: list[dict[str, Any]] = []
         for binding in self._core.rooms.location:
-            if wanted in binding.aor or wanted in str(binding.flow.remote):
-                found.append(self._binding(binding))
+            if (wanted in binding.aor or wanted in str(binding.flow.remote)) and meets(row := self._binding(binding)):
+                found.append(row)
                 if len(found) >= limit:
                     break
         return sorted(found, key=lambda one: str(one["aor"]))
@@ -195,7 +208,9 @@ class ProxyVerbs:
     def _find(self, aor: str) -> list[Binding]:
         found = [one for one in self._core.rooms.location if one.aor == aor or one.aor.partition("@")[0] == aor]
         if not found:
-            raise VerbError("not_found", f"no registration of {aor}")
+            raise VerbError(
+                "not_found", f"no registration of {aor}: 'nattrav registrations list' shows those there are"
+            )
         return found
 
     async def _registration(self, args: Args) -> list[dict[str, Any]]:
@@ -203,9 +218,9 @@ class ProxyVerbs:
 
     async def _remove_registration(self, args: Args) -> dict[str, Any]:
         found = self._find(str(args.get("aor", "")))
-        for one in found:
-            self._core.registrar.drop([one], "removed")
-        self._shell.perform(self._core.take_effects())
+        if args.get("dry_run") is not True:
+            self._core.registrar.drop(found, "removed")
+            self._shell.perform(self._core.take_effects())
         return {"removed": len(found)}
 
     async def _watch_registrations(self, args: Args) -> AsyncIterator[Args]:
@@ -231,6 +246,11 @@ class ProxyVerbs:
     async def _flows(self, args: Args) -> list[dict[str, Any]]:
         return flow_rows(self._core, str(args.get("search", "")), int(args.get("limit", 1000)))
 
+    async def _forget_flows(self, args: Args) -> dict[str, Any]:
+        told, effects = forget_flows(self._core, str(args.get("flow", "")), dry_run=args.get("dry_run") is True)
+        self._shell.perform(effects)
+        return told
+
     async def _transactions(self, args: Args) -> list[dict[str, Any]]:
         limit = int(args.get("limit", 1000))
         tables = self._core.parts.transactions
@@ -248,7 +268,9 @@ class ProxyVerbs:
     async def _calls(self, args: Args) -> list[dict[str, Any]]:
         limit = int(args.get("limit", 1000))
         now = monotonic()
-        return [self._summary(call, now) for call, _ in zip(self._core.rooms.calls, range(limit), strict=False)]
+        meets = wanted_rows(args, CALL_FIELDS)
+        rows = (self._summary(call, now) for call in self._core.rooms.calls)
+        return list(islice((row for row in rows if meets(row)), limit))
 
     def _summary(self, call: Call, now: float) -> dict[str, Any]:
         return {
@@ -270,7 +292,7 @@ class ProxyVerbs:
         for call in (*calls, *calls.history.values()):
             if call.call_id == wanted:
                 return calls.record(call)
-        raise VerbError("not_found", f"no call {wanted}")
+        raise VerbError("not_found", f"no call {wanted}, neither now nor lately: 'nattrav calls list'")
 
     async def _missed(self, args: Args) -> list[dict[str, Any]]:
         return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
@@ -364,11 +386,15 @@ class ProxyVerbs:
         return {"source": host}
 
     async def _kill(self, args: Args) -> dict[str, Any]:
+        """End one call, or with `all` every one; with `dry_run` only count them."""
+        calls = self._core.rooms.calls
         wanted = str(args.get("call_id", ""))
-        found = self._core.rooms.calls.with_call_id(wanted)
-        if not found:
-            raise VerbError("not_found", f"no call {wanted}")
-        self._shell.perform(self._core.kill(found, monotonic()))
+        every = args.get("all") is True
+        found = list(calls) if every else calls.with_call_id(wanted)
+        if not found and not every:
+            raise VerbError("not_found", f"no call {wanted}: 'nattrav calls list' shows those in progress")
+        if args.get("dry_run") is not True:
+            self._shell.perform(self._core.kill(found, monotonic()))
         return {"killed": len(found)}
 
     async def _begin_selftest(self, args: Args) -> list[dict[str, str]]:

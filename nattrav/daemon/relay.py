@@ -55,7 +55,7 @@ async def serve(
             usable=budget.allowed,
             remedy=f"LimitNOFILE={budget.needed + 1024}",
         )
-    kernel, why = build_kernel_path(section, layout.interfaces)
+    kernel, why = build_kernel_path(section, layout.interfaces, runtime.company())
     with contextlib.ExitStack() as stack:
         if kernel is not None:
             stack.callback(kernel.close)
@@ -80,6 +80,7 @@ async def serve(
             if keeper is not None:
                 keeper.finish()
                 runtime.leave(plane.sockets())
+                kernel_path.stay()
 
 
 class RelayService:
@@ -171,6 +172,8 @@ class RelayService:
         while True:
             await trio.sleep(TICK)
             now = clock.monotonic()
+            self.kernel_path.say_alive()
+            self._reconcile()
             self.metrics.note_load(now)
             if self.keeper is None:
                 self.engine.forget_changes()
@@ -180,6 +183,13 @@ class RelayService:
                 self.runtime.log.info("drained", sessions=len(self.engine.sessions))
                 # The same end as on an operator's signal, with everything that belongs to it.
                 os.kill(os.getpid(), signal.SIGTERM)
+
+    def _reconcile(self) -> None:
+        """Withdraw what the kernel forwards for sessions that are gone, once every other one has been restored."""
+        if self.plane.caught_up and (self.keeper is None or self.keeper.settled):
+            withdrawn = self.kernel_path.disown_all()
+            if withdrawn:
+                self.runtime.log.info("flows of sessions that are gone taken out of the kernel", flows=withdrawn)
 
     async def _keep(self, keeper: SessionKeeper) -> None:
         while True:

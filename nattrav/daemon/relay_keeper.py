@@ -72,6 +72,11 @@ class SessionKeeper:
         self._forgettable = False
         """Everything is in the newest generation."""
 
+    @property
+    def settled(self) -> bool:
+        """No session waits to be restored any more."""
+        return not self._waiting
+
     def restore(self) -> None:
         """Take up what the last process left."""
         try:

@@ -27,6 +27,20 @@ class KernelPath:
         elif self._wanted != "off":
             log.warning("kernel path is not possible, media stays in user space", why=self._why)
 
+    def say_alive(self) -> None:
+        """Allow the kernel to go on for a while; to be said every second."""
+        if self._kernel is not None:
+            self._kernel.say_alive()
+
+    def disown_all(self) -> int:
+        """Withdraw what the kernel still forwards for the process before this one; how many flows."""
+        return 0 if self._kernel is None or not self._kernel.inherited else self._kernel.disown_all()
+
+    def stay(self) -> None:
+        """Have the kernel go on when this process ends, if a next one may take over."""
+        if self._kernel is not None:
+            self._kernel.stay()
+
     def status(self) -> dict[str, Any]:
         """What `nattrav status` shows."""
         flows, sums = self._plane.offloaded()
@@ -42,7 +56,12 @@ class KernelPath:
         flows, sums = self._plane.offloaded()
         samples.set("nattrav_relay_datapath_available", int(self._kernel is not None), XDP)
         samples.set("nattrav_relay_offloaded_flows", flows)
-        for event, count in (("offloaded", sums.offloaded), ("withdrawn", sums.withdrawn), ("full", sums.full)):
+        for event, count in (
+            ("offloaded", sums.offloaded),
+            ("withdrawn", sums.withdrawn),
+            ("full", sums.full),
+            ("adopted", sums.adopted),
+        ):
             samples.set("nattrav_relay_offload_events_total", count, XDP, event)
         if self._kernel is not None:
             for reason, count in self._kernel.left().items():

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from nattrav.config.relay import RelayInterface, RelaySection
 from nattrav.daemon.runtime import StartRefused
 from nattrav.net.bpf.programs import Mode
+from nattrav.net.bpf.sharing import Company
 from nattrav.net.interfaces import advertised_address, local_addresses
 from relay.interfaces import Interfaces, LocalAddress, overlapping
 from relay.io.descriptors import DescriptorBudget, claim_descriptors
 from relay.io.pump import RESTING, BackendRefused, DataPlane, open_plane
 from relay.io.sockets import Unpredictable
-from relay.offload.io.loader import OffloadRefused, XdpFlows, open_xdp
+from relay.offload.io.loader import OffloadRefused, XdpFlows, leave_xdp, open_xdp
 from relay.offload.xdp import KernelFlows
 from relay.policy import LimitSettings, Policy, TimeOuts
 from relay.ports import PortPool
@@ -167,8 +168,17 @@ def claim_sockets(layout: Layout, policy: Policy) -> tuple[Policy, DescriptorBud
     return replace(policy, limits=replace(policy.limits, sockets=budget.allowed)), budget
 
 
-def build_kernel_path(section: RelaySection, interfaces: Interfaces) -> tuple[XdpFlows | None, str]:
-    """Attach the XDP program where that is asked for; give it, or None, and how or why not. StartRefused for `xdp`."""
+def build_kernel_path(
+    section: RelaySection, interfaces: Interfaces, company: Company | None = None
+) -> tuple[XdpFlows | None, str]:
+    """Attach the XDP program where that is asked for; give it, or None, and how or why not. StartRefused for `xdp`.
+
+    What the last process left in the kernel is taken over, if sessions are restored, too.
+    """
+    company = company or Company()
+    if section.offload == "off" or not section.restore:
+        leave_xdp(company)
+        company = replace(company, inherited=(), keep=company.keep if section.restore else None)
     if section.offload == "off":
         return None, '[relay] offload = "off"'
     hosts = list(dict.fromkeys(address.host for address in interfaces.addresses))
@@ -178,6 +188,7 @@ def build_kernel_path(section: RelaySection, interfaces: Interfaces) -> tuple[Xd
             sum(pool.total for pool in interfaces.pools),
             interfaces=section.offload_interfaces,
             mode=None if section.offload_mode == "auto" else Mode(section.offload_mode),
+            company=company,
         )
     except OffloadRefused as refused:
         if section.offload == "xdp":

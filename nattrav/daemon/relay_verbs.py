@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,14 +13,28 @@ import trio
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.relay_kernel import KernelPath
 from nattrav.daemon.relay_metrics import RelayMetrics
-from nattrav.daemon.relay_view import free_rows, leak_rows, pool_rows, port_view, session_row, session_view
+from nattrav.daemon.relay_view import (
+    SESSION_FIELDS,
+    busy_rows,
+    free_rows,
+    leak_rows,
+    pool_rows,
+    port_view,
+    session_row,
+    session_view,
+)
+from nattrav.daemon.rows import wanted_rows
 from nattrav.net import clock
 from relay.engine import Engine
+from relay.interfaces import LocalAddress
 from relay.io.pump import DataPlane
 from relay.session import Refusal
 
 EVENTS_WAITING = 1024
 """Events kept for one listener that does not read; further ones are lost to it."""
+
+BREATHE_EVERY = 100
+"""Sessions read between two moments for other tasks."""
 
 Args = dict[str, Any]
 Counts = dict[str, int]
@@ -48,6 +62,7 @@ class RelayVerbs:
             "sessions.show": self.sessions_show,
             "sessions.kick": self.sessions_kick,
             "sessions.stats": self.sessions_stats,
+            "ports.pools": self.ports_pools,
             "ports.list": self.ports_list,
             "ports.show": self.ports_show,
             "ports.free": self.ports_free,
@@ -91,20 +106,35 @@ class RelayVerbs:
         return self._metrics.export()
 
     async def sessions_list(self, args: Args) -> list[Args]:
-        """Rows of sessions, newest first. `limit`, `match` (part of the Call-ID), `condition`."""
+        """Rows of sessions, newest first. `limit`, `match` (part of the Call-ID), `condition`, `pool`, `filter`."""
         limit = _number(args, "limit", 100)
-        match = str(args.get("match") or "")
-        condition = args.get("condition")
+        match, condition, pool = str(args.get("match") or ""), args.get("condition"), args.get("pool")
+        if pool is not None and not any(pool in (one.interface, one.pool.host) for one in self._places()):
+            known = ", ".join(sorted({name for one in self._places() for name in (one.interface, one.pool.host)}))
+            raise VerbError("not_found", f"no pool {pool!r}: known are {known}")
+        wanted = wanted_rows(args, SESSION_FIELDS)
         rows: list[Args] = []
         now = clock.monotonic()
-        for session in reversed(self._engine.sessions.values()):
+        looked_at = 0
+        for call_id in list(reversed(self._engine.sessions)):
+            session = self._engine.sessions.get(call_id)
             if len(rows) >= limit:
                 break
-            if match in session.call_id and (
-                not condition or (session.condition is not None and session.condition.value == condition)
-            ):
-                rows.append(session_row(session, self._engine, now))
+            if session is None or match not in call_id:
+                continue
+            if condition and (session.condition is None or session.condition.value != condition):
+                continue
+            row = session_row(session, self._engine, now)
+            if (pool is None or pool in row["interfaces"] or pool in row["addresses"]) and wanted(row):
+                rows.append(row)
+            looked_at += 1
+            if looked_at % BREATHE_EVERY == 0:
+                # A long list must not keep ng waiting.
+                await trio.lowlevel.checkpoint()
         return rows
+
+    def _places(self) -> Sequence[LocalAddress]:
+        return self._engine.interfaces.addresses
 
     async def sessions_show(self, args: Args) -> Args:
         """One session with every leg."""
@@ -136,9 +166,16 @@ class RelayVerbs:
         statistics["closed"] = {reason.value: count for reason, count in statistics["closed"].items()}
         return statistics
 
-    async def ports_list(self, args: Args) -> list[Args]:
+    async def ports_pools(self, args: Args) -> list[Args]:
         """One row a pool."""
         return pool_rows(self._engine.statistics(clock.monotonic()))
+
+    async def ports_list(self, args: Args) -> list[Args]:
+        """Ports that are not free. `state` narrows to used, quarantined or aside; `limit`."""
+        state = args.get("state") or ""
+        if state not in ("", "used", "quarantined", "aside"):
+            raise VerbError("invalid", "state is none of used, quarantined, aside")
+        return busy_rows(self._engine, clock.monotonic(), state, _number(args, "limit", 1000))
 
     async def ports_show(self, args: Args) -> list[Args]:
         """Who holds a port, on each address that has it."""

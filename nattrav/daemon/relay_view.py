@@ -23,6 +23,9 @@ def session_row(session: Session, engine: Engine, now: float) -> Row:
     tags = [party.tag for party in session.parties]
     packets = sum(one.packets_in for one in figures)
     heard = max((one.last_in for one in figures), default=0.0)
+    recent = [leg.quality.last for leg in session.legs() if leg.quality.last is not None]
+    rated = [one.mos for one in recent if one.mos is not None]
+    places = {ports.local for leg in session.legs() for ports in leg.sets()}
     return {
         "call_id": session.call_id,
         "state": session.state.value,
@@ -35,7 +38,20 @@ def session_row(session: Session, engine: Engine, now: float) -> Row:
         "lost": sum(one.rtp.lost for one in figures),
         "last_packet": round(now - heard, 1) if heard else None,
         "condition": None if session.condition is None else session.condition.value,
+        "mos": round(min(rated), 2) if rated else None,
+        "loss": round(max(one.loss for one in recent), 4) if recent else None,
+        "jitter_ms": round(max(one.jitter for one in recent) * 1000, 2) if recent else None,
+        "interfaces": sorted({one.interface for one in places}),
+        "addresses": sorted({one.pool.host for one in places}),
+        "thread": session.shard,
     }
+
+
+SESSION_FIELDS = (
+    "call_id", "state", "age", "tags", "streams", "ports", "packets", "dropped", "lost", "last_packet", "condition",
+    "mos", "loss", "jitter_ms", "interfaces", "addresses", "thread",
+)  # fmt: skip
+"""What a condition on sessions may name: the keys of `session_row`."""
 
 
 def session_view(report: SessionReport, engine: Engine, now: float) -> Row:
@@ -207,6 +223,47 @@ def leak_rows(engine: Engine) -> list[Row]:
     ]
 
 
+def busy_rows(engine: Engine, now: float, state: str, limit: int) -> list[Row]:
+    """Ports that are not free: in use with who holds them, resting with the seconds until they return, set aside."""
+    owners = {
+        (ports.local.pool, port.number): {
+            "call_id": session.call_id,
+            "tag": leg.party.tag,
+            "stream": leg.index + 1,
+            "component": "rtcp" if port.rtcp else "rtp",
+        }
+        for session in (engine.sessions.values() if state in ("", "used") else ())
+        for leg in session.legs()
+        for ports in leg.sets()
+        for port in ports.ports()
+    }
+    rows: list[Row] = []
+    for pool in engine.interfaces.pools:
+        ends = dict(pool.quarantine_ends())
+        for wanted in (PortState.USED, PortState.QUARANTINED, PortState.ASIDE):
+            if state in ("", wanted.name.lower()):
+                rows += [
+                    _port_row(pool.host, number, wanted)
+                    | owners.get((pool, number), {})
+                    | ({"free_in": round(max(0.0, ends[number] - now), 1)} if number in ends else {})
+                    for number in pool.numbers(wanted)[: limit - len(rows)]
+                ]
+    return rows
+
+
+def _port_row(host: str, number: int, state: PortState) -> Row:
+    return {
+        "address": host,
+        "port": number,
+        "state": state.name.lower(),
+        "call_id": None,
+        "tag": None,
+        "stream": None,
+        "component": None,
+        "free_in": None,
+    }
+
+
 def port_view(engine: Engine, number: int, now: float) -> list[Row]:
     """What a port number is doing on each address that has it."""
     rows: list[Row] = []
@@ -214,7 +271,7 @@ def port_view(engine: Engine, number: int, now: float) -> list[Row]:
         if not pool.low <= number <= pool.high:
             continue
         state = pool.state(number)
-        row: Row = {"address": pool.host, "port": number, "state": state.name.lower(), "call_id": None}
+        row = _port_row(pool.host, number, state)
         if state is PortState.QUARANTINED:
             row["free_in"] = round(next((due - now for port, due in pool.quarantine_ends() if port == number), 0.0), 1)
         elif state is PortState.USED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nattrav.control.socket.messages import VerbError
+from nattrav.daemon.remote_streams import STREAMING, LineStream, Readers
 
 READING: dict[str, frozenset[str]] = {
     "supervisor": frozenset({"status", "overview", "config.show", "drain.state", "metrics"}),
@@ -20,6 +21,7 @@ READING: dict[str, frozenset[str]] = {
             "sessions.list",
             "sessions.show",
             "sessions.stats",
+            "ports.pools",
             "ports.list",
             "ports.show",
             "ports.free",
@@ -55,15 +57,23 @@ class Askable(Protocol):
     async def ask(self, role: str, verb: str, args: dict[str, Any]) -> Any:
         """Ask a service one verb. VerbError when it refuses or does not answer."""
 
+    def stream(self, role: str, verb: str, args: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Follow a streaming verb of a service. VerbError when it refuses or goes away."""
+
 
 def route(bundle: Askable, has_token: Callable[[], bool]) -> Route:
     """Make the route `/api/v1/services/ROLE/VERB?args=JSON`."""
+    readers = Readers()
 
     async def answer(request: Request) -> Response:
         role, verb = request.path_params["role"], request.path_params["verb"]
         try:
             if not has_token():
                 raise VerbError("refused", "asking from afar needs a token: set [admin] token_file")
+            if verb in STREAMING.get(role, ()):
+                args = _arguments(request.query_params.get("args", "{}"))
+                readers.enter()
+                return LineStream(bundle.stream(role, verb, args), readers)
             if verb not in READING.get(role, ()):
                 raise VerbError("refused", f"{verb} of the {role} is not for use from afar: log in on the host")
             result = await bundle.ask(role, verb, _arguments(request.query_params.get("args", "{}")))

@@ -14,9 +14,10 @@ import trio
 from nattrav.config.log import LogSection
 from nattrav.control.socket.io.server import SocketTaken, serve_verbs
 from nattrav.control.socket.messages import Handler, VerbError, Verbs
-from nattrav.daemon.handover import Inherited, Leave, leave_nothing
+from nattrav.daemon.handover import Inherited, Keep, Leave, leave_nothing
 from nattrav.metrics.samples import Samples
 from nattrav.net import clock
+from nattrav.net.bpf.sharing import Company
 
 
 class StartRefused(Exception):
@@ -66,6 +67,8 @@ class Runtime:
     """Sockets that the process before this one, or the service manager, left for it."""
     leave: Leave = leave_nothing
     """Hands sockets on to the next process of this service; call it before they are closed."""
+    keep: Keep | None = None
+    """Has descriptors outlive this process however it ends; None when nobody would keep them."""
     started_at: float = field(default_factory=clock.wall)
     ready: bool = False
     listeners: list[Listening] = field(default_factory=list)
@@ -73,6 +76,10 @@ class Runtime:
     def listening(self, what: str, transport: str, address: object, advertised: object = None) -> Listening:
         """Describe one of this service's listeners."""
         return Listening(self.role, what, transport, str(address), None if advertised is None else str(advertised))
+
+    def company(self) -> Company:
+        """Say who shares the kernel's XDP with this service, and what its last process left there."""
+        return Company(self.role, self.directory, self.inherited.take_bpf(), self.keep)
 
     @property
     def control_path(self) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nattrav.config.schema import Configuration
 from nattrav.config.write import as_tables
 from nattrav.control.socket.messages import VerbError, Verbs
-from nattrav.daemon.admin_http import read_token
+from nattrav.daemon.admin_token import read_token
 from nattrav.daemon.apply import Prepared, apply_verb
 from nattrav.daemon.reload import Reload
 from nattrav.net import clock

@@ -122,4 +122,5 @@ class Trace:
 
 
 def _row(way: Flow | Target) -> Args:
-    return {"at": clock.wall(), "transport": way.transport, "peer": str(way.remote)}
+    local = str(way.local) if isinstance(way, Flow) else None
+    return {"at": clock.wall(), "transport": way.transport, "peer": str(way.remote), "local": local}

@@ -35,7 +35,8 @@ class TransportAddress(NamedTuple):
         host, port_text = _split(text)
         if port_text is None:
             if default_port is None:
-                raise ValueError(f"{text!r} has no port: write ADDRESS:PORT")
+                wanted = "[ADDRESS]:PORT" if ":" in host else "ADDRESS:PORT"
+                raise ValueError(f"{text!r} has no port: write {wanted}")
             port = default_port
         else:
             if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:

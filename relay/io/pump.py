@@ -307,11 +307,11 @@ class DataPlane:
     def _figures(self, flow: int, *, last: bool = False) -> FlowFigures:
         shard, slot = self._place(flow)
         with shard.lock:
-            shard.catch_up()
+            shard.opened(slot)
             shard.settled(slot, last=last)
             figures = shard.table.figures(slot, shard.crossbar.learned(slot), shard.crossbar.reported(slot))
             if shard.offloader is not None and slot in shard.offloader:
-                return replace(figures, offloaded=True)
+                return replace(figures, mark=shard.offloader.mark(slot))
             return figures
 
     def last_accepted(self, flows: Sequence[int]) -> float:
@@ -355,6 +355,11 @@ class DataPlane:
             events = shard.crossbar.events
             found += [events.popleft() for _ in range(len(events))]
         return found
+
+    @property
+    def caught_up(self) -> bool:
+        """No instruction waits to be carried out."""
+        return not any(shard.behind for shard in self._shards)
 
     def offloaded(self) -> tuple[int, Sums]:
         """Flows that the kernel forwards now, and what it did since the start; may lag by `SETTLE_EVERY`."""

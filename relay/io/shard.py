@@ -130,6 +130,8 @@ class Shard:
         self._make_backend = make_backend
         self._cpu = cpu
         self._instructions: deque[Instruction] = deque()
+        self._opening: set[int] = set()
+        """Slots of flows whose opening waits among the instructions."""
         self._errands: deque[tuple[int, bool]] = deque()
         """Slots to attach (True) to the backend or to detach from it."""
         self._sockets: dict[int, Socket] = {}
@@ -167,6 +169,8 @@ class Shard:
     def instruct(self, instruction: Instruction) -> None:
         """Queue an instruction; it is carried out between two batches, in order, once `hurry` was called."""
         self._instructions.append(instruction)
+        if isinstance(instruction, Open):
+            self._opening.add(instruction.slot)
 
     def hurry(self) -> None:
         """Have what was queued carried out: here while the thread waits for packets, else by it after its batch."""
@@ -189,6 +193,16 @@ class Shard:
         """With the lock held: carry out what was queued, as far as it needs no backend."""
         if self._instructions:
             self._carry_out(monotonic())
+
+    def opened(self, slot: int) -> None:
+        """With the lock held: see to it that a flow's row is its own, though its opening may have been queued."""
+        if slot in self._opening:
+            self.catch_up()
+
+    @property
+    def behind(self) -> bool:
+        """Instructions wait to be carried out."""
+        return bool(self._instructions)
 
     def reusable(self, slot: int) -> bool:
         """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
@@ -234,7 +248,7 @@ class Shard:
         finally:
             if self.offloader is not None:
                 with self.lock:
-                    self.offloader.withdraw_all()
+                    self.offloader.end()
             backend.close()
             self.twins.close()
 
@@ -291,6 +305,7 @@ class Shard:
         assert self.backend is not None
         assert self.twins is not None
         self.steer.tally.settle()
+        self.crossbar.gather()
         while self._instructions:
             match self._instructions.popleft():
                 case Open(slot, sock, local, settings, learned, rested):
@@ -300,7 +315,10 @@ class Shard:
                     else:
                         self._sockets[slot] = sock
                         self._errands.append((slot, True))
+                    if self.offloader is not None and learned is not None and learned.mark is not None:
+                        self.offloader.expect(slot, learned.mark)
                     self.crossbar.open(slot, local, settings, self.backend.file(slot, sock), now, learned)
+                    self._opening.discard(slot)
                 case Set(slot, settings, relearn):
                     self.crossbar.set(slot, settings, now, relearn=relearn)
                     self.twins.renew_tos(slot)
@@ -318,6 +336,9 @@ class Shard:
             if self.offloader is not None:
                 # At once: the row may be begun anew by the next instruction.
                 self.offloader.review()
+        self.crossbar.scatter(now)
+        if self.offloader is not None:
+            self.offloader.review()
 
     def _follow_kernel(self, offloader: Offloader, now: float) -> None:
         if self.crossbar.touched:

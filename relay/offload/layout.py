@@ -9,10 +9,7 @@ import numpy as np
 
 from nattrav.net.address import TransportAddress, to_sockaddr
 
-DEVICES = 64
-"""Interfaces the program can be attached to."""
-
-REASONS = ("not_plain", "not_sound", "too_long", "other_source", "no_way", "foreign_device")
+REASONS = ("not_plain", "not_sound", "too_long", "other_source", "no_way", "foreign_device", "abandoned")
 """Why packets of an offloaded flow went to its socket all the same; the program's `enum reason`."""
 
 ROW = np.dtype(
@@ -32,22 +29,29 @@ ROW = np.dtype(
 """
 
 _KEY = struct.Struct("!16sH2x")
-_FLOW = struct.Struct("=16s16s16s2s2s2sHIIIHBx32x")
-_INDEX = struct.Struct("=I")
-_DEVICE = struct.Struct("=6sBx")
-_SETTINGS = struct.Struct("=QIBB2x")
+_FLOW = struct.Struct("=16s16s16s2s2s2sHIIIHBx")
+_HOP = bytes(28)
+"""The next hop of a flow, which the program fills in."""
+_SERIAL = struct.Struct("=I")
+_ROW_AT = 60
+KEY_SIZE, FLOW_SIZE = _KEY.size, _FLOW.size + len(_HOP) + _SERIAL.size
+
+SETTINGS = np.dtype(
+    [
+        *((name, "u8") for name in ("hop_time", "alive_until", "build")),
+        ("route_from", "u4"),
+        *((name, "u1") for name in ("ttl", "hop_limit")),
+        ("pad", "2u1"),
+    ]
+)
+"""The program's settings; times in nanoseconds. Nothing is forwarded after `alive_until`, monotonic.
+
+`build` tells objects apart: what another one left is not taken over.
+"""
+
 _MAPPED = bytes(10) + b"\xff\xff"
 _UDP_WORD = 17 << 8
 """The protocol in the pseudo header, as a 16-bit word in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """An interface the program is attached to."""
-
-    index: int
-    mac: bytes
-    native: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def key(local: TransportAddress) -> bytes:
     return _KEY.pack(_host(local), local.port)
 
 
-def flow(way: Way, row: int) -> bytes:
+def flow(way: Way, row: int, serial: int = 0) -> bytes:
     """Give the map value of a flow that counts in `row`; its next hop is not known yet."""
     old = _words(way.remote) + _words(way.local)
     new = _words(way.source) + _words(way.target)
@@ -76,7 +80,7 @@ def flow(way: Way, row: int) -> bytes:
     remote_port, local_port, source_port, target_port = (int.from_bytes(port, "little") for port in ports)
     change = sum(new) + source_port + target_port
     change += sum(word ^ 0xFFFF for word in (*old, remote_port, local_port))
-    return _FLOW.pack(
+    value = _FLOW.pack(
         _host(way.remote),
         _host(way.source),
         _host(way.target),
@@ -90,16 +94,24 @@ def flow(way: Way, row: int) -> bytes:
         _fold(change),
         way.tos,
     )
+    return value + _HOP + _SERIAL.pack(serial)
 
 
-def device(one: Device) -> tuple[bytes, bytes]:
-    """Give the map key and value of an interface."""
-    return _INDEX.pack(one.index), _DEVICE.pack(one.mac, one.native)
+def row_of(value: bytes) -> int:
+    """Read from a map value which row its flow counts in."""
+    (row,) = _SERIAL.unpack_from(value, _ROW_AT)
+    return int(row)
 
 
-def settings(*, hop_time: int, route_from: int, ttl: int, hop_limit: int) -> bytes:
-    """Give the program's settings. `hop_time` is in nanoseconds."""
-    return _SETTINGS.pack(hop_time, route_from, ttl, hop_limit)
+def serial_of(value: bytes) -> int:
+    """Read from a map value which offloading of its flow it is."""
+    (serial,) = _SERIAL.unpack_from(value, FLOW_SIZE - _SERIAL.size)
+    return int(serial)
+
+
+def same_way(one: bytes, other: bytes) -> bool:
+    """Tell whether two map values have a flow go the same way, wherever it is counted and however it hops."""
+    return one[:_ROW_AT] + one[_ROW_AT + 4 : _FLOW.size] == other[:_ROW_AT] + other[_ROW_AT + 4 : _FLOW.size]
 
 
 def _packed(address: TransportAddress) -> bytes:

@@ -14,11 +14,13 @@
 #include <bpf/bpf_helpers.h>
 
 #include "nattrav/net/bpf/headers.h"
+#include "nattrav/net/bpf/slots.h"
 
-#define DEVICES 64
 #define SECOND 1000000000ULL
 
 #define RTP_HEADER 12
+/* What an Ethernet frame carries at least. */
+#define SHORTEST 46
 /* RFC 3550 appendix A.1, as relay/rtp.py has them. */
 #define MAX_DROPOUT 3000
 #define MAX_MISORDER 100
@@ -31,15 +33,14 @@ struct rtp {
 	__be32 timestamp, ssrc;
 };
 
-struct device {
-	__u16 mac[3];
-	__u8 native;
-	__u8 pad;
-};
-
-/* Written once, before the first flow. Hop limits of what this host sends; how long a next hop is remembered (ns); the interface routes are asked for. */
+/*
+ * How long a next hop is remembered (ns); until when user space answers for the flows, which it says again and again;
+ * which object this is; the interface routes are asked for; hop limits of what this host sends.
+ */
 volatile struct {
 	__u64 hop_time;
+	__u64 alive_until;
+	__u64 build;
 	__u32 route_from;
 	__u8 ttl, hop_limit;
 	__u8 pad[2];
@@ -71,7 +72,8 @@ struct flow {
 	__u32 hop_length;
 	__u16 hop_target[3];
 	__u16 hop_source[3];
-	__u32 pad2;
+	/* Which offloading of the flow this is; user space knows. */
+	__u32 serial;
 };
 
 struct row {
@@ -90,7 +92,11 @@ struct row {
 	__u8 pad[2];
 };
 
-enum reason { NOT_PLAIN, NOT_SOUND, TOO_LONG, OTHER_SOURCE, NO_WAY, FOREIGN_DEVICE, REASONS };
+enum reason { NOT_PLAIN, NOT_SOUND, TOO_LONG, OTHER_SOURCE, NO_WAY, FOREIGN_DEVICE, ABANDONED, REASONS };
+
+/* What is said of a packet beside the actions: no flow of ours, or a flow's that goes to its socket for a reason. */
+#define NO_FLOW 16
+#define LEFT 32
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -122,16 +128,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } left SEC(".maps");
-
-/* Leave a packet of an offloaded flow to the sockets. */
-static __noinline int leave(__u32 reason)
-{
-	__u64 *count = bpf_map_lookup_elem(&left, &reason);
-
-	if (count)
-		*count += 1;
-	return XDP_PASS;
-}
 
 static __always_inline __u32 fold(__u32 sum)
 {
@@ -232,23 +228,22 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 	key.port = udp->target;
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (!flow)
-		return XDP_PASS;
+		return NO_FLOW;
 	if (flow->remote_port != udp->source || !same(flow->remote, remote))
-		return leave(OTHER_SOURCE);
+		return LEFT + OTHER_SOURCE;
 
 	arrived = ctx->ingress_ifindex;
 	here = bpf_map_lookup_elem(&devices, &arrived);
-	if (!here || ethernet->target[0] != here->mac[0] || ethernet->target[1] != here->mac[1] ||
-	    ethernet->target[2] != here->mac[2])
-		return leave(FOREIGN_DEVICE);
+	if (!here || !meant_for(here, ethernet))
+		return LEFT + FOREIGN_DEVICE;
 
 	if ((void *)(rtp + 1) > end)
-		return leave(NOT_PLAIN);
+		return LEFT + NOT_PLAIN;
 	size = bpf_ntohs(udp->length);
 	if (size < sizeof(*udp) + RTP_HEADER)
-		return leave(NOT_PLAIN);
+		return LEFT + NOT_PLAIN;
 	if (rtp->first >> 6 != 2 || (rtp->second >= 192 && rtp->second < 224))
-		return leave(NOT_PLAIN);
+		return LEFT + NOT_PLAIN;
 	whole = bpf_xdp_get_buff_len(ctx) - sizeof(*ethernet);
 	if (four) {
 		__u16 *word = (__u16 *)four;
@@ -256,28 +251,33 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 
 		length = bpf_ntohs(four->length);
 		if (length != size + sizeof(*four) || length > whole)
-			return leave(NOT_SOUND);
+			return LEFT + NOT_SOUND;
 #pragma unroll
 		for (int i = 0; i < 10; i++)
 			sum += word[i];
 		if (fold(sum) != 0xFFFF)
-			return leave(NOT_SOUND);
+			return LEFT + NOT_SOUND;
 	} else {
 		length = size + sizeof(*six);
 		if (bpf_ntohs(six->length) != size || length > whole || !udp->checksum)
-			return leave(NOT_SOUND);
+			return LEFT + NOT_SOUND;
 	}
+	/* Beyond a datagram there may be what fills the shortest frame up; more would travel uncounted. */
+	if (whole > length && whole > SHORTEST)
+		return LEFT + NOT_SOUND;
 	/* A local sender leaves the checksum to a device that is not there: only the stack can tell. */
 	if (udp->checksum && udp->checksum == fold(flow->pseudo + udp->length))
-		return leave(NOT_SOUND);
+		return LEFT + NOT_SOUND;
 	if (size - sizeof(*udp) > flow->size_limit)
-		return leave(TOO_LONG);
+		return LEFT + TOO_LONG;
 
+	now = bpf_ktime_get_ns();
+	if (now >= settings.alive_until)
+		return LEFT + ABANDONED;
 	row_number = flow->row;
 	row = bpf_map_lookup_elem(&rows, &row_number);
 	if (!row)
-		return leave(NO_WAY);
-	now = bpf_ktime_get_ns();
+		return LEFT + NO_WAY;
 	if (now - row->window >= SECOND) {
 		row->window = now;
 		row->window_count = 0;
@@ -288,14 +288,14 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 	}
 	if (now >= flow->hop_until || length > flow->hop_length)
 		if (!find_hop(ctx, flow, length, !four, now))
-			return leave(NO_WAY);
+			return LEFT + NO_WAY;
 	leaves = flow->hop_index;
 	if (leaves != arrived) {
 		struct device *there = bpf_map_lookup_elem(&devices, &leaves);
 
 		/* A driver takes frames from another only while a program of ours runs in it. */
 		if (!there || there->native < here->native)
-			return leave(FOREIGN_DEVICE);
+			return LEFT + FOREIGN_DEVICE;
 	}
 
 	row->last = now;
@@ -337,6 +337,22 @@ static __always_inline int carry(struct xdp_md *ctx, struct ethernet *ethernet, 
 	return leaves == arrived ? XDP_TX : bpf_redirect(leaves, 0);
 }
 
+/* Do as was said of a packet. */
+static __always_inline int settle(struct xdp_md *ctx, __u32 verdict)
+{
+	__u32 reason = verdict - LEFT;
+	__u64 *count;
+
+	if (verdict == NO_FLOW)
+		return pass_on(ctx, RELAY_SLOT + 1);
+	if (verdict < LEFT)
+		return verdict;
+	count = bpf_map_lookup_elem(&left, &reason);
+	if (count)
+		*count += 1;
+	return XDP_PASS;
+}
+
 SEC("xdp")
 int relay(struct xdp_md *ctx)
 {
@@ -353,7 +369,7 @@ int relay(struct xdp_md *ctx)
 			return XDP_PASS;
 		if (four->version_length != 0x45 || four->protocol != UDP || four->fragment & bpf_htons(FRAGMENT))
 			return XDP_PASS;
-		return carry(ctx, ethernet, four, 0, udp, (void *)(udp + 1), end);
+		return settle(ctx, carry(ctx, ethernet, four, 0, udp, (void *)(udp + 1), end));
 	}
 	if (ethernet->type == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6 *six = (void *)(ethernet + 1);
@@ -363,7 +379,7 @@ int relay(struct xdp_md *ctx)
 			return XDP_PASS;
 		if (six->next != UDP || *(__u8 *)six >> 4 != 6)
 			return XDP_PASS;
-		return carry(ctx, ethernet, 0, six, udp, (void *)(udp + 1), end);
+		return settle(ctx, carry(ctx, ethernet, 0, six, udp, (void *)(udp + 1), end));
 	}
 	return XDP_PASS;
 }

@@ -3,11 +3,14 @@
 A flow is offloaded when both its ends are latched and nothing about its next RTP packet is left to decide; what
 changes that withdraws it in the same breath. The flow table stays what everybody reads: what the kernel counted is
 added to it now and then, so a flow that moves between the paths is counted by both, and by each for its own packets.
+
+Flows that the kernel still forwards for a process before this one are taken over as they are, once the same flow
+would be offloaded the same way again; what it counted since the figures that the restart brought back is added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +20,8 @@ from numpy.typing import NDArray
 from relay.crossbar import Crossbar
 from relay.crossing import Flow
 from relay.flows import CODE, Flag, FlowTable
-from relay.offload.layout import ROW, Way, flow, key
-from relay.plane import Content, DropReason
+from relay.offload.layout import ROW, Way, flow, key, row_of, same_way, serial_of
+from relay.plane import Content, DropReason, KernelMark
 from relay.rtp import Kind
 
 NANO = 1_000_000_000
@@ -56,16 +59,37 @@ class KernelFlows(Protocol):
     def remove(self, entry: bytes) -> None:
         """Make the kernel leave it to us again."""
 
+    def serial(self) -> int:
+        """Give a number that no other offloading has, 32 bits."""
+
+    @property
+    def inherited(self) -> Mapping[bytes, bytes]:
+        """Entries and values of what the kernel still forwards for a process before this one."""
+
+    def adopt(self, entry: bytes) -> bool:
+        """Take such a flow over; False when it was disowned meanwhile."""
+
+    def disown(self, entry: bytes) -> None:
+        """Make the kernel forward such a flow no more."""
+
+    @property
+    def stays(self) -> bool:
+        """The kernel shall go on when this process ends, for the next one to take over."""
+
 
 @dataclass(slots=True)
 class Sums:
-    """What the offloaded path did since the start. `full` counts flows that found no room in the kernel."""
+    """What the offloaded path did since the start.
+
+    `full` counts flows that found no room in the kernel, `adopted` those that it forwarded before we began.
+    """
 
     packets: int = 0
     bytes: int = 0
     offloaded: int = 0
     withdrawn: int = 0
     full: int = 0
+    adopted: int = 0
 
 
 def add_sums(many: Iterable[Sums]) -> Sums:
@@ -77,6 +101,7 @@ def add_sums(many: Iterable[Sums]) -> Sums:
         total.offloaded += one.offloaded
         total.withdrawn += one.withdrawn
         total.full += one.full
+        total.adopted += one.adopted
     return total
 
 
@@ -85,6 +110,7 @@ class _Entry:
     way: Way
     row: int
     egress: int
+    serial: int
 
 
 class Offloader:
@@ -95,6 +121,8 @@ class Offloader:
         self._crossbar = crossbar
         self._kernel = kernel
         self._entries: dict[int, _Entry] = {}
+        self._marks: dict[int, KernelMark] = {}
+        """Where flows of a restart stood in the kernel."""
         self._leaving: list[int] = []
         """Rows of withdrawn flows: a packet may still be on its way through the program."""
         self._left: list[int] = []
@@ -138,9 +166,23 @@ class Offloader:
                 self._withdraw(slot, entry)
             if found is not None:
                 self._offload(slot, *found)
+            elif entry is None and self._kernel.inherited:
+                self._disown(self._crossbar.flows.get(slot))
 
-    def withdraw_all(self) -> None:
-        """Take every flow out of the kernel."""
+    def expect(self, slot: int, mark: KernelMark) -> None:
+        """Go on from a mark if the kernel still forwards the flow that is about to begin."""
+        self._marks[slot] = mark
+
+    def mark(self, slot: int) -> KernelMark:
+        """Say where the kernel stood with an offloaded flow when it was merged last."""
+        entry = self._entries[slot]
+        seen = dict(zip(_NAMES, self._seen[entry.row : entry.row + 1].view(ROW)[0].item(), strict=True))
+        return KernelMark(serial=entry.serial, run=_run(seen), **{name: seen[name] for name in _COUNTED})
+
+    def end(self) -> None:
+        """Take every flow out of the kernel, unless it shall go on without us."""
+        if self._kernel.stays:
+            return
         for slot, entry in list(self._entries.items()):
             self._withdraw(slot, entry)
 
@@ -186,19 +228,54 @@ class Offloader:
         return way, egress
 
     def _offload(self, slot: int, way: Way, egress: int) -> None:
-        row = self._kernel.take()
+        entry, mark = key(way.local), self._marks.pop(slot, None)
+        value = self._kernel.inherited.get(entry)
+        if value is not None:
+            if same_way(value, flow(way, 0)) and self._kernel.adopt(entry):
+                self._adopt(slot, way, egress, value, mark)
+                return
+            self._kernel.disown(entry)
+        row, serial = self._kernel.take(), self._kernel.serial()
         if row is None:
             self.sums.full += 1
             return
         self._begin(slot, row)
-        if not self._kernel.put(key(way.local), flow(way, row)):
+        if not self._kernel.put(entry, flow(way, row, serial)):
             self._kernel.give_back(row)
             self.sums.full += 1
             return
-        self._slot[row], self._egress[row] = slot, egress
-        self._entries[slot] = _Entry(way, row, egress)
-        self._live = None
+        self._enter(slot, _Entry(way, row, egress, serial))
         self.sums.offloaded += 1
+
+    def _enter(self, slot: int, entry: _Entry) -> None:
+        self._slot[entry.row], self._egress[entry.row] = slot, entry.egress
+        self._entries[slot] = entry
+        self._live = None
+
+    def _adopt(self, slot: int, way: Way, egress: int, value: bytes, mark: KernelMark | None) -> None:
+        """Take over a flow that the kernel forwards already: what it counted after the mark is new."""
+        row, serial = row_of(value), serial_of(value)
+        seen = self._rows[row : row + 1].view(ROW).copy()
+        if mark is not None and mark.serial == serial:
+            for name in _COUNTED:
+                seen[name] = getattr(mark, name)
+            spanned = mark.run
+        else:
+            # It was offloaded after the figures were written: all of it is new, and what was lost before is unknown.
+            now = dict(zip(_NAMES, seen[0].item(), strict=True))
+            spanned = _run(now) - now["packets"]
+            for name in ("packets", "bytes", "limited", "duplicates", "reordered"):
+                seen[name] = 0
+        seen["arrival"] = seen["started"] = 0
+        self._seen[row] = seen.view(_WHOLE)[0]
+        self._table.expected_before[slot] = -spanned
+        self._enter(slot, _Entry(way, row, egress, serial))
+        self.sums.adopted += 1
+
+    def _disown(self, found: Flow | None) -> None:
+        """A new flow on a port is none of those that the kernel may know by it."""
+        if found is not None and not found.latch.latched:
+            self._kernel.disown(key(found.local))
 
     def _withdraw(self, slot: int, entry: _Entry) -> None:
         self._kernel.remove(key(entry.way.local))
@@ -301,6 +378,15 @@ class Offloader:
 
 def _some(rows: NDArray[Any], chosen: Rows) -> NDArray[Any]:
     return rows.view(_WHOLE)[chosen].view(ROW)
+
+
+_NAMES = ROW.names or ()
+_COUNTED = ("packets", "bytes", "limited", "duplicates", "reordered", "expected_before")
+
+
+def _run(row: dict[str, int]) -> int:
+    """What the present run of sequence numbers spans."""
+    return row["max_sequence"] - row["base_sequence"] + 1 if row["started"] else 0
 
 
 def _tick(clock_rate: float) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 from nattrav.net.address import TransportAddress
 from nattrav.net.batch import Batch
 from nattrav.net.bpf.programs import Mode
+from nattrav.net.bpf.sharing import Company
 from nattrav.net.clock import monotonic, wall
 from nattrav.net.mmsg import Datagrams, open_datagrams
 from nattrav.net.options import (
@@ -158,10 +159,12 @@ class UdpServer:
         for thread in self._threads:
             thread.teacher = Teacher(kernel, self.admission) if able and kernel.attached else None
 
-    def offload(self, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> None:
+    def offload(
+        self, *, interfaces: Sequence[str] = (), mode: Mode | None = None, company: Company | None = None
+    ) -> None:
         """Have the kernel answer clients that come back, before `start`. OffloadRefused when it cannot."""
         fast = FastPath(self.responder, _REPLY_SIZE)
-        self.kernel = open_xdp(fast, self.admission.limits, interfaces=interfaces, mode=mode)
+        self.kernel = open_xdp(fast, self.admission.limits, interfaces=interfaces, mode=mode, company=company)
         for thread in self._threads:
             thread.teacher = Teacher(self.kernel, self.admission)
 

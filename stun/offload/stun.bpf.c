@@ -83,6 +83,14 @@ struct {
 	__type(value, __u32);
 } endpoints SEC(".maps");
 
+/* The interfaces that requests may come in by, by index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEVICES);
+	__type(key, __u32);
+	__type(value, struct device);
+} devices SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -265,16 +273,18 @@ static __always_inline int write_reply(struct scratch *scratch, struct template 
 	return 1;
 }
 
-static __always_inline int answer(struct xdp_md *ctx, struct ipv4 *four, struct ipv6 *six, struct udp *udp, void *end)
+static __always_inline int answer(struct xdp_md *ctx, struct ethernet *ethernet, struct ipv4 *four, struct ipv6 *six,
+				  struct udp *udp, void *end)
 {
-	__u32 *number, index, zero = 0, size, whole, heads, words, length, check, *request = (void *)(udp + 1);
+	__u32 *number, index, arrived = ctx->ingress_ifindex, zero = 0, size, whole, heads, words, length, check;
+	__u32 *request = (void *)(udp + 1);
 	struct key ours = {}, theirs = {};
 	struct template *template;
 	struct scratch *scratch;
 	struct client *client;
 	struct count *count;
 	__u64 now, sum, pseudo;
-	struct ethernet *ethernet;
+	struct device *here;
 	void *data;
 	int shape = 0;
 
@@ -300,6 +310,9 @@ static __always_inline int answer(struct xdp_md *ctx, struct ipv4 *four, struct 
 	if (!number)
 		return XDP_PASS;
 	if (*(__be16 *)request != bpf_htons(BINDING_REQUEST) || request[1] != bpf_htonl(COOKIE))
+		return XDP_PASS;
+	here = bpf_map_lookup_elem(&devices, &arrived);
+	if (!here || !meant_for(here, ethernet))
 		return XDP_PASS;
 	theirs.port = udp->source;
 	theirs.place = *number;
@@ -448,7 +461,7 @@ int stun(struct xdp_md *ctx)
 			return XDP_PASS;
 		if (four->version_length != 0x45 || four->protocol != UDP || four->fragment & bpf_htons(FRAGMENT))
 			return XDP_PASS;
-		return answer(ctx, four, 0, udp, end);
+		return answer(ctx, ethernet, four, 0, udp, end);
 	}
 	if (ethernet->type == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6 *six = (void *)(ethernet + 1);
@@ -458,7 +471,7 @@ int stun(struct xdp_md *ctx)
 			return XDP_PASS;
 		if (six->next != UDP || *(__u8 *)six >> 4 != 6)
 			return XDP_PASS;
-		return answer(ctx, 0, six, udp, end);
+		return answer(ctx, ethernet, 0, six, udp, end);
 	}
 	return XDP_PASS;
 }

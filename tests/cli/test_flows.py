@@ -44,4 +44,17 @@ async def test_flows_are_listed_with_what_hangs_on_them(tmp_path: Path, capsys: 
         assert await nattrav(tmp_path, "flows", "show", str(phone.address)) == 0
         assert "alice@" in capsys.readouterr().out
         assert await nattrav(tmp_path, "flows", "show", "192.0.2.1") == 4
+
+        assert await nattrav(tmp_path, "flows", "forget", "udp:192.0.2.1:5060", "--yes") == 4
+        assert await nattrav(tmp_path, "flows", "forget", rows["udp"]["flow"]) == 2
+        capsys.readouterr()
+        assert await nattrav(tmp_path, "flows", "forget", rows["udp"]["flow"], "--dry-run", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["registrations"], told["closed"]) == ([aor], 0)
+        assert await nattrav(tmp_path, "flows", "forget", rows["udp"]["flow"], "--yes") == 0
+        assert await nattrav(tmp_path, "registrations", "show", "alice") == 4
+        assert await nattrav(tmp_path, "flows", "forget", rows["tcp"]["flow"], "--yes") == 0
+        with trio.fail_after(5):
+            assert await stream.receive_some() == b""
+        assert await nattrav(tmp_path, "flows", "list", "--filter", "x") == 2
         await stream.aclose()

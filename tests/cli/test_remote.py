@@ -27,7 +27,7 @@ class Listener(BaseHTTPRequestHandler):
         place = urlsplit(self.path)
         if self.headers.get("Authorization") != "Bearer a-long-random-word":
             self._say(401, {})
-        elif place.path == "/api/v1/services/relay/ports.list":
+        elif place.path == "/api/v1/services/relay/ports.pools":
             self._say(200, {"result": [POOL]})
         elif place.path == "/api/v1/services/relay/sessions.show":
             (args,) = parse_qs(place.query)["args"]
@@ -60,7 +60,7 @@ def options(tmp_path: Path) -> Iterator[list[str]]:
 def test_a_list_of_another_host_is_shown_as_that_of_this_one(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["ports", "list", "-o", "csv", "--fields", "address,low", *options]) == 0
+    assert run(["ports", "pools", "-o", "csv", "--fields", "address,low", *options]) == 0
     assert capsys.readouterr().out == "address,low\n192.0.2.1,30000\n"
 
 
@@ -70,7 +70,7 @@ def test_refusals_have_the_exit_codes_of_a_local_daemon(options: list[str], caps
     assert run(["drain", *options]) == 5
     assert "log in on the host" in capsys.readouterr().err
     assert run(["relay", "top", *options]) == 5
-    assert run(["ports", "list", *options[:2]]) == 5
+    assert run(["ports", "pools", *options[:2]]) == 5
     assert "--token-file" in capsys.readouterr().err
 
 
@@ -85,10 +85,10 @@ def test_refusals_have_the_exit_codes_of_a_local_daemon(options: list[str], caps
 def test_a_url_that_leads_nowhere_is_told_in_one_line(
     url: str, code: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["ports", "list", "--url", url]) == code
+    assert run(["ports", "pools", "--url", url]) == code
     assert told in capsys.readouterr().err
 
 
 def test_a_token_file_that_cannot_be_read_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["ports", "list", "--url", "http://127.0.0.1:1", "--token-file", "/nonexistent"]) == 2
+    assert run(["ports", "pools", "--url", "http://127.0.0.1:1", "--token-file", "/nonexistent"]) == 2
     assert "--token-file /nonexistent: No such file" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_wrong_usage_ends_it_at_once() -> None:
         ("calls", True),
         ("calls list --missed", True),
         ("ports show 30000", True),
-        ("sessions kick --all --yes", False),
+        ("sessions kill --all --yes", False),
         ("sessions watch", False),
         ("drain", False),
         ("users add list", False),

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import Listen, parse_listen
+from nattrav.config.sip_values import Listen, parse_listen
 
 
 def test_an_empty_file_is_a_registrar_on_udp_and_tcp_that_takes_only_private_sources() -> None:

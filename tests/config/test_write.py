@@ -36,7 +36,7 @@ def test_examples_of_lists_of_tables_are_toml() -> None:
 
 
 def test_effective_values_are_written_so_that_they_read_back() -> None:
-    text = '[node]\nname = "a\\u001b\\"b"\n[log.levels]\nproxy = "debug"\n"odd key" = "info"\n'
+    text = '[node]\nname = "a\\u001b\\"b"\n[relay.aliases]\nout = "default"\n"odd key" = "default"\n'
     configuration = load([Document("nattrav.toml", text)]).configuration
     again = load([Document("again.toml", effective_file(configuration))]).configuration
     assert again == configuration

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ class Parts:
         if args.get("call_id") == "gone":
             raise VerbError("not_found", "no session gone")
         return [role, verb, args]
+
+    async def stream(self, role: str, verb: str, args: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        for number in range(2):
+            yield [verb, args, number]
+        if args.get("what") == "refused":
+            raise VerbError("busy", "too many")
 
     def not_ready(self) -> list[str]:
         return self.reasons
@@ -144,7 +150,22 @@ async def test_verbs_that_read_are_answered_from_afar_with_a_token_only(tmp_path
         ):
             assert (await get(port, f"/api/v1/services/{refused}", headers=token))[0] == 403
         for wrong in ("[]", "%7B", "%5B" * 2000, "1" * 9000):
-            assert (await get(port, f"/api/v1/services/relay/ports.list?args={wrong}", headers=token))[0] == 400
+            assert (await get(port, f"/api/v1/services/relay/ports.pools?args={wrong}", headers=token))[0] == 400
+
+
+async def test_streaming_verbs_are_followed_from_afar_as_lines_of_json(tmp_path: Path) -> None:
+    token = f"Authorization: Bearer {TOKEN}\r\n"
+    async with served(tmp_path, Parts(), TOKEN) as port:
+        path = "/api/v1/services/proxy/trace?args=%7B%22what%22%3A%22x%22%7D"
+        assert (await get(port, path))[0] == 401
+        for _ in range(20):
+            status, headers, body = await get(port, path, headers=token)
+            assert (status, headers["content-type"]) == (200, "application/x-ndjson")
+            lines = [json.loads(line) for line in body.splitlines() if line.startswith("{")]
+            assert lines == [{"item": ["trace", {"what": "x"}, number]} for number in range(2)] + [{"end": True}]
+        _, _, body = await get(port, path.replace("%22x", "%22refused"), headers=token)
+        assert '{"error":{"code":"busy","message":"too many"}}' in body
+        assert (await get(port, "/api/v1/services/relay/trace", headers=token))[0] == 403
 
 
 async def test_without_a_token_nothing_is_told_from_afar(tmp_path: Path) -> None:

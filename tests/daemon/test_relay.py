@@ -150,13 +150,13 @@ async def test_a_call_is_set_up_heard_both_ways_shown_and_ended(tmp_path: Path) 
         assert rtp["packets_in"] == 1
         (held,) = await ask(control, "ports.show", {"port": for_alice})
         assert (held["state"], held["call_id"], held["tag"]) == ("used", "call-1", "a")
-        (pool,) = await ask(control, "ports.list")
+        (pool,) = await ask(control, "ports.pools")
         assert pool["used"] == 4
         metrics = await ask(control, "metrics")
         assert [["rx", "userspace"], 2] in metrics["nattrav_relay_packets_total"]
         assert [["answered"], 1] in metrics["nattrav_relay_sessions"]
         assert await ask(control, "sessions.kick", {"call_id": "call-1"}) == {"ended": 1}
-        (pool,) = await ask(control, "ports.list")
+        (pool,) = await ask(control, "ports.pools")
         assert (pool["used"], pool["quarantined"]) == (0, 4)
         with pytest.raises(VerbError, match="no session"):
             await ask(control, "sessions.show", {"call_id": "call-1"})

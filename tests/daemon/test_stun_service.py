@@ -16,7 +16,6 @@ from nattrav.control.socket.messages import VerbError
 from nattrav.daemon import stun as service
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.net.address import TransportAddress
-from stun.credentials import LongTerm
 from stun.io.client import UdpClient
 from stun.io.probe import Prober
 from stun.message import BINDING, MessageClass, encode
@@ -83,52 +82,6 @@ async def test_a_taken_port_is_refused_in_one_line_with_the_remedy(tmp_path: Pat
 async def test_an_address_this_host_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartRefused, match="does not have that address"):
         await service.serve(configuration(listen=["192.0.2.77"]), runtime=Runtime("stun", tmp_path, tmp_path))
-
-
-def test_an_alternate_address_needs_a_partner_of_its_family() -> None:
-    section = configuration(listen=["127.0.0.1"], alternate=["2001:db8::2"]).stun
-    with pytest.raises(StartRefused, match="2001:db8::2: no listen address of that family"):
-        service.make_responder(section)
-
-
-def test_an_alternate_address_equal_to_the_first_is_refused() -> None:
-    section = configuration(listen=["127.0.0.1"], alternate=["127.0.0.1"]).stun
-    with pytest.raises(StartRefused, match="no listen address"):
-        service.make_responder(section)
-
-
-def test_advertised_addresses_stand_in_replies_not_in_sockets() -> None:
-    section = configuration(listen=["10.0.0.1!198.51.100.1"], alternate=["10.0.0.2!198.51.100.2"]).stun
-    endpoints = service.make_responder(section).endpoints
-    assert endpoints[3].local == TransportAddress("10.0.0.2", 3479)
-    assert endpoints[3].advertised == TransportAddress("198.51.100.2", 3479)
-
-
-def test_what_auto_is_advertised_as_does_not_touch_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "expand", lambda host: ["10.0.0.1", "127.0.0.1"] if host == "auto" else [host])
-    endpoints = service.make_responder(configuration(listen=["auto!203.0.113.9"]).stun).endpoints
-    assert [(e.local.host, e.advertised.host) for e in endpoints] == [
-        ("10.0.0.1", "203.0.113.9"),
-        ("127.0.0.1", "127.0.0.1"),
-    ]
-    paired = configuration(listen=["auto!203.0.113.9"], alternate=["10.0.0.2!203.0.113.10"]).stun
-    assert service.make_responder(paired).endpoints[3].advertised == TransportAddress("203.0.113.10", 3479)
-
-
-def test_nonces_outlive_a_restart_and_the_key_is_for_nobody_elses_eyes(tmp_path: Path) -> None:
-    section = configuration(credentials="long-term", realm="example.org", users={"alice": "secret"}).stun
-    client = TransportAddress("192.0.2.9", 5000)
-    keys = [service.nonce_key(section, tmp_path) for _ in range(2)]
-    before, after = (service.make_authenticator(section, key) for key in keys)
-    assert isinstance(before, LongTerm)
-    assert isinstance(after, LongTerm)
-    assert before.nonce(client, 1e9) == after.nonce(client, 1e9)
-    assert (tmp_path / "stun-nonce.key").stat().st_mode & 0o777 == 0o600
-
-
-def test_without_long_term_credentials_no_key_is_made(tmp_path: Path) -> None:
-    assert service.nonce_key(configuration().stun, tmp_path) == b""
-    assert not list(tmp_path.iterdir())
 
 
 async def test_the_service_keeps_records_of_nats_and_shows_forgets_and_hides_them(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from nattrav.cli.app import GROUPS
-from nattrav.cli.completion import candidates
 from nattrav.config.load import Document, load
 
 ROOT = Path(__file__).parents[2]
@@ -25,15 +23,3 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_configurations_shown_are_good(page: Path) -> None:
     for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):
         load([Document(page.name, block)])
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_shown_exist(page: Path) -> None:
-    groups = {group.name for group in GROUPS}
-    for line in re.findall(
-        r"^nattrav (?:--url \S+ --token-file \S+ )?([a-z-]+(?: [a-z]+)?)", page.read_text(), re.MULTILINE
-    ):
-        first, _, second = line.partition(" ")
-        assert first in groups, line
-        subcommands = candidates([first, ""])
-        assert not (subcommands and second) or second in subcommands, line

@@ -59,5 +59,6 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert run("users", "passwd", "bob", typed="secret\n") == 4
     assert run("users", "list") == 0
     assert "alice" in capsys.readouterr().out
-    assert run("users", "remove", "alice") == 0
+    assert run("users", "remove", "alice") == 2
+    assert run("users", "remove", "alice", "--yes") == 0
     assert run("users", "remove", "alice") == 4

@@ -1,4 +1,4 @@
-"""A second socket of a flow, connected to its party: which address it is for, and what leaves by it."""
+"""Flows that hang together: a second socket of one, and changes of several at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from nattrav.net.address import TransportAddress
 from relay.crossing import Twin
+from relay.plane import Content, FlowSettings
 from relay.rtcp import Report, encode
 from relay.tally import RIPE_EVERY
 from tests.relay.exchange import Exchange, at, rtp
@@ -98,3 +99,43 @@ class TestTwins:
             it.batch((a, rtp(n), at(A)), (b, rtp(n), at(B)))
         it.steer.settle(it.now)
         assert it.steer.tally.ripe == [a]
+
+
+class TestChangesInARow:
+    def test_write_the_columns_once_when_all_have_been_made(self, it: Exchange) -> None:
+        a, b = it.pair(A, B)
+        it.crossbar.gather()
+        it.change(a, may_send=False)
+        it.change(b, relearn=True, advertised=at("198.51.100.9:7000"))
+        it.change(a, may_send=True)
+        before = it.table.targets[b].tobytes()
+        it.crossbar.scatter(it.now)
+        assert it.table.targets[b].tobytes() != before
+        assert it.one(a, rtp(1), A) == "198.51.100.9:7000"
+
+    def test_a_flow_that_is_closed_among_them_is_not_written(self, it: Exchange) -> None:
+        a, b = it.pair(A, B)
+        it.crossbar.gather()
+        it.change(b, relearn=True)
+        it.crossbar.close(b)
+        it.crossbar.scatter(it.now)
+        assert it.one(a, rtp(1), A) is None
+        assert it.one(b, rtp(1), B) is None
+
+    @pytest.mark.parametrize("gathered", [False, True])
+    def test_a_new_flow_in_the_row_of_a_closed_one_gets_none_of_its_packets(self, it: Exchange, gathered: bool) -> None:
+        a, b = it.pair(A, B)
+        if gathered:
+            it.crossbar.gather()
+        it.crossbar.close(b)
+        it.table.begin(b)
+        it.crossbar.open(
+            b, at("192.0.2.10:40010"), FlowSettings(Content.RTP, advertised=at("203.0.113.9:9000"), public=True), b, 0.0
+        )
+        if gathered:
+            it.crossbar.scatter(it.now)
+        for n in range(3):
+            it.now += 2
+            assert it.one(a, rtp(n), A) is None
+        it.change(a, egress=b)
+        assert it.one(a, rtp(9), A) == "203.0.113.9:9000"

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 
-from nattrav.config.relay import PortRange, RelayInterface
+from nattrav.config.relay import RelayInterface
 from nattrav.config.schema import Configuration
-from nattrav.config.sip import DEFAULT_PORTS, parse_listen
 from nattrav.daemon.doctor.findings import Finding, fail, ok, unknown, warn
 from nattrav.daemon.doctor.host import Host
-from nattrav.net.address import NON_PUBLIC, AddressClass, TransportAddress, classify, is_literal
+from nattrav.daemon.doctor.ports import ports_free, reserved_ports, way_in
+from nattrav.net.address import NON_PUBLIC, AddressClass, classify, is_literal
+from nattrav.net.certificate import not_after
 
 MEGABYTE = 1 << 20
 BUFFER = 4 * MEGABYTE
 CONNTRACK = 262_144
 BACKLOG = 10_000
+RENEW_DAYS = 14
 
 Examination = Callable[[Host, Configuration], Iterable[Finding]]
 
@@ -23,7 +25,7 @@ Examination = Callable[[Host, Configuration], Iterable[Finding]]
 def examine(host: Host, configuration: Configuration, *, running: bool) -> Iterator[Finding]:
     """Examine everything. A bundle that runs here holds its ports itself."""
     for examination in EXAMINATIONS:
-        if not (running and examination is _ports_free):
+        if not (running and examination is ports_free):
             yield from examination(host, configuration)
 
 
@@ -54,64 +56,21 @@ def _addresses(host: Host, configuration: Configuration) -> Iterator[Finding]:
 
 
 def _reverse_path(host: Host) -> Iterator[Finding]:
-    value = host.read("/proc/sys/net/ipv4/conf/all/rp_filter")
-    if value == "1":
+    """The kernel takes the stricter number of `all` and of the interface, but for 2, which is the looser."""
+    names = dict.fromkeys(one.interface for one in host.addresses() if one.kind is not AddressClass.LOOPBACK)
+    everywhere = host.read("/proc/sys/net/ipv4/conf/all/rp_filter") or "0"
+    strict = [
+        name for name in names if max(everywhere, host.read(f"/proc/sys/net/ipv4/conf/{name}/rp_filter") or "0") == "1"
+    ]
+    if strict:
         yield warn(
             "reverse path filter",
-            "strict on a host with several interfaces: packets that return another way are dropped silently",
+            f"strict on {', '.join(strict)}, and there are several interfaces: packets that return another way are "
+            "dropped silently",
             "sysctl net.ipv4.conf.all.rp_filter=2",
         )
     else:
-        yield ok("reverse path filter", f"rp_filter={value}")
-
-
-def _ports_free(host: Host, configuration: Configuration) -> Iterator[Finding]:
-    wanted: list[tuple[str, str, TransportAddress, str]] = []
-    for text in configuration.sip.listen:
-        listen = parse_listen(text)
-        where = "127.0.0.1" if listen.host == "auto" else listen.host
-        for transport in listen.transports:
-            port = DEFAULT_PORTS[transport] if listen.port is None else listen.port
-            kind = "udp" if transport == "udp" else "tcp"
-            wanted.append((f"SIP {transport}", kind, TransportAddress(where, port), "[sip] listen"))
-    wanted.append(("STUN", "udp", TransportAddress("0.0.0.0", configuration.stun.port), "[stun] port"))
-    wanted += [("admin", "tcp", TransportAddress.parse(text), "[admin] listen") for text in configuration.admin.listen]
-    for what, transport, address, key in wanted:
-        error = host.bind_error(transport, address)
-        name = f"port of {what}"
-        if error is None:
-            yield ok(name, f"{address}/{transport} is free")
-        else:
-            remedy = f"'ss -l{transport[0]}np' names the program that uses it; stop it, or change {key}"
-            yield fail(name, f"{address}/{transport}: {error}", remedy)
-
-
-def _reserved_ports(host: Host, configuration: Configuration) -> Iterator[Finding]:
-    ports = PortRange.parse(configuration.relay.ports)
-    local = (host.read("/proc/sys/net/ipv4/ip_local_port_range") or "32768 60999").split()
-    if ports.high < int(local[0]) or ports.low > int(local[1]):
-        yield ok("relay ports reserved", f"{configuration.relay.ports} lie outside the kernel's {'-'.join(local)}")
-        return
-    reserved = host.read("/proc/sys/net/ipv4/ip_local_reserved_ports") or ""
-    low, high = max(ports.low, int(local[0])), min(ports.high, int(local[1]))
-    if _covers(reserved, low, high):
-        yield ok("relay ports reserved", reserved)
-    else:
-        merged = ",".join(part for part in (reserved, configuration.relay.ports) if part)
-        yield warn(
-            "relay ports reserved",
-            f"the kernel may give ports of {configuration.relay.ports} to outgoing connections",
-            f"sysctl net.ipv4.ip_local_reserved_ports={merged}",
-        )
-
-
-def _covers(reserved: str, low: int, high: int) -> bool:
-    wanted = low
-    for part in sorted(reserved.split(","), key=lambda text: int(text.partition("-")[0] or 0)):
-        first, _, last = part.partition("-")
-        if first and int(first) <= wanted <= int(last or first):
-            wanted = int(last or first) + 1
-    return wanted > high
+        yield ok("reverse path filter", f"rp_filter={everywhere}")
 
 
 def _buffers(host: Host, configuration: Configuration) -> Iterator[Finding]:
@@ -130,13 +89,13 @@ def _buffers(host: Host, configuration: Configuration) -> Iterator[Finding]:
 
 
 def _open_files(host: Host, configuration: Configuration) -> Iterator[Finding]:
-    ports = PortRange.parse(configuration.relay.ports)
-    needed = ports.high - ports.low + 1 + 4096
+    ranges = [configuration.relay.port_range(one.name) for one in configuration.relay.chosen_interfaces()]
+    needed = sum(ports.high - ports.low + 1 for ports in ranges) + 4096
     limit = host.open_files()
     if limit < needed:
         yield warn(
             "open files",
-            f"{limit}: the relay's {configuration.relay.ports} cannot all be open at once",
+            f"{limit}: the relay's {', '.join(map(str, ranges))} cannot all be open at once",
             f"LimitNOFILE={needed} in the unit, or 'ulimit -n {needed}'",
         )
     else:
@@ -193,16 +152,7 @@ def _kernel_path(host: Host, configuration: Configuration) -> Iterator[Finding]:
 
 
 def _firewall(host: Host, configuration: Configuration) -> Iterator[Finding]:
-    modules = {line.split()[0] for line in (host.read("/proc/modules") or "").splitlines()}
-    helpers = sorted(modules & {"nf_conntrack_sip", "nf_nat_sip"})
-    if helpers:
-        yield fail(
-            "SIP helper of the firewall",
-            f"{', '.join(helpers)} rewrites SIP messages behind our back",
-            f"modprobe -r {' '.join(reversed(helpers))}, and blacklist nf_conntrack_sip in /etc/modprobe.d/",
-        )
-    else:
-        yield ok("SIP helper of the firewall", "not loaded")
+    yield _sip_helper(host)
     limit, count = (host.read(f"/proc/sys/net/netfilter/nf_conntrack_{name}") for name in ("max", "count"))
     if limit is None:
         yield ok("connection tracking", "not in use")
@@ -218,6 +168,34 @@ def _firewall(host: Host, configuration: Configuration) -> Iterator[Finding]:
         )
     else:
         yield ok("connection tracking", f"{count} of {limit} entries used")
+
+
+def _sip_helper(host: Host) -> Finding:
+    """A module was loaded by somebody who wants it; one in the kernel itself acts when a rule or a setting says so."""
+    name = "SIP helper of the firewall"
+    modules = {line.split()[0] for line in (host.read("/proc/modules") or "").splitlines()}
+    helpers = sorted(modules & {"nf_conntrack_sip", "nf_nat_sip"})
+    if helpers:
+        return fail(
+            name,
+            f"{', '.join(helpers)} rewrites SIP messages behind our back",
+            f"modprobe -r {' '.join(reversed(helpers))}, and blacklist nf_conntrack_sip in /etc/modprobe.d/",
+        )
+    if host.read("/sys/module/nf_conntrack_sip/parameters/ports") is None:
+        return ok(name, "not loaded")
+    if host.read("/proc/sys/net/netfilter/nf_conntrack_helper") == "1":
+        return fail(
+            name,
+            "nf_conntrack_sip is part of this kernel and rewrites SIP messages behind our back",
+            "sysctl net.netfilter.nf_conntrack_helper=0",
+        )
+    if '"ct helper"' in (host.ruleset() or ""):
+        return warn(
+            name,
+            "nf_conntrack_sip is part of this kernel, and the rules assign helpers",
+            "take rules with 'ct helper set' away from SIP: 'nft list ruleset' shows them",
+        )
+    return ok(name, "part of this kernel, but no rule assigns it")
 
 
 def _clock(host: Host, configuration: Configuration) -> Iterator[Finding]:
@@ -261,20 +239,47 @@ def _packages(host: Host, configuration: Configuration) -> Iterator[Finding]:
 
 
 def _certificate(host: Host, configuration: Configuration) -> Iterator[Finding]:
-    tls = configuration.sip.tls
-    for key, path in (("certificate", tls.certificate), ("key", tls.key)):
+    tls, stun = configuration.sip.tls, configuration.stun
+    named = [
+        ("certificate", tls.certificate, "[sip.tls] certificate"),
+        ("key", tls.key, "[sip.tls] key"),
+        *(
+            (f"certificate for {', '.join(one.names)}", one.certificate, "[[sip.tls.certificates]]")
+            for one in tls.certificates
+        ),
+        ("certificate of STUN", stun.tls_certificate, "[stun] tls_certificate"),
+        ("key of STUN", stun.tls_key, "[stun] tls_key"),
+    ]
+    for name, path, key in named:
         if not path:
             continue
-        if host.read(path) is None:
-            yield fail(f"TLS {key}", f"{path} cannot be read", f"correct [sip.tls] {key}, or the file's rights")
+        text = host.read(path)
+        if text is None:
+            yield fail(f"TLS {name}", f"{path} cannot be read", f"correct {key}, or the file's rights")
+        elif name.startswith("certificate"):
+            yield _validity(host, f"TLS {name}", path, text)
         else:
-            yield ok(f"TLS {key}", path)
+            yield ok(f"TLS {name}", path)
+
+
+def _validity(host: Host, name: str, path: str, text: str) -> Finding:
+    try:
+        days = (not_after(text) - host.now()) / 86_400
+    except ValueError:
+        return fail(name, f"{path} holds no certificate in PEM", "name the PEM file of the certificate chain")
+    renew = "renew it; a running bundle reads the file again by itself within half a minute"
+    if days < 0:
+        return fail(name, f"{path} ended {-days:.0f} days ago: clients refuse it", renew)
+    if days < RENEW_DAYS:
+        return warn(name, f"{path} ends in {days:.0f} days", renew)
+    return ok(name, f"{path}, for {days:.0f} days")
 
 
 EXAMINATIONS: tuple[Examination, ...] = (
     _addresses,
-    _ports_free,
-    _reserved_ports,
+    ports_free,
+    reserved_ports,
+    way_in,
     _buffers,
     _open_files,
     _kernel_features,

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.bpf.libbpf import refusal
+from nattrav.net.clock import wall
 from nattrav.net.interfaces import InterfaceAddress, local_addresses
 from nattrav.net.uring import availability
 
@@ -53,7 +54,10 @@ class Host(Protocol):
         """Why a socket cannot be bound there; None when it can."""
 
     def ruleset(self) -> str | None:
-        """The firewall's rules by nft."""
+        """The firewall's rules by nft, in JSON."""
+
+    def now(self) -> float:
+        """Unix time."""
 
     def module_file(self, name: str) -> str | None:
         """Where a Python package comes from."""
@@ -124,8 +128,14 @@ class ThisHost:
         nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
         if nft is None:
             return None
-        listed = subprocess.run([nft, "list", "ruleset"], capture_output=True, text=True, timeout=5, check=False)
+        listed = subprocess.run(
+            [nft, "--json", "list", "ruleset"], capture_output=True, text=True, timeout=5, check=False
+        )
         return listed.stdout if listed.returncode == 0 else None
+
+    def now(self) -> float:
+        """Ask its clock."""
+        return wall()
 
     def module_file(self, name: str) -> str | None:
         """Ask the import system."""

@@ -46,7 +46,7 @@ async def take(services: Services, before: Scrape | None, now: float, *, mask: b
     calls = (await services.gather("calls.list", {"limit": ROWS}, roles=["proxy"])).get("proxy") or []
     sessions = (await services.gather("sessions.list", {"limit": ROWS}, roles=["relay"])).get("relay") or []
     bindings = (await services.gather("registrations.list", {"limit": ROWS}, roles=["proxy"])).get("proxy") or []
-    pools = (await services.gather("ports.list", roles=["relay"])).get("relay") or []
+    pools = (await services.gather("ports.pools", roles=["relay"])).get("relay") or []
     upstreams = (await services.gather("upstreams.list", roles=["proxy"])).get("proxy") or []
     return {
         "node": status["node"],

@@ -6,10 +6,30 @@ import array
 import fcntl
 import socket
 import struct
+from dataclasses import dataclass
+
+DEVICES = 64
+"""Interfaces that a program can run on."""
+
+_INDEX = struct.Struct("=I")
+_DEVICE = struct.Struct("=6sBx")
 
 _SIOCETHTOOL = 0x8946
 _GDRVINFO = 3
 _INFO = 196
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An interface that programs run on."""
+
+    index: int
+    mac: bytes
+    native: bool
+
+    def entry(self) -> tuple[bytes, bytes]:
+        """Give its key and value in a program's `devices` (headers.h)."""
+        return _INDEX.pack(self.index), _DEVICE.pack(self.mac, self.native)
 
 
 def driver_of(interface: str) -> str:

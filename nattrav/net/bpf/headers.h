@@ -35,3 +35,19 @@ struct udp {
 	__be16 source, target, length;
 	__u16 checksum;
 };
+
+/* Interfaces that programs of ours run on, at most. */
+#define DEVICES 64
+
+/* One of them: its address, and whether programs run in its driver. */
+struct device {
+	__u16 mac[3];
+	__u8 native;
+	__u8 pad;
+};
+
+static __always_inline int meant_for(const struct device *here, const struct ethernet *ethernet)
+{
+	return ethernet->target[0] == here->mac[0] && ethernet->target[1] == here->mac[1] &&
+	       ethernet->target[2] == here->mac[2];
+}

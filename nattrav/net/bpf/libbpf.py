@@ -103,6 +103,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_enable_stats": (_INT, (_INT,)),
     "bpf_obj_pin": (_INT, (_INT, _TEXT)),
     "bpf_obj_get": (_INT, (_TEXT,)),
+    "bpf_obj_get_info_by_fd": (_INT, (_INT, _P, _COUNT)),
+    "bpf_xdp_query": (_INT, (_INT, _INT, _P)),
 }
 
 

@@ -94,6 +94,36 @@ class _LinkOptions(ctypes.Structure):
     _fields_ = (("sz", ctypes.c_size_t), ("flags", ctypes.c_uint32), ("reserved", ctypes.c_uint32))
 
 
+class _QueryOptions(ctypes.Structure):
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("prog_id", ctypes.c_uint32),
+        ("drv_prog_id", ctypes.c_uint32),
+        ("hw_prog_id", ctypes.c_uint32),
+        ("skb_prog_id", ctypes.c_uint32),
+        ("attach_mode", ctypes.c_uint8),
+    )
+
+
+_ATTACHED = {1: Mode.NATIVE, 2: Mode.GENERIC}
+
+
+def attached_program(index: int) -> int:
+    """Give the kernel's number of the XDP program that an interface has; 0 when it has none."""
+    return int(_query(index).prog_id)
+
+
+def attached_mode(index: int) -> Mode | None:
+    """Say where the XDP program of an interface runs; None when it has none, or not one."""
+    return _ATTACHED.get(_query(index).attach_mode)
+
+
+def _query(index: int) -> _QueryOptions:
+    options = _QueryOptions(sz=_QueryOptions.attach_mode.offset + 1)
+    check(libbpf().bpf_xdp_query(index, 0, ctypes.byref(options)), "XDP programs cannot be asked for")
+    return options
+
+
 class Program:
     """A program of the kernel. `fd` stays open as long as the object it came from."""
 
@@ -146,7 +176,11 @@ class Program:
 def _refused(number: int, interface: str) -> OSError:
     what = f"XDP cannot be attached to {interface}"
     if number in (errno.EBUSY, errno.EEXIST):
-        return OSError(number, f"{what}: it has an XDP program already, and can have one only")
+        return OSError(
+            number,
+            f"{what}: it has an XDP program already (bpftool net list dev {interface} names it), and can have one "
+            "only: take that one off, or name other interfaces in offload_interfaces",
+        )
     return failure(number, what)
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nattrav.net.bpf.device import driver_of
+from nattrav.net.bpf.dispatcher import Dispatcher, Slot, open_dispatcher, vacate
+from nattrav.net.bpf.found import Found
 from nattrav.net.bpf.libbpf import refusal
 from nattrav.net.bpf.objects import BpfObject
-from nattrav.net.bpf.programs import Attachment, Mode, Program, RunTime
+from nattrav.net.bpf.programs import Mode, Program, RunTime
 from nattrav.net.bpf.routes import ROUTE_FROM, CannotAskRoutes, allow_questions, sysctl_number
+from nattrav.net.bpf.sharing import Company
 from nattrav.net.interfaces import InterfaceAddress, local_addresses
 from stun.admission import Limits
 from stun.counters import Counters
@@ -24,8 +26,6 @@ from stun.shape import WITH_FINGERPRINT
 
 OBJECT = Path(__file__).parent.parent / "stun.bpf.o"
 _HOP_TIME = 1_000_000_000
-_BLIND = frozenset({"veth"})
-"""Drivers that drop what is sent back without a word unless the other end is prepared, which we cannot see."""
 
 
 class OffloadRefused(Exception):
@@ -46,10 +46,13 @@ def carriers(hosts: Sequence[str], wanted: Sequence[str], addresses: Sequence[In
 
 
 class XdpAnswers:
-    """`stun.offload.teaching.Kernel` in the kernel, until `close` or the end of the process."""
+    """`stun.offload.teaching.Kernel` in the kernel, until `close` or the end of the process.
 
-    def __init__(self, fast: FastPath, thing: BpfObject, attachments: Sequence[Attachment]) -> None:
-        self.attachments = tuple(attachments)
+    When somebody keeps the descriptors it goes on for clients it knows, for seconds.
+    """
+
+    def __init__(self, fast: FastPath, thing: BpfObject, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
         self.program: Program = thing.program("stun")
         self._object = thing
         self._clients = thing.map("clients")
@@ -60,12 +63,12 @@ class XdpAnswers:
     @property
     def how(self) -> str:
         """Where the program runs, for people: `eth0 native, eth1 generic`."""
-        return ", ".join(f"{one.interface} {one.mode.value}" for one in self.attachments)
+        return self.dispatcher.how
 
     @property
     def attached(self) -> bool:
         """Whether requests come by the program."""
-        return all(one.fd >= 0 for one in self.attachments)
+        return self.dispatcher.inside
 
     def answer(self, keys: layout.Keys, values: NDArray[np.void]) -> None:
         """See `Kernel`."""
@@ -87,8 +90,12 @@ class XdpAnswers:
         return counted
 
     def run_time(self) -> RunTime:
-        """Processor time of the program, while the system keeps statistics of it."""
-        return self.program.run_time()
+        """Processor time of our program and of others on the same interfaces, while the system keeps statistics."""
+        return self.dispatcher.program.run_time()
+
+    def look_around(self) -> None:
+        """Follow changes of the interfaces; to be called now and then."""
+        self.dispatcher.describe(self._object.map("devices"))
 
     def follow(self, fast: FastPath, limits: Limits) -> None:
         """Answer by other templates and limits. OffloadRefused when these need user space: then nothing is answered."""
@@ -103,42 +110,66 @@ class XdpAnswers:
 
     def detach(self) -> None:
         """From now on every request reaches its socket; what was counted can still be read."""
-        for attachment in self.attachments:
-            attachment.close()
+        if self.attached:
+            self.dispatcher.step_out()
 
     def close(self) -> None:
         """Detach, and let go of everything."""
-        self.detach()
+        self.dispatcher.close()
         self._object.close()
 
 
-def open_xdp(fast: FastPath, limits: Limits, *, interfaces: Sequence[str] = (), mode: Mode | None = None) -> XdpAnswers:
+def open_xdp(
+    fast: FastPath,
+    limits: Limits,
+    *,
+    interfaces: Sequence[str] = (),
+    mode: Mode | None = None,
+    company: Company | None = None,
+) -> XdpAnswers:
     """Load and attach the program for the endpoints of a fast path. OffloadRefused, with the remedy, when it cannot be.
 
     Without a `mode` it runs in the driver where it safely can, else generically.
     """
-    _possible(fast, limits)
+    company = company or Company()
     reason = refusal()
     if reason is not None:
         raise OffloadRefused(reason)
-    places = [endpoint.local for endpoint in fast.endpoints]
-    names = carriers([place.host for place in places], interfaces, local_addresses())
-    attachments: list[Attachment] = []
-    thing = BpfObject(OBJECT.read_bytes(), OBJECT.name)
+    found = Found.among(company.inherited)
+    thing: BpfObject | None = None
+    dispatcher: Dispatcher | None = None
     try:
+        _possible(fast, limits)
+        places = [endpoint.local for endpoint in fast.endpoints]
+        names = carriers([place.host for place in places], interfaces, local_addresses())
         allow_questions(any(fast.ipv6))
+        dispatcher = open_dispatcher(Slot.STUN, names, mode, company, found)
+        thing = BpfObject(OBJECT.read_bytes(), OBJECT.name)
         thing.set_size("templates", 2 * len(places))
         thing.set_size("counts", 2 * len(places))
         thing.load()
         _fill(thing, fast, limits)
-        program = thing.program("stun")
-        attachments += (program.attach(name, mode or _mode_for(name)) for name in names)
-        return XdpAnswers(fast, thing, attachments)
-    except (OSError, CannotAskRoutes) as error:
-        for attachment in attachments:
-            attachment.close()
-        thing.close()
+        answers = XdpAnswers(fast, thing, dispatcher)
+        answers.look_around()
+        dispatcher.enter(answers.program)
+        if company.keep is not None:
+            company.keep(dispatcher.descriptors())
+        return answers
+    except (OSError, CannotAskRoutes, OffloadRefused) as error:
+        vacate(Slot.STUN, found, dispatcher)
+        if thing is not None:
+            thing.close()
         raise OffloadRefused(str(getattr(error, "strerror", None) or error)) from error
+    finally:
+        found.close()
+
+
+def leave_xdp(company: Company) -> None:
+    """Let go of what a process before this one left in the kernel, for the offload is not wanted any more."""
+    if company.inherited:
+        found = Found.among(company.inherited)
+        vacate(Slot.STUN, found)
+        found.close()
 
 
 def _possible(fast: FastPath, limits: Limits) -> None:
@@ -167,7 +198,3 @@ def _fill(thing: BpfObject, fast: FastPath, limits: Limits) -> None:
         for bit, kind in enumerate((0, WITH_FINGERPRINT)):
             templates.update(struct.pack("=I", 2 * at + bit), layout.template(fast.template(at, kind)))
         endpoints.update(layout.endpoint(endpoint.local), struct.pack("=I", at))
-
-
-def _mode_for(interface: str) -> Mode | None:
-    return Mode.GENERIC if driver_of(interface) in _BLIND else None

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from nattrav.config.load import Document, load
 from nattrav.config.schema import Configuration
-from nattrav.daemon.doctor.examinations import _covers, examine
+from nattrav.daemon.doctor.examinations import examine
 from nattrav.daemon.doctor.findings import Finding, Verdict
 from nattrav.daemon.doctor.host import ThisHost
 from nattrav.net.address import TransportAddress, classify
+from nattrav.net.certificate import not_after
 from nattrav.net.interfaces import InterfaceAddress
 
 GOOD_FILES = {
@@ -37,9 +40,13 @@ class WrittenHost:
     synchronised: bool | None = True
     hosts: tuple[str, ...] = ("203.0.113.1", "127.0.0.1")
     taken: frozenset[int] = frozenset()
-    rules: str | None = None
+    rules: str | None = '{"nftables": []}'
     modules: dict[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
+    time: float = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.time
 
     def read(self, path: str) -> str | None:
         return (GOOD_FILES | self.files).get(path)
@@ -97,8 +104,8 @@ def test_a_good_host_has_nothing_to_complain_about() -> None:
     [
         (WrittenHost(hosts=("10.0.0.5",)), "advertised address", Verdict.WARN, "ADDRESS!PUBLIC"),
         (WrittenHost(taken=frozenset({5060})), "port of SIP udp", Verdict.FAIL, "ss -lunp"),
-        (WrittenHost(taken=frozenset({3478})), "port of STUN", Verdict.FAIL, "[stun] port"),
-        (WrittenHost(taken=frozenset({8080})), "port of admin", Verdict.FAIL, "ss -ltnp"),
+        (WrittenHost(taken=frozenset({3478})), "port of STUN udp", Verdict.FAIL, "[stun] listen"),
+        (WrittenHost(taken=frozenset({8080})), "port of admin http", Verdict.FAIL, "ss -ltnp"),
         (
             WrittenHost({"/proc/sys/net/ipv4/ip_local_reserved_ports": "8000-8010"}),
             "relay ports reserved",
@@ -146,6 +153,65 @@ def test_each_hindrance_is_found_with_its_remedy(host: WrittenHost, name: str, v
     assert found.found
 
 
+def test_strictness_of_one_interface_is_enough_to_lose_packets() -> None:
+    one = {"/proc/sys/net/ipv4/conf/all/rp_filter": "0", "/proc/sys/net/ipv4/conf/eth1/rp_filter": "1"}
+    two_hosts = ("203.0.113.1", "10.0.0.1")
+    found = findings(WrittenHost(one, hosts=two_hosts))["reverse path filter"]
+    assert found.verdict is Verdict.WARN
+    assert "eth1" in found.found
+    loose = findings(WrittenHost(one | {"/proc/sys/net/ipv4/conf/all/rp_filter": "2"}, hosts=two_hosts))
+    assert loose["reverse path filter"].verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("setting", "rules", "verdict"),
+    [
+        ("0", '{"nftables": []}', Verdict.OK),
+        ("1", '{"nftables": []}', Verdict.FAIL),
+        ("0", '{"nftables": [{"ct helper": {"family": "ip", "type": "sip"}}]}', Verdict.WARN),
+    ],
+)
+def test_a_sip_helper_that_is_part_of_the_kernel_counts_when_it_is_assigned(
+    setting: str, rules: str, verdict: Verdict
+) -> None:
+    files = {"/sys/module/nf_conntrack_sip/parameters/ports": "5060"}
+    files["/proc/sys/net/netfilter/nf_conntrack_helper"] = setting
+    found = findings(WrittenHost(files, rules=rules))["SIP helper of the firewall"]
+    assert found.verdict is verdict
+    assert bool(found.remedy) is (verdict is not Verdict.OK)
+
+
+def test_each_interface_has_its_own_descriptors_and_ranges() -> None:
+    text = "[relay]\ninterfaces = ['a/10.0.0.1', 'b/10.0.0.2']\ninterface_ports = { b = '50000-59999' }"
+    found = findings(WrittenHost(descriptors=20_000), text)
+    assert "LimitNOFILE=24096" in found["open files"].remedy
+    assert "30000-39999,50000-59999" in found["relay ports reserved"].remedy
+
+
+@pytest.mark.parametrize(
+    ("days", "verdict", "words"),
+    [(-1, Verdict.FAIL, "ended"), (5, Verdict.WARN, "in 5 days"), (90, Verdict.OK, "for 90 days")],
+)
+def test_a_certificate_that_ends_is_a_finding(days: int, verdict: Verdict, words: str, tmp_path: Path) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=edge", "-out", str(tmp_path / "c.pem"), "-keyout", str(tmp_path / "k.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    pem = (tmp_path / "c.pem").read_text()
+    host = WrittenHost({"/c.pem": pem, "/k.pem": "x"}, time=not_after(pem) - days * 86_400)
+    for section, name in (("sip.tls", "TLS certificate"), ("stun", "TLS certificate of STUN")):
+        prefix = "tls_" if section == "stun" else ""
+        text = f"[{section}]\n{prefix}certificate = '/c.pem'\n{prefix}key = '/k.pem'"
+        found = findings(host, text)[name]
+        assert found.verdict is verdict, found
+        assert words in found.found
+        assert bool(found.remedy) is (verdict is not Verdict.OK)
+
+
+def test_a_file_that_is_no_certificate_is_a_finding() -> None:
+    found = findings(WrittenHost({"/c.pem": "x", "/k.pem": "x"}), "[sip.tls]\ncertificate = '/c.pem'\nkey = '/k.pem'")
+    assert found["TLS certificate"].verdict is Verdict.FAIL
+
+
 def test_notrack_rules_excuse_a_small_table() -> None:
     host = WrittenHost({"/proc/sys/net/netfilter/nf_conntrack_max": "65536"}, rules="udp dport 5060 notrack")
     assert findings(host)["connection tracking"].verdict is Verdict.OK
@@ -176,14 +242,6 @@ def test_upstream_names_and_certificates_are_looked_at() -> None:
     assert "name of upstream address" not in found
     assert found["TLS certificate"].verdict is Verdict.FAIL
     assert found["TLS key"].verdict is Verdict.OK
-
-
-@pytest.mark.parametrize(
-    ("reserved", "covered"),
-    [("30000-39999", True), ("30000-34999,35000-40000", True), ("30000-34999", False), ("", False), ("30000", False)],
-)
-def test_reserved_ranges_are_added_up(reserved: str, covered: bool) -> None:
-    assert _covers(reserved, 30000, 39999) is covered
 
 
 def test_this_very_host_can_be_examined() -> None:

@@ -79,7 +79,7 @@ class FakeServices:
             "calls.list": {"proxy": [call]},
             "sessions.list": {"relay": [{"call_id": "call-1", "packets": 6200, "condition": self.condition}]},
             "registrations.list": {"proxy": [binding]},
-            "ports.list": {"relay": [pool | {"total": 10_000, "used": 4, "quarantined": 0}]},
+            "ports.pools": {"relay": [pool | {"total": 10_000, "used": 4, "quarantined": 0}]},
             "upstreams.list": {"proxy": [{"name": "gateway", "target": "sip:192.0.2.10", "up": True}]},
         }
         return answers[verb]  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.bpf.device import Device
 from nattrav.net.bpf.programs import Action, Mode, Trial
 from relay.offload import layout
 from relay.offload.io.loader import OBJECT, XdpFlows, open_xdp
@@ -168,10 +169,10 @@ def open_xdp_beside(bench: Bench) -> Bench:
     for name in ("flows", "rows"):
         thing.set_size(name, 8)
     thing.load()
-    thing.map("devices").update(*layout.device(layout.Device(socket.if_nametoindex(NEAR), bench.wire.near_mac, True)))
-    settings = layout.settings(hop_time=loader.HOP_TIME, route_from=1, ttl=64, hop_limit=64)
-    thing.map(".bss").update(bytes(4), settings)
-    return Bench(bench.wire, XdpFlows(loader.Place((NEAR,), frozenset({RELAY})), thing, (), 8))
+    thing.map("devices").update(*Device(socket.if_nametoindex(NEAR), bench.wire.near_mac, True).entry())
+    flows = XdpFlows(loader.Place((NEAR,), frozenset({RELAY})), thing, None, 8)
+    flows.set_up(hop_time=loader.HOP_TIME, build=0)
+    return Bench(bench.wire, flows)
 
 
 @pytest.mark.parametrize(

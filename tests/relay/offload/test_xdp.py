@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nattrav.net.address import TransportAddress
+from relay.figures import add_figures
 from relay.offload import layout
 from relay.offload.layout import ROW, Way
 from relay.offload.xdp import NANO, Offloader, Sums, add_sums
-from relay.plane import Content, DropReason, FlowFigures
+from relay.plane import Content, DropReason, FlowFigures, FlowSettings
 from relay.rtp import encode_header
 from relay.session import Learning
 from tests.relay.exchange import Exchange
@@ -35,6 +36,9 @@ class WrittenKernel:
         self.free = list(range(size))
         self.entries: dict[bytes, bytes] = {}
         self.refuses = False
+        self.inherited: dict[bytes, bytes] = {}
+        self.stays = False
+        self.serials = 0
 
     def take(self) -> int | None:
         return self.free.pop(0) if self.free else None
@@ -50,6 +54,25 @@ class WrittenKernel:
 
     def remove(self, entry: bytes) -> None:
         del self.entries[entry]
+
+    def serial(self) -> int:
+        self.serials += 1
+        return self.serials
+
+    def adopt(self, entry: bytes) -> bool:
+        return self.inherited.pop(entry, None) is not None
+
+    def disown(self, entry: bytes) -> None:
+        if self.inherited.pop(entry, None) is not None:
+            self.remove(entry)
+
+    def left_to(self) -> WrittenKernel:
+        """The same kernel, as the next process finds it."""
+        after = WrittenKernel()
+        after.rows, after.entries, after.inherited = self.rows, self.entries, dict(self.entries)
+        after.free = [row for row in self.free if row not in map(layout.row_of, self.entries.values())]
+        after.serials = self.serials
+        return after
 
     def row(self, local: str) -> int:
         value = self.entries[layout.key(TransportAddress.parse(local))]
@@ -114,7 +137,7 @@ def test_the_kernel_is_told_where_packets_come_from_and_go(it: Thread) -> None:
     it.review()
     local, source = (TransportAddress.parse(text) for text in LOCALS)
     way = Way(local, TransportAddress.parse(A), source, TransportAddress.parse(B), 1400, 200, 0xB8)
-    assert it.kernel.entries[layout.key(local)] == layout.flow(way, it.kernel.row(LOCALS[0]))
+    assert it.kernel.entries[layout.key(local)] == layout.flow(way, it.kernel.row(LOCALS[0]), serial=1)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +369,7 @@ def test_one_flow_is_merged_alone_with_those_that_leave_by_it(it: Thread) -> Non
 def test_everything_is_withdrawn_at_the_end(it: Thread) -> None:
     it.latched()
     it.review()
-    it.offloader.withdraw_all()
+    it.offloader.end()
     assert it.kernel.entries == {}
     assert it.offloader.busy
     it.offloader.merge(it.now)
@@ -357,3 +380,100 @@ def test_everything_is_withdrawn_at_the_end(it: Thread) -> None:
 def test_sums_of_threads_are_added() -> None:
     one = Sums(1, 2, 3, 4, 5)
     assert add_sums([one, replace(one)]) == Sums(2, 4, 6, 8, 10)
+
+
+def restarted(it: Thread, *slots: int) -> tuple[Thread, int, int]:
+    """The next process's thread, and its pair of flows, with what a snapshot taken now brings back."""
+    figures = [it.figures(slot) for slot in slots]
+    marks = [it.offloader.mark(slot) if slot in it.offloader else None for slot in slots]
+    after = Thread(it.kernel.left_to())
+    after.now = it.now
+    flows = []
+    for local, party, one, mark in zip(LOCALS, (A, B), figures, marks, strict=True):
+        slot = after.table.take()
+        if mark is not None:
+            after.offloader.expect(slot, mark)
+        rules = FlowSettings(Content.RTP, advertised=TransportAddress.parse(party), public=True)
+        after.crossbar.open(slot, TransportAddress.parse(local), rules, slot, after.now, one.learned)
+        after.review()
+        flows.append(slot)
+    a, b = flows
+    after.change(a, egress=b, egress_rtcp=b)
+    after.change(b, egress=a, egress_rtcp=a)
+    return after, a, b
+
+
+def test_flows_that_the_kernel_forwards_are_taken_over_as_they_are(it: Thread) -> None:
+    a, b = it.latched()
+    it.review()
+    it.kernel.forward(LOCALS[0], 10, it.now, count=9)
+    before = dict(it.kernel.entries)
+    after, a, b = restarted(it, a, b)
+    assert after.review() == 2
+    assert after.kernel.entries == before
+    assert not after.kernel.inherited
+    assert (after.offloader.sums.adopted, after.offloader.sums.offloaded) == (2, 0)
+
+
+def test_what_the_kernel_counted_meanwhile_is_counted_once(it: Thread) -> None:
+    a, b = it.latched()
+    it.review()
+    it.kernel.forward(LOCALS[0], 10, it.now, count=9)
+    earlier = [it.figures(slot) for slot in (a, b)]
+    after, a, b = restarted(it, a, b)
+    # Nobody was there: five packets, of which one got lost on its way to us.
+    after.kernel.forward(LOCALS[0], 16, after.now + 1, count=5)
+    after.review()
+    later = [after.figures(slot) for slot in (a, b)]
+    total = [add_figures(one, other) for one, other in zip(earlier, later, strict=True)]
+    assert [one.packets_in for one in total] == [1 + 9 + 5, 1]
+    assert [one.bytes_in for one in total] == [15 * 172, 172]
+    assert [one.packets_out for one in total] == [1, 15]
+    assert (total[0].rtp.received, total[0].rtp.expected, total[0].rtp.lost) == (15, 16, 1)
+    assert total[0].rtp.highest_sequence == 16
+    after.kernel.forward(LOCALS[0], 18, after.now + 2, count=2)
+    assert after.figures(a).packets_in == 7
+    assert after.offloader.sums.packets == 7
+
+
+def test_a_flow_that_was_offloaded_after_the_snapshot_counts_whole(it: Thread) -> None:
+    a, b = it.latched()
+    it.review()
+    it.kernel.forward(LOCALS[0], 4, it.now, count=3)
+    after, a, b = restarted(it, a, b)
+    after.offloader.expect(a, replace(it.offloader.mark(a), serial=77))
+    after.review()
+    figures = after.figures(a)
+    assert (figures.packets_in, figures.rtp.received, figures.rtp.expected, figures.rtp.lost) == (3, 3, 3, 0)
+
+
+def test_a_flow_that_would_go_another_way_now_is_offloaded_anew(it: Thread) -> None:
+    a, b = it.latched()
+    it.review()
+    entry = layout.key(TransportAddress.parse(LOCALS[0]))
+    stale = it.kernel.entries[entry]
+    it.kernel.entries[entry] = stale[:16] + b"\xff" * 16 + stale[32:]
+    after, a, b = restarted(it, a, b)
+    assert after.review() == 2
+    assert (after.offloader.sums.adopted, after.offloader.sums.offloaded) == (1, 1)
+    assert layout.same_way(after.kernel.entries[entry], stale)
+
+
+def test_a_new_flow_on_an_old_flows_port_ends_that_one_in_the_kernel(it: Thread) -> None:
+    it.latched()
+    it.review()
+    after = Thread(it.kernel.left_to())
+    after.pair(A, B, locals_=LOCALS)
+    assert after.review() == 0
+    assert after.kernel.entries == {}
+
+
+def test_the_kernel_goes_on_when_it_is_to_stay_and_only_then(it: Thread) -> None:
+    it.latched()
+    it.review()
+    it.kernel.stays = True
+    it.offloader.end()
+    assert len(it.kernel.entries) == 2
+    it.kernel.stays = False
+    it.offloader.end()
+    assert it.kernel.entries == {}
