@@ -128,9 +128,15 @@ class Proxy:
         """A lookup ended: a list of (transport, address, server name), best first; empty when there is nothing."""
         return self._continue(request, found, now)
 
-    def flow_opened(self, flow: Flow) -> None:
+    def flow_opened(self, flow: Flow, *, accepted: bool = True) -> None:
         """A connection is there, whoever opened it."""
         self.parts.connections[(flow.listener, flow.remote.host, flow.remote.port)] = flow
+        if not accepted:
+            self.parts.reuse.dialled.add(flow)
+
+    def peer_proved(self, flow: Flow, names: tuple[str, ...]) -> None:
+        """The peer of an accepted connection showed a certificate for these names."""
+        self.parts.reuse.proved(flow, names)
 
     def kept(self, flow: Flow, now: float) -> None:
         """A keepalive came on a flow and was answered by its transport."""
@@ -141,6 +147,7 @@ class Proxy:
         key = (flow.listener, flow.remote.host, flow.remote.port)
         if self.parts.connections.get(key) == flow:
             del self.parts.connections[key]
+        self.parts.reuse.closed(flow)
         self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
         transactions = self.parts.transactions
         for name in transactions.on_streams.pop(flow, ()):

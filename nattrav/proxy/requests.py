@@ -89,6 +89,8 @@ class Requests:
         request.stamp(flow.remote, force_rport=symmetric)
         if "keep" in via.params and upstream is None:
             request.promise_keepalives(int(parts.sip.keepalive.interval))
+        if "alias" in via.params:
+            parts.reuse.ask(flow, via)
         key = server_key(request)
         server = parts.transactions.servers.get(key)
         if server is not None:

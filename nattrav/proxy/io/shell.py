@@ -20,6 +20,7 @@ from nattrav.sip.transport.flow import (
     Kept,
     Malformed,
     Outgoing,
+    PeerProved,
     SendFailed,
     Target,
     Undelivered,
@@ -97,7 +98,10 @@ class Shell:
                     core.kept(flow, now)
             elif isinstance(item, FlowOpened):
                 if flow is not None:
-                    core.flow_opened(flow)
+                    core.flow_opened(flow, accepted=item.accepted)
+            elif isinstance(item, PeerProved):
+                if flow is not None:
+                    core.peer_proved(flow, item.names)
             elif isinstance(item, FlowClosed):
                 if flow is not None:
                     effects += core.flow_closed(flow, now)

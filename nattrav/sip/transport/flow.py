@@ -80,6 +80,13 @@ class FlowOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerProved:
+    """The peer of an accepted connection showed a certificate that was checked; it is for these names."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FlowClosed:
     """A connection ended; nothing more will come from it."""
 
@@ -118,7 +125,7 @@ class Undelivered:
     whole: bool
 
 
-FlowEvent = FlowOpened | FlowClosed | Malformed | Kept | SendFailed | Undelivered
+FlowEvent = FlowOpened | PeerProved | FlowClosed | Malformed | Kept | SendFailed | Undelivered
 
 Incoming = tuple[Flow | None, bytes | FlowEvent]
 """One item of a delivered batch: octets of one message, or an event; the flow is None where there is none."""

@@ -24,6 +24,7 @@ from nattrav.sip.transport.flow import (
     Kept,
     Malformed,
     Outgoing,
+    PeerProved,
     SendFailed,
     Target,
     Undelivered,
@@ -313,6 +314,7 @@ class Transports:
 
     async def _serve_connection(self, connection: Connection, accepted: bool) -> None:
         flow = connection.flow
+        unproved = accepted and flow.secure
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.drain)
             self._hand_over([(flow, FlowOpened(accepted))])
@@ -325,6 +327,10 @@ class Transports:
                         partial=connection.codec.partial,
                     )
                     batch: list[Incoming] = [(flow, message) for message in decoded.messages]
+                    if unproved and connection.established:
+                        unproved = False
+                        if names := connection.peer_names:
+                            batch.insert(0, (flow, PeerProved(names)))
                     if decoded.keepalives:
                         batch.append((flow, Kept("websocket" if flow.transport in ("ws", "wss") else "crlf")))
                     fault = connection.codec.fault

@@ -26,6 +26,7 @@ from nattrav.sip.transport.flow import (
     Kept,
     Malformed,
     Outgoing,
+    PeerProved,
     SendFailed,
     Target,
     Undelivered,
@@ -312,6 +313,38 @@ async def test_tls_is_spoken_as_a_client_and_the_name_is_checked(certificates: d
     assert isinstance(failed, SendFailed)
     assert failed.ticket == "bad"
     assert "wrong.example" in failed.reason
+
+
+@pytest.mark.parametrize(("shows", "required", "names"), [(True, False, ("b.example",)), (False, False, None)])
+async def test_a_tls_client_that_shows_a_certificate_proves_its_names(
+    certificates: dict[str, Certificate], shows: bool, required: bool, names: tuple[str, ...] | None
+) -> None:
+    a, b = certificates["a.example"], certificates["b.example"]
+    server = Shell(tls=TlsContexts((a,), client_authority=b.chain, client_required=required))
+    listener = server.transports.add_stream("tls", open_stream_listener(LOOPBACK))
+    client = Shell(tls=TlsContexts((b,) if shows else (), trusted=a.chain))
+    client.answer = None
+    async with serving(server), serving(client):
+        client.transports.send([Outgoing(Target("tls", listener.local, "a.example"), OPTIONS)])
+        await client.until(lambda: len(client.events(bytes)) == 1)
+    proved = [item.names for _, item in server.items if isinstance(item, PeerProved)]
+    assert proved == ([names] if names is not None else [])
+    kinds = [type(item) for _, item in server.items]
+    assert not shows or kinds.index(PeerProved) < kinds.index(bytes)
+
+
+@pytest.mark.parametrize("other", ["a.example", None])
+async def test_a_tls_client_without_a_certificate_of_ours_is_turned_away_where_one_is_required(
+    certificates: dict[str, Certificate], other: str | None
+) -> None:
+    a, b = certificates["a.example"], certificates["b.example"]
+    server = Shell(tls=TlsContexts((a,), client_authority=b.chain, client_required=True))
+    listener = server.transports.add_stream("tls", open_stream_listener(LOOPBACK))
+    client = Shell(tls=TlsContexts(() if other is None else (certificates[other],), trusted=a.chain))
+    async with serving(server), serving(client):
+        client.transports.send([Outgoing(Target("tls", listener.local, "a.example"), OPTIONS, 1)])
+        await client.until(lambda: bool(client.events(FlowClosed) or client.events(SendFailed)))
+    assert server.events(bytes) == []
 
 
 async def test_garbage_on_a_tls_port_closes_the_connection(certificates: dict[str, Certificate]) -> None:
