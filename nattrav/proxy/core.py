@@ -80,7 +80,11 @@ class Proxy:
         for line in calls:
             adopt(self.rooms.calls, line, self.parts)
         listeners = self.parts.listeners.by_id
-        gone = [one for one in self.rooms.location if one.flow.reliable or one.flow.listener not in listeners]
+        gone = [
+            one
+            for one in self.rooms.location
+            if one.flow.listener not in listeners or (one.flow.reliable and not one.path)
+        ]
         self.registrar.drop(gone, "removed")
         self.registrar.watch_expiry(now)
         for binding in self.rooms.location:
@@ -148,7 +152,8 @@ class Proxy:
         if self.parts.connections.get(key) == flow:
             del self.parts.connections[key]
         self.parts.reuse.closed(flow)
-        self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
+        # What registered through an edge is reached by its Path, over another connection if need be (RFC 3327 §5.1).
+        self.registrar.drop([one for one in self.rooms.location.by_flow(flow) if not one.path], "removed")
         transactions = self.parts.transactions
         for name in transactions.on_streams.pop(flow, ()):
             client = transactions.clients.get(name)
