@@ -188,6 +188,8 @@ class Calls:
         self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
         self.missed: deque[dict[str, Any]] = deque(maxlen=1000)
         self.confirmed = 0
+        self._by_session: dict[str, list[Call]] | None = None
+        """Made when it is asked for, until another call begins."""
         self.unsaved: dict[tuple[str, str], Call] = {}
         self._ended_saved: list[tuple[str, str]] = []
 
@@ -224,8 +226,12 @@ class Calls:
         return [call for call in self._live.values() if call.call_id == call_id]
 
     def of_session(self, session: str) -> list[Call]:
-        """Live calls that the relay knows by this name."""
-        return [call for key, call in self._live.items() if key[0] == session]
+        """Live calls that the relay knows by this name; many are asked for one after the other when media dies."""
+        if self._by_session is None:
+            self._by_session = {}
+            for key, call in self._live.items():
+                self._by_session.setdefault(key[0], []).append(call)
+        return [call for call in self._by_session.get(session, ()) if call.state is not CallState.ENDED]
 
     def search(self, matches: Callable[[Call], bool]) -> list[Call]:
         """Live and ended calls that match, newest first."""
@@ -262,6 +268,7 @@ class Calls:
             self._come_round += call is None
         if call is None:
             call = self._live[key] = _of_request(self, key, request, request.request_uri, now)
+            self._by_session = None
             if request.user_agent:
                 call.user_agents[Party.CALLER] = request.user_agent[:120]
         else:
@@ -286,6 +293,7 @@ class Calls:
         if key in self._ended or (key[0], request.to.tag or "") in self._ended:
             return None
         call = self._live[key] = _of_request(self, key, request, request.to.uri, now)
+        self._by_session = None
         call.resumed = call.attempted = True
         call.callee_tags.add(request.to.tag or "")
         call.state = CallState.CONFIRMED
@@ -299,6 +307,7 @@ class Calls:
         if call.key in self._live:
             return False
         self._live[call.key] = call
+        self._by_session = None
         self._come_round += call.session != call.call_id
         self.confirmed += 1
         call.saved = True

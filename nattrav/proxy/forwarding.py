@@ -397,7 +397,7 @@ class Forwarding:
                 sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric
             )
         double = came is not goes
-        secure = hop.request_uri.startswith("sips:") or (
+        secure = hop.request_uri[:5].lower() == "sips:" or (
             self.routes.next_route is not None and self.routes.next_route.secure
         )
         if out_token is not None or double or in_token is None:

@@ -394,7 +394,7 @@ class Requests:
                 return self._rooms.routing.chosen(request, routes, sender, decision, now)
         found = self._behind_contact_token(request, sender, now) or replaced(self._rooms, request, sender)
         hops = [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
-        if request.request_uri.startswith("sips:") and not isinstance(hops, Refused):
+        if request.request_uri[:5].lower() == "sips:" and not isinstance(hops, Refused):
             return self._secure(hops, sender)
         return hops
 

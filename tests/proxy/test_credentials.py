@@ -159,3 +159,15 @@ def test_nobody_calls_by_the_number_that_is_another_users_name(number: str, code
     again = invite("+431", credentials=answer, branch="z9hG4bKi2").replace("<sip:alice@example.org>", f"<tel:{number}>")
     line = stage.send(PHONE, again)[-1].line
     assert code in (line[:3], line.partition(" ")[2][:3])
+
+
+@pytest.mark.parametrize("written", ['realm="example.org"', 'REALM = "example.org"', 'realm="example\\.org"'])
+def test_our_credentials_end_here_however_they_are_written(written: str) -> None:
+    stage = with_users({"name": "alice", "password": "secret"})
+    (challenge,) = stage.send(PHONE, invite("+431"))
+    answer = credentials_for(challenge, "INVITE", "sip:+431@example.org").replace('realm="example.org"', written)
+    other = 'Proxy-Authorization: Digest username="x", realm="elsewhere", nonce="n", uri="u", response="r"\r\n'
+    onward = stage.send(PHONE, invite("+431", credentials=other + answer, branch="z9hG4bKi2"))[-1]
+    assert onward.line.startswith("INVITE")
+    assert [value for value in onward.message.all("proxy-authorization") if "elsewhere" not in value] == []
+    assert onward.message.count("proxy-authorization") == 1
