@@ -69,7 +69,7 @@ _nattrav_look() {
         "nat show") kind=nats ;;
         "nat forget") options='--yes --dry-run' kind=nats ;;
         "relay") commands='serve top drain undrain' ;;
-        "relay serve") options='--interface --listen-ng --port-min --port-max --threads --backend --offload --allow --config' ;;
+        "relay serve") options='--interface --listen-ng --port-min --port-max --threads --backend --transmit --offload --allow --config' ;;
         "relay top") options='--interval --limit --once' ;;
         "relay drain") options='--exit --max' ;;
         "proxy") commands='serve drain undrain' ;;

@@ -238,6 +238,7 @@ complete -c nattrav -n '__nattrav_at relay serve' -l port-min -d 'Lowest media p
 complete -c nattrav -n '__nattrav_at relay serve' -l port-max -d 'Highest media port (39999)'
 complete -c nattrav -n '__nattrav_at relay serve' -l threads -d 'Data threads; default one per processor'
 complete -c nattrav -n '__nattrav_at relay serve' -l backend -d 'auto, io_uring or portable'
+complete -c nattrav -n '__nattrav_at relay serve' -l transmit -d 'socket or frame: how packets of settled flows leave'
 complete -c nattrav -n '__nattrav_at relay serve' -l offload -d 'off, auto or xdp: have the kernel forward latched RTP'
 complete -c nattrav -n '__nattrav_at relay serve' -l allow -d 'Network whose ng requests are answered; repeat for several'
 complete -c nattrav -n '__nattrav_at relay serve' -l config -d 'Configuration file; options win over it'
