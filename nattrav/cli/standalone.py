@@ -13,7 +13,8 @@ from nattrav.cli.output import clean
 def run_service(role: str, config: Path | None, flags: dict[str, Any], runtime_directory: Path | None) -> int:
     """Load the configuration with `flags` over it and run the service in the foreground; give its exit code.
 
-    Without `config` no file is read, so that a service tried out on the command line is what the line says.
+    Without `config` no file is read, so that a service tried out on the command line is what the line says. What the
+    file says of the other services is not checked: they need not be on this host.
     """
     import os
 
@@ -29,7 +30,7 @@ def run_service(role: str, config: Path | None, flags: dict[str, Any], runtime_d
             except OSError as error:
                 problem = Problem(str(config), "", f"cannot be read: {error.strerror}", "name a readable file")
                 raise ConfigurationError([problem]) from None
-        return load(documents, environment=dict(os.environ), flags=flags)
+        return load(documents, environment=dict(os.environ), flags=flags | {"node": {"services": [role]}})
 
     try:
         loaded = read()

@@ -43,7 +43,7 @@ def _histogram(name: str, labels: str, help: str, buckets: str) -> Metric:
 
 PROCESS = (
     _gauge("nattrav_build_info", "version python datapath node", "Constant 1; who this instance is"),
-    _gauge("nattrav_ready", "", "1 when all configured listeners serve"),
+    _gauge("nattrav_ready", "", "1 while new calls are taken: services serve, a relay answers and has room, no drain"),
     _gauge("nattrav_draining", "", "1 while no new calls are taken"),
     _gauge("nattrav_config_last_reload_successful", "", "1 if the last reload was accepted"),
     _gauge(
@@ -87,7 +87,11 @@ STUN = (
 
 SIP = (
     _counter("nattrav_sip_requests_total", "direction method transport", "SIP requests received or sent"),
-    _counter("nattrav_sip_responses_total", "direction method code", "SIP responses received or sent"),
+    _counter(
+        "nattrav_sip_responses_total",
+        "direction method code",
+        "SIP responses received or sent; every code of INVITE and REGISTER, common ones of others",
+    ),
     _counter(
         "nattrav_sip_dropped_total", "transport reason", "SIP messages that caused neither a forward nor an answer"
     ),

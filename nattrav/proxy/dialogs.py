@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.call_facts import Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.forwarding import nat_of
 from nattrav.proxy.nat import NatTest, NatVerdict
 from nattrav.proxy.rooms import Rooms
@@ -36,6 +37,7 @@ class Dialogs:
         party = call.sender(request)
         if request.cseq.number > call.cseq[party]:
             call.cseq[party] = request.cseq.number
+            self._rooms.calls.changed(call)
 
     def resume(self, request: Request, sender: Sender, hop: Hop, data: bytes, now: float, *, both: bool) -> Call | None:
         """Take up a call of before a restart, which our token in its route set proves; its media stays with the relay.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from nattrav.net.address import TransportAddress
 from nattrav.proxy.effects import Connect, Effect, Observe, Send
 from nattrav.proxy.meter import method_label
 from nattrav.proxy.timers import Timed, Timers
@@ -100,6 +101,7 @@ class ServerTransaction(Timed):
 
     __slots__ = (
         "_machine",
+        "came_from",
         "context",
         "created",
         "final",
@@ -110,6 +112,7 @@ class ServerTransaction(Timed):
         "request",
         "table",
         "target",
+        "tried",
     )
 
     def __init__(self, table: Transactions, key: Key, request: Request, flow: Flow, now: float) -> None:
@@ -123,6 +126,9 @@ class ServerTransaction(Timed):
         self.flow = flow
         self.target: Target | None = None
         """Where responses go when the connection that brought the request is gone (§18.2.2)."""
+        self.came_from = flow.remote
+        self.tried: tuple[TransportAddress, ...] = ()
+        """Where the latest response did not arrive."""
         self.invite = request.method == "INVITE"
         self.final = 0
         machine = ServerInvite if self.invite else ServerNonInvite
@@ -209,6 +215,15 @@ class ServerTransaction(Timed):
                 return
         if machine.state not in _UNANSWERED:
             table.watch(self, machine.next_timeout())
+
+    def go_by(self, way: Flow | Target, data: bytes) -> None:
+        """Send by another way from now on, first `data` or, when that is empty, what may have to be repeated."""
+        if isinstance(way, Flow):
+            self.flow, self.target = way, None
+        else:
+            self.target = way
+        if data or self._machine.message:
+            self._send(data or self._machine.message)
 
     def _send(self, data: bytes) -> None:
         target = self.target

@@ -12,6 +12,15 @@ def test_durations_read_like_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+RELAY = {
+    "backend": "io_uring",
+    "backend_reason": "this kernel allows it",
+    "transmit": "socket",
+    "transmit_reason": "asked for",
+    "offload": {"state": "off", "why": ""},
+}
+
+
 @pytest.mark.parametrize(
     ("offload", "words"),
     [
@@ -27,8 +36,21 @@ def test_durations_read_like_people_say_them(seconds: float, text: str) -> None:
     ],
 )
 def test_the_way_of_media_is_told_in_one_line(offload: dict[str, object], words: str) -> None:
-    relay = {"backend": "io_uring", "backend_reason": "this kernel allows it", "offload": offload}
-    assert media_path(relay) == words
+    assert media_path({**RELAY, "offload": offload}) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"transmit": "frame", "framed": 7}, "; 7 flows leave as frames"),
+        (
+            {"transmit_reason": "sending frames needs CAP_NET_RAW"},
+            "; none leaves as frames: sending frames needs CAP_NET_RAW",
+        ),
+    ],
+)
+def test_status_says_how_media_leaves_where_frames_were_asked_for(changes: dict[str, object], words: str) -> None:
+    assert media_path({**RELAY, **changes}) == "media by io_uring (this kernel allows it)" + words
 
 
 def test_stun_of_the_kernel_is_told_in_one_line() -> None:

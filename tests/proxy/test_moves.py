@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.calls import Party
+from nattrav.proxy.call_facts import Party
 from tests.proxy.playbook import GATEWAY, OTHER, PHONE, US, Stage, register, request, response, sdp
 
 MOVED = TransportAddress(PHONE.host, 50001)
