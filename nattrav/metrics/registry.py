@@ -50,6 +50,7 @@ PROCESS = (
         "nattrav_config_last_reload_success_timestamp_seconds", "", "Unix time when a configuration was last accepted"
     ),
     _gauge("nattrav_worker_up", "role worker", "1 while the service or its data thread answers"),
+    _gauge("nattrav_offload_refused", "role", "1 while a kernel path that is configured cannot be used"),
     _counter("nattrav_worker_restarts_total", "role", "Services started again after a crash"),
     _counter("nattrav_worker_cpu_seconds_total", "role worker", "CPU time of one service or data thread"),
     _gauge("nattrav_worker_resident_memory_bytes", "role", "Resident memory of one service"),
@@ -202,7 +203,9 @@ RELAY = (
     ),
     _gauge("nattrav_relay_datapath_available", "datapath", "1 if this kernel accepted the datapath at start"),
     _counter(
-        "nattrav_relay_offload_events_total", "datapath event", "Flows moved into and out of the kernel, or too many"
+        "nattrav_relay_offload_events_total",
+        "datapath event",
+        "Flows moved into and out of the kernel, taken over, or too many",
     ),
     _gauge("nattrav_relay_offloaded_flows", "", "Flows whose RTP the kernel forwards now"),
     _counter(

@@ -132,6 +132,8 @@ def _call(call: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]], *, mas
         shown["media"] = "not relayed" if len(sessions) < ROWS else "–"
     for key in ("packets", "lost", "dropped"):
         shown[key] = 0 if session is None else session.get(key, 0)
+    for key in ("loss", "mos"):
+        shown[key] = None if session is None else session.get(key)
     return shown
 
 
