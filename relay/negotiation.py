@@ -176,9 +176,11 @@ class Negotiation:
 
     def _address(self, address: TransportAddress | None) -> TransportAddress | None:
         options = self.options
-        if address is None or not options.sip_source_address or options.signalling_source is None:
-            return address
-        return TransportAddress(options.signalling_source, address.port)
+        if address is None:
+            return None
+        if options.sip_source_address and options.signalling_source is not None:
+            address = TransportAddress(options.signalling_source, address.port)
+        return self.streams.interfaces.bound(address)
 
     def commit(self, now: float) -> list[Placement]:
         """Change the session and the flows; give the placements for the receiver's SDP."""

@@ -137,6 +137,50 @@ BOARD = Board(
                 ),
             ],
         ),
+        (
+            "Media in the kernel",
+            [
+                Panel(
+                    "Offloaded flows",
+                    "Flows whose RTP the kernel forwards now (XDP).",
+                    [Query("sum(nattrav_relay_offloaded_flows{%s})", "flows")],
+                ),
+                Panel(
+                    "Share of packets by datapath",
+                    "Received packets, by who forwards them.",
+                    [
+                        Query(
+                            'sum by (datapath) (rate(nattrav_relay_packets_total{%s,direction="rx"}[$__rate_interval])) / ignoring (datapath) group_left () sum(rate(nattrav_relay_packets_total{%s,direction="rx"}[$__rate_interval]))',
+                            "{{datapath}}",
+                        )
+                    ],
+                    "percentunit",
+                    maximum=1,
+                ),
+                Panel(
+                    "Offload events",
+                    "Flows moved into and out of the kernel, taken over after a restart, and without room there.",
+                    [
+                        Query(
+                            "sum by (event) (rate(nattrav_relay_offload_events_total{%s}[$__rate_interval]))",
+                            "{{event}}",
+                        )
+                    ],
+                    "ops",
+                ),
+                Panel(
+                    "Left to the sockets",
+                    "Packets of offloaded flows that the kernel did not forward, by reason.",
+                    [
+                        Query(
+                            "sum by (reason) (rate(nattrav_relay_offload_left_packets_total{%s}[$__rate_interval]))",
+                            "{{reason}}",
+                        )
+                    ],
+                    "pps",
+                ),
+            ],
+        ),
     ],
     pools=True,
 )

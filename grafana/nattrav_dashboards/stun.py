@@ -33,6 +33,15 @@ BOARD = Board(
                     "reqps",
                 ),
                 Panel(
+                    "Answers by the kernel",
+                    "Responses that an XDP program sent, out of all.",
+                    [
+                        Query("sum(rate(nattrav_stun_offload_responses_total{%s}[$__rate_interval]))", "kernel"),
+                        Query("sum(rate(nattrav_stun_responses_total{%s}[$__rate_interval]))", "all"),
+                    ],
+                    "reqps",
+                ),
+                Panel(
                     "Behaviour tests",
                     "CHANGE-REQUEST seen (RFC 5780).",
                     [

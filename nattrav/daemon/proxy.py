@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from nattrav.control.socket.io.client import Client, Unreachable
 from nattrav.control.socket.messages import VerbError
 from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.call_records import CallRecords, write_last
+from nattrav.daemon.garbage import search_in_quiet, settled_memory
 from nattrav.daemon.handover import left_bound
 from nattrav.daemon.key_file import own_key
 from nattrav.daemon.proxy_follow import Copies, ProxyFollower, read_accounts, records_path
@@ -65,25 +65,6 @@ def stun_answerer(listeners: list[Listener]) -> StunAnswerer:
         return given.data if isinstance(given, Answer) else None
 
     return answer
-
-
-@contextlib.contextmanager
-def settled_memory() -> Iterator[None]:
-    """Keep the collector of reference cycles away from what lives as long as the process, and let it look less often.
-
-    Messages and transactions are freed by their reference counts; measured, a call leaves no cycle behind, and searches
-    for some took a seventh of the processor time at 400 calls a second. What lives at that rate stays below the first
-    threshold, which counts objects made less objects freed; a leak of cycles would still be found.
-    """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(1_000_000, 2, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def open_journal(config: Configuration, state: Path) -> SqliteJournal | None:
@@ -249,6 +230,7 @@ async def serve(
             nursery.start_soon(records.run, lambda: write_last(core, records))
             await nursery.start(copies.run, exporter)
             nursery.start_soon(reap_silent_calls)
+            nursery.start_soon(search_in_quiet, lambda: shell.received)
             nursery.start_soon(follower.watch_users)
             if journal is not None:
                 nursery.start_soon(watch_journal, journal, runtime)

@@ -83,6 +83,7 @@ class ProxyVerbs:
         """Give the verbs by name."""
         return {
             "status": self._status,
+            "refusal": self._refusal,
             "metrics": self._metrics,
             "registrations.list": self._registrations,
             "registrations.show": self._registration,
@@ -122,6 +123,12 @@ class ProxyVerbs:
             "connections": self._shell.transports.connections,
             "relays": relays.pool.states() if relays is not None else {},
         }
+
+    async def _refusal(self, args: Args) -> str | None:
+        sip, relays = self._core.parts.sip, self._shell.relays
+        if relays is None or sip.relay == "never" or not sip.relay_required or any(relays.pool.states().values()):
+            return None
+        return "the proxy hears of no relay"
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples

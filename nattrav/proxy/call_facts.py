@@ -48,6 +48,13 @@ class MediaState:
     late: dict[str, bytes] = field(default_factory=dict)
     answered_acks: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
 
+    def settle(self) -> None:
+        """Forget what only an offer to come would need: transactions keep a call for half a minute after its end."""
+        self.stable = None
+        self.wishes.clear()
+        self.late.clear()
+        self.answered_acks.clear()
+
 
 class Message:
     """One message of a call as kept for `explain`: when, which way, over which flow, the octets, and why."""

@@ -383,6 +383,8 @@ class Calls:
         call.deadline = None
         call.ended = now
         call.cause = cause
+        call.accepted = None
+        call.media.settle()
         if code:
             call.code = code
         self._live.pop(call.key, None)

@@ -104,7 +104,9 @@ def test_firewall_rules_are_accepted_by_nft() -> None:
 def test_the_image_runs_without_root_and_copies_what_exists() -> None:
     lines = (DEPLOY / "docker" / "Dockerfile").read_text().splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
-    assert users[-1] == "nattrav"
+    # By number, which runAsNonRoot can check.
+    assert users[-1] == "951:951"
+    assert "--uid 951 --gid 951" in "".join(lines)
     for line in lines:
         if line.startswith("COPY ") and "--from" not in line:
             assert all((ROOT / name).exists() for name in line.split()[1:-1]), line

@@ -27,7 +27,7 @@ from nattrav.sip.transport.flow import (
 )
 from nattrav.sip.transport.io.transports import Transports
 
-SHORTEST, LONGEST = 0.05, 0.1
+SHORTEST, LONGEST = 0.1, 0.25
 """Bounds of the sleep between two looks at the timers, in seconds; SIP's shortest timer is T1, half a second."""
 
 OBSERVATIONS_KEPT = 1000
