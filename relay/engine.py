@@ -143,10 +143,10 @@ class Engine:
         try:
             plan.take_ports(now)
         except NoSocket:
-            plan.give_back(now)
+            plan.give_back()
             raise Refusal("Ran out of ports") from None
         except Refusal:
-            plan.give_back(now)
+            plan.give_back()
             raise
         match.apply(session, key.via_branch)
         placed = plan.commit(now)

@@ -100,10 +100,10 @@ class Negotiation:
         if self._taken and self.streams.plane.room(self.session.shard) < len(self._taken):
             raise Refusal(EXHAUSTED)
 
-    def give_back(self, now: float) -> None:
+    def give_back(self) -> None:
         """Return what `take_ports` opened."""
         for local, port in self._taken:
-            self.streams.put_back(local, port, now)
+            self.streams.put_back(local, port)
         self._taken.clear()
 
     def _offer_ports(self, row: _Row, now: float) -> None:
