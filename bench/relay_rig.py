@@ -368,7 +368,13 @@ def programs_of(pid: int) -> list[Path]:
 
 
 def ours(
-    backend: str, sessions: int, *, threads: int = 1, ports: tuple[int, int] | None = None, offload: str = "off"
+    backend: str,
+    sessions: int,
+    *,
+    threads: int = 1,
+    ports: tuple[int, int] | None = None,
+    transmit: str = "socket",
+    offload: str = "off",
 ) -> Relay:
     """`nattrav relay serve`, with its XDP program where `offload` is `xdp`.
 
@@ -381,7 +387,7 @@ def ours(
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
         *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(first), "--port-max", str(last)),
         *("--threads", str(threads), "--backend", backend, "--allow", "10.77.0.0/16"),
-        *("--offload", offload),
+        *("--transmit", transmit, "--offload", offload),
     ]
     relay = over_ng(f"nattrav {backend}", command, CONTROL, sessions, threads)
     relay.steady_after = 2 * RIPE_EVERY

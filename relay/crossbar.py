@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, AddressClass, TransportAddress, classify
-from relay.crossing import Flow, Pierce, Twin
+from relay.crossing import Exit, Flow, Pierce
 from relay.flows import CODE, Flag, FlowTable
 from relay.latching import CONTINUITY_SILENCE, Arrival, Latch, Verdict
 from relay.plane import Content, DropReason, FlowEvent, FlowEventKind, FlowSettings, Learned, ReportFigures
@@ -37,7 +37,7 @@ _RTCP, _MEDIA = int(Kind.RTCP), int(Kind.ANY & ~Kind.RTCP)
 _OPEN, _PUBLIC, _SELECTED = int(Flag.OPEN), int(Flag.PUBLIC), int(Flag.SELECTED)
 _OPEN_TO_ALL, _GUARDED = int(Flag.OPEN_TO_ALL), int(Flag.GUARDED)
 _NO_PEER = CODE[DropReason.NO_PEER]
-_LIMITED, _REPORTED, _TWIN = int(Flag.LIMITED), int(Flag.REPORTED), int(Flag.TWIN)
+_LIMITED, _REPORTED, _EXIT = int(Flag.LIMITED), int(Flag.REPORTED), int(Flag.EXIT)
 
 
 class Crossbar:
@@ -69,7 +69,7 @@ class Crossbar:
         self._waiting: dict[int, bool] = {}
         """Slots whose columns are to be written when gathering ends, and whether the latch changed as well."""
         self.stale: list[int] = []
-        """Slots whose twin has lost its use, to be taken from here."""
+        """Slots whose exit has lost its use, to be taken from here."""
         self.touched: set[int] | None = None
         """Slots whose columns were written anew, for whoever puts a set here and empties it."""
 
@@ -136,7 +136,7 @@ class Crossbar:
     def close(self, slot: int) -> None:
         """End a flow: nothing passes in, and nothing leaves by it any more."""
         flow = self.flows.pop(slot)
-        if flow.twin is not None:
+        if flow.exit is not None:
             self.stale.append(slot)
         self._untie(flow)
         if self.touched is not None:
@@ -159,31 +159,31 @@ class Crossbar:
             if follower in self.flows:
                 self.flows[follower].latch.companion_host = None
 
-    def wants_twin(self, slot: int) -> TransportAddress | None:
-        """Give the address to connect a twin to: a latched party that packets come from and go to."""
+    def wants_exit(self, slot: int) -> TransportAddress | None:
+        """Give the party that an exit would be for: one that has latched, and that packets come from and go to."""
         flow = self.flows.get(slot)
-        if flow is None or flow.twin is not None or not flow.sendable or not flow.learned.latched:
+        if flow is None or flow.exit is not None or not flow.sendable or not flow.learned.latched:
             return None
         peer = flow.latch.target
-        settled = peer is not None and peer == flow.learned.source == flow.aimed and peer != flow.twin_failed
+        settled = peer is not None and peer == flow.learned.source == flow.aimed and peer != flow.exit_failed
         return peer if settled else None
 
-    def adopt(self, slot: int, twin: Twin) -> None:
-        """Let packets leave by a flow's twin as long as they go to the address it is connected to."""
+    def adopt(self, slot: int, exit_: Exit) -> None:
+        """Let packets leave by a flow's exit, or by another one than before, as long as they go to its party."""
         flow = self.flows[slot]
-        flow.twin = twin
-        self.table.flags[slot] |= _TWIN
+        flow.exit = exit_
+        self.table.flags[slot] |= _EXIT
         self._reconnect(flow)
 
     def disown(self, slot: int, *, failed: bool = False) -> None:
-        """Let packets leave by the flow's own socket again; after a failure there is no other twin for that address."""
+        """Let packets leave by the flow's own socket again; after a failure there is no other exit for that party."""
         flow = self.flows.get(slot)
-        if flow is None or flow.twin is None:
+        if flow is None or flow.exit is None:
             return
         if failed:
-            flow.twin_failed = flow.twin.peer
-        flow.twin = None
-        self.table.flags[slot] &= 0xFF ^ _TWIN
+            flow.exit_failed = flow.exit.peer
+        flow.exit = None
+        self.table.flags[slot] &= 0xFF ^ _EXIT
         self._reconnect(flow)
 
     def _reconnect(self, flow: Flow) -> None:
@@ -353,7 +353,7 @@ class Crossbar:
         self._renew(flow, now)
         if flow.learned.latched != before.latched or flow.learned.source != before.source:
             source = flow.learned.source
-            if flow.twin is not None and flow.learned.latched and source != flow.twin.peer:
+            if flow.exit is not None and flow.learned.latched and source != flow.exit.peer:
                 self.stale.append(flow.slot)
             for follower in flow.followers:
                 if follower in self.flows:
@@ -395,7 +395,7 @@ class Crossbar:
         table, settings, latch, slot = self.table, flow.settings, flow.latch, flow.slot
         # A party that unlocks sending by being heard must be noticed once.
         unheard = settings.nat_wait and not latch.heard
-        flags = table.cells.flags[slot] & (_LIMITED | _REPORTED | _TWIN) | _OPEN
+        flags = table.cells.flags[slot] & (_LIMITED | _REPORTED | _EXIT) | _OPEN
         if settings.public:
             flags |= _PUBLIC
         if settings.selected:
@@ -430,10 +430,14 @@ class Crossbar:
                 self.table.set_target(egress, target)
         if not out.sendable:
             return _NO_PEER
-        twin = out.twin.file if out.twin is not None and out.twin.peer == target else None
-        if flow.connected.get(route) != egress or flow.through[route] != twin:
-            flow.connected[route], flow.through[route] = egress, twin
-            self.table.connect(route, egress, SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN, twin)
+        through = out.exit if out.exit is not None and out.exit.peer == target else None
+        if flow.connected.get(route) != egress or flow.through[route] != through:
+            flow.connected[route], flow.through[route] = egress, through
+            if through is not None and through.header:
+                self.table.connect_framed(route, egress, through.file, through.header)
+            else:
+                length = SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN
+                self.table.connect(route, egress, length, None if through is None else through.file)
         settings = flow.settings
         if settings.blocked and media:
             return CODE[DropReason.BLOCKED]

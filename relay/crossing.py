@@ -11,11 +11,16 @@ from relay.rtcp import RoundTrip
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
-    """A flow's second socket: what sends name it by, and the party that it is connected to."""
+class Exit:
+    """A way of its own by which packets leave a flow for one party.
+
+    file    what sends name the socket by: a second one connected to the party, or a packet socket
+    header  with a packet socket, what goes before each payload (`nattrav.net.headers`)
+    """
 
     file: int
     peer: TransportAddress
+    header: bytes = b""
 
 
 @dataclass(slots=True)
@@ -44,11 +49,11 @@ class Flow:
     """Slots of ways out that were closed since the rules were set."""
     connected: dict[int, int] = field(default_factory=dict)
     """Route → slot it leaves by, as the table has it."""
-    through: dict[int, int | None] = field(default_factory=dict)
-    """Route → that slot's twin, if packets leave by it."""
-    twin: Twin | None = None
-    twin_failed: TransportAddress | None = None
-    """An address that a twin was connected to when it reported an error."""
+    through: dict[int, Exit | None] = field(default_factory=dict)
+    """Route → that slot's exit, if packets leave by it."""
+    exit: Exit | None = None
+    exit_failed: TransportAddress | None = None
+    """The party of an exit that reported an error."""
 
 
 @dataclass(frozen=True, slots=True)

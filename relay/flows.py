@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nattrav.net.address import SOCKADDR_ROW, TransportAddress, to_row
+from nattrav.net.address import SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_ROW, TransportAddress, to_row
+from nattrav.net.frames import PAYLOAD
+from nattrav.net.headers import AHEAD_AT, ROW, ahead_of, fit
 from nattrav.net.uring import OP_SEND, SQE, SQE_FIXED_FILE, SQE_SKIP_SUCCESS, SQE_WORDS
 from relay.plane import DropReason, FlowFigures, Learned, ReportFigures, RtpFigures
 from relay.rtp import Kind
@@ -32,6 +34,7 @@ NOWHERE = 0xFFFF
 """Address family that no packet has: a flow that expects it recognises no source."""
 
 MSG_DONTWAIT = 0x40
+_SEND = OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8
 _RTP = int(Kind.RTP)
 
 SENT = 1 << 40
@@ -52,8 +55,8 @@ class Flag(enum.IntFlag):
     REPORTED = 32
     """A refused source has been told about since the last latch."""
     SELECTED = 64
-    TWIN = 128
-    """Has a second socket, connected to the party."""
+    EXIT = 128
+    """Packets to the party leave by a way of its own."""
 
 
 # One row holds all of a flow side by side: the first cache line is what every packet asks, the rest what is counted.
@@ -153,8 +156,8 @@ class Cells:
 class FlowTable:
     """Rows of flows, each field of `_ROW` as an array over all rows.
 
-    `drops` is (capacity, reasons); `hold` (a drop reason's code, 0 = free), `egress` (slot or -1) and `routes` (ready
-    made sends) are per route.
+    `drops` is (capacity, reasons); `hold` (a drop reason's code, 0 = free), `egress` (slot or -1), `routes` (ready
+    made sends) and `headers` (rows of `nattrav.net.headers`, for routes whose packets leave as frames) are per route.
     """
 
     expect0: NDArray[np.uint64]
@@ -207,12 +210,16 @@ class FlowTable:
         self._targets_at = int(self.targets.ctypes.data)
         self.route_words: NDArray[np.uint64] = _reserve(2 * capacity * SQE_WORDS, np.dtype("u8")).reshape(-1, SQE_WORDS)
         self.routes: NDArray[np.void] = self.route_words.reshape(-1).view(SQE)
+        self.headers: NDArray[np.void] = _reserve(2 * capacity, ROW)
+        self.framed: set[int] = set()
+        """Routes whose packets leave as frames."""
         self.cells = Cells(self)
         self._row_octets = _octets(self._rows)
         self._drop_octets = _octets(self.drops)
         self._target_octets = _octets(self.targets)
         self._route_octets = _octets(self.route_words)
         self._egress_octets = _octets(self.egress)
+        self._header_octets = _octets(self.headers)
         self._free: list[int] = []
         self._high = 0
         self.least_limit = 1500
@@ -243,6 +250,7 @@ class FlowTable:
 
     def begin(self, slot: int) -> None:
         """Make a row ready for a new flow."""
+        self.framed.difference_update((2 * slot, 2 * slot + 1))
         self._row_octets[_ROW_OCTETS * slot : _ROW_OCTETS * (slot + 1)] = _BLANK
         self._drop_octets[_REASONS_OCTETS * slot : _REASONS_OCTETS * (slot + 1)] = _NO_DROPS
         self._egress_octets[8 * slot : 8 * slot + 8] = _NO_EGRESS
@@ -270,19 +278,54 @@ class FlowTable:
         """Say where packets that leave by this flow go."""
         self._target_octets[SOCKADDR_ROW * slot : SOCKADDR_ROW * (slot + 1)] = to_row(target)
 
-    def connect(self, route: int, egress: int, address_length: int, twin: int | None = None) -> None:
-        """Make a route leave by flow `egress` to that flow's target: by its socket, or by its connected `twin`."""
+    def connect(self, route: int, egress: int, address_length: int, file: int | None = None) -> None:
+        """Make a route leave by flow `egress` to that flow's target: by its socket, or by its connected twin `file`."""
         self.egress[route] = egress
-        file, address = self.cells.file[egress], self._targets_at + egress * SOCKADDR_ROW
-        if twin is not None:
-            file, address, address_length = twin, 0, 0
+        self.framed.discard(route)
+        if file is None:
+            self._write(route, self.cells.file[egress], self._targets_at + egress * SOCKADDR_ROW, address_length)
+        else:
+            self._write(route, file, 0, 0)
+
+    def connect_framed(self, route: int, egress: int, file: int, header: bytes) -> None:
+        """Make packets of a route leave as frames through the packet socket `file`, behind `header`.
+
+        Only what fits `header` does; the rest goes as `connect` would have it.
+        """
+        self.egress[route] = egress
+        self.framed.add(route)
+        # Before the route says that it is to be used.
+        self._header_octets[PAYLOAD * route : PAYLOAD * (route + 1)] = header
+        self._write(route, file, 0, 0, header[AHEAD_AT])
+
+    def fit_headers(self, routes: NDArray[np.intp], lengths: NDArray[np.int32]) -> None:
+        """Have the headers of routes be for payloads of these lengths from now on; the last of several counts."""
+        rows = self.headers[routes]
+        written = ahead_of(rows) != 0
+        rows, routes = rows[written], routes[written]
+        fit(rows, lengths[written])
+        self.headers[routes] = rows
+
+    def by_socket(self, routes: NDArray[np.intp]) -> NDArray[np.uint64]:
+        """Give sends, as in `routes`, by the sockets of the flows that routes lead to, whatever exits these have."""
+        egress = self.egress[routes]
+        found = self.route_words[routes]
+        found[:, 0] = np.uint64(_SEND) | self.file[egress].astype(np.uint64) << np.uint64(32)
+        found[:, 1] = np.uint64(self._targets_at) + egress.astype(np.uint64) * np.uint64(SOCKADDR_ROW)
+        found[:, 2:4] = 0, MSG_DONTWAIT << 32
+        six = self.six[egress] != 0
+        found[:, 5] = np.where(six, SOCKADDR_IN6 << 32, SOCKADDR_IN << 32)
+        return found
+
+    def _write(self, route: int, file: int, address: int, address_length: int, ahead: int = 0) -> None:
+        # Whoever sends adds the payload's address to word 2 and its length to word 3.
         _WAY_OUT.pack_into(
             self._route_octets,
             8 * SQE_WORDS * route,
-            OP_SEND | (SQE_FIXED_FILE | SQE_SKIP_SUCCESS) << 8 | file << 32,
+            _SEND | file << 32,
             address,
-            0,
-            MSG_DONTWAIT << 32,
+            -ahead & 0xFFFFFFFFFFFFFFFF,
+            MSG_DONTWAIT << 32 | ahead,
             SENT | route,
             address_length << 32,
             0,

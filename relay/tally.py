@@ -20,7 +20,7 @@ ROOM = 16384
 
 RIPE_SHIFT = 6
 RIPE_EVERY = 1 << RIPE_SHIFT
-"""Packets after which a flow without a twin is looked at again: 1.3 seconds of speech."""
+"""Packets after which a flow without an exit is looked at again: 1.3 seconds of speech."""
 
 RIPE_MAX = 4096
 """Flows that wait for that look; of more, the others come at their next turn."""
@@ -45,7 +45,7 @@ class Tally:
         self.noted = 0
         self.limited: set[int] = set()
         self.seek = False
-        """Look for flows that a connected twin might pay for."""
+        """Look for flows that an exit might pay for."""
         self.ripe: list[int] = []
         """Slots of such flows, to be taken from here."""
         self._routes: list[Rows] = []
@@ -106,7 +106,7 @@ class Tally:
         table.packets_in[flows] = total
         if self.seek:
             crossed = (before ^ total) >> RIPE_SHIFT != 0
-            crossed &= (table.flags[flows] & Flag.TWIN) == 0
+            crossed &= (table.flags[flows] & Flag.EXIT) == 0
             self.ripe += flows[crossed].tolist()
             del self.ripe[RIPE_MAX:]
         table.bytes_in[flows] += np.add.reduceat(lengths, begins).astype(np.uint64)

@@ -23,6 +23,7 @@ def serve(
     port_max: Annotated[int | None, typer.Option(help="Highest media port (39999).")] = None,
     threads: Annotated[int | None, typer.Option(help="Data threads; default one per processor.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, io_uring or portable.")] = None,
+    transmit: Annotated[str | None, typer.Option(help="socket or frame: how packets of settled flows leave.")] = None,
     offload: Annotated[str | None, typer.Option(help="off, auto or xdp: have the kernel forward latched RTP.")] = None,
     allow: Annotated[
         list[str] | None, typer.Option(help="Network whose ng requests are answered; repeat for several.")
@@ -50,6 +51,8 @@ def serve(
         relay["threads"] = threads
     if backend is not None:
         relay["backend"] = backend
+    if transmit is not None:
+        relay["transmit"] = transmit
     if offload is not None:
         relay["offload"] = offload
     if listen_ng:

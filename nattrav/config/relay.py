@@ -107,6 +107,7 @@ class RelaySection(Section):
             "threads",
             "pin_threads",
             "backend",
+            "transmit",
             "offload",
             "offload_interfaces",
             "offload_mode",
@@ -133,6 +134,8 @@ class RelaySection(Section):
     """Bind each data thread to one processor."""
     backend: Literal["auto", "io_uring", "portable"] = "auto"
     """How packets are moved; `auto` = io_uring where the kernel allows it."""
+    transmit: Literal["socket", "frame"] = "socket"
+    """How packets of settled flows leave: `frame` = past the kernel's routing and packet filter (CAP_NET_RAW)."""
     offload: Literal["off", "auto", "xdp"] = "off"
     """Have the kernel forward RTP of latched flows by XDP: `auto` = where it can, `xdp` = start only where it can."""
     offload_interfaces: list[str] = []

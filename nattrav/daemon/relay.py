@@ -140,6 +140,8 @@ class RelayService:
             if self.keeper is not None:
                 nursery.start_soon(self._keep, self.keeper)
             runtime.log.info("data plane", backend=self.plane.backend, why=self.plane.backend_reason)
+            if self.config.relay.transmit != self.plane.transmit:
+                runtime.log.warning("packets leave by their sockets", why=self.plane.transmit_reason)
             self.kernel_path.tell(runtime.log)
             no_long_pauses()
             task_status.started(

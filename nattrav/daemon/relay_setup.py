@@ -212,6 +212,7 @@ def build_plane(
             resting=resting,
             kernel=kernel,
             twins=min(budget.spare, budget.needed),
+            transmit=section.transmit,
         )
         plane.start()
     except BackendRefused as refused:

@@ -1,8 +1,9 @@
 """Received datagrams in shared memory, laid out as io_uring's multishot RECVMSG leaves them.
 
-Each frame is a 16-byte header (name length, control length, payload length, flags; 32 bits each), 32 bytes for the
-source's socket address, then the payload. The portable receiver fills the same layout, so that whoever reads
-frames knows only one.
+Each frame is a 16-byte header (name length, control length, payload length, flags; 32 bits each), 64 bytes for the
+source's socket address and room, then the payload. The portable receiver fills the same layout, so that whoever
+reads frames knows only one. What lies before the payload is as long as the headers of a packet that leaves as a whole
+(`nattrav.net.headers`), so that they may be written there once the source was looked at.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nattrav.net.address import SOCKADDR_ROW, TransportAddress, from_sockaddr
+from nattrav.net.address import TransportAddress, from_sockaddr
 
 HEADER = 16
-NAME = SOCKADDR_ROW
+NAME = 64
 PAYLOAD = HEADER + NAME
 STRIDE = 1600
-"""Bytes of a frame: room for 1552 octets; an odd multiple of the cache line, so frames spread over the cache."""
+"""Bytes of a frame: room for 1520 octets; an odd multiple of the cache line, so frames spread over the cache."""
 
 
 def _huge_pages(size: int) -> mmap.mmap:
@@ -37,6 +38,7 @@ class Frames:
     source0..2  (count,) uint64  socket address words: family, port and IPv4 address or flow label; IPv6 address
     start       (count,) uint16  first two payload octets, the first in the low byte
     head        (count,) complex128  first 16 payload octets, opaque: the widest element that numpy copies at once
+    before      (count,) void  all that lies before each payload, as one element
     address     (count,) uint64  where each payload lies in memory
     """
 
@@ -55,6 +57,7 @@ class Frames:
         self.source2: NDArray[np.uint64] = self._view("=u8", HEADER + 16)
         self.start: NDArray[np.uint16] = self._view("<u2", PAYLOAD)
         self.head: NDArray[np.complex128] = self._view("=c16", PAYLOAD)
+        self.before: NDArray[np.void] = self._view(f"V{PAYLOAD}", 0)
         self.base: NDArray[np.uint64] = np.uint64(self.octets.ctypes.data) + np.arange(count, dtype=np.uint64) * (
             np.uint64(stride)
         )

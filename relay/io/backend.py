@@ -39,6 +39,8 @@ class Backend(Protocol):
     """Slots whose twins the kernel no longer uses, to be taken from here."""
     twins_failed: list[int]
     """Slots whose twins reported an error instead of a datagram, to be taken from here."""
+    misfits: list[tuple[Rows, Lengths]]
+    """Routes whose headers had to be fitted to payloads of other lengths, and those lengths, to be taken from here."""
 
     def file(self, slot: int, sock: Socket) -> int:
         """Give the number that sends name a socket by."""
@@ -57,6 +59,15 @@ class Backend(Protocol):
 
     def detach_twin(self, slot: int, twin: Socket) -> None:
         """Receive no more on it. The slot appears in `twins_released` when that is certain."""
+
+    def attach_sender(self, sock: Socket) -> int:
+        """Send whole frames through a packet socket; give the number that sends name it by.
+
+        There must be room: as many senders as the backend was made for.
+        """
+
+    def detach_sender(self, file: int) -> None:
+        """Send through it no more."""
 
     def exchange(self, departures: Departures | None, timeout: float | None) -> Arrivals:
         """Send a batch, give its frames back, and wait for the next one: at most `timeout` seconds, None = forever.

@@ -9,13 +9,16 @@ import select
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nattrav.net.frames import HEADER, NAME, PAYLOAD, Frames
+from nattrav.net.headers import refit
 from nattrav.net.mmsg import HEADER_LAYOUT, IOVEC_LAYOUT
 from nattrav.net.options import Socket
+from nattrav.net.uring import SQE
 from relay.flows import FlowTable
 from relay.io.backend import NOTHING, Arrivals
-from relay.steer import Departures
+from relay.steer import Departures, Lengths, Rows
 
 FRAMES = 2048
 PER_SOCKET = 32
@@ -46,6 +49,7 @@ class PortableBackend:
         self.rearmed = 0
         self.twins_released: list[int] = []
         self.twins_failed: list[int] = []
+        self.misfits: list[tuple[Rows, Lengths]] = []
         self._twins: set[int] = set()
         """Descriptors of twins."""
         self.frames = Frames(frames)
@@ -96,6 +100,13 @@ class PortableBackend:
         del self._slot_of[fd]
         self.twins_released.append(slot)
 
+    def attach_sender(self, sock: Socket) -> int:
+        """See `Backend`."""
+        return sock.fileno()
+
+    def detach_sender(self, file: int) -> None:
+        """See `Backend`."""
+
     def exchange(self, departures: Departures | None, timeout: float | None) -> Arrivals:
         """See `Backend`."""
         if departures is not None and len(departures.routes):
@@ -115,7 +126,12 @@ class PortableBackend:
 
     def _send(self, departures: Departures) -> None:
         rows = self._table.routes[departures.routes]
+        if self._table.framed:
+            self._put_headers(departures, rows)
+        # What a route says of the length comes before the payload.
         starts = departures.frames * self.frames.stride + PAYLOAD
+        ends = starts + departures.lengths
+        starts -= rows["len"]
         memory, base = self.frames.memory, int(self.frames.base[0])
         for route, fd, target, size, start, end in zip(
             departures.routes.tolist(),
@@ -123,17 +139,27 @@ class PortableBackend:
             rows["addr2"].tolist(),
             rows["addr_len"].tolist(),
             starts.tolist(),
-            (starts + departures.lengths).tolist(),
+            ends.tolist(),
             strict=True,
         ):
             if target == 0 and start < end:
-                # A connected twin needs no address, and writing costs a third of a call through ctypes.
+                # A twin and a whole frame need no address, and writing costs a third of a call through ctypes.
                 try:
                     os.write(fd, memory[start:end])
                 except OSError as error:
                     self.failures.append((route, error.errno or 0))
             elif _sendto(fd, base + start, end - start, _MSG_DONTWAIT, target, size) < 0:
                 self.failures.append((route, ctypes.get_errno()))
+
+    def _put_headers(self, departures: Departures, rows: NDArray[np.void]) -> None:
+        table, (routes, frames, lengths) = self._table, departures
+        headers = table.headers[routes]
+        fitted, long = refit(headers, lengths)
+        if len(fitted) and not self.misfits:
+            self.misfits.append((routes[fitted], lengths[fitted]))
+        if len(long):
+            rows[long] = table.by_socket(routes[long]).view(SQE)[:, 0]
+        self.frames.before[frames] = headers
 
     def _receive(self, ready: list[int]) -> Arrivals:
         if self._used:

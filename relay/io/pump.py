@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from relay.crossbar import Crossbar
 from relay.figures import add_figures
 from relay.flows import CAPACITY, FlowTable
 from relay.io.backend import Backend
+from relay.io.exits import choose_transmit, make_exits
+from relay.io.framing import SENDERS
 from relay.io.portable import PortableBackend
 from relay.io.shard import HANDLING_BOUNDS, Close, Instruction, MakeBackend, Open, Rest, Set, Shard
 from relay.io.uring import UringBackend
@@ -111,17 +114,20 @@ class DataPlane:
         fall_back: bool = False,
         resting: int = 0,
         twins: int = 0,
+        transmit: str = "socket",
         kernel: KernelFlows | None = None,
     ) -> None:
         self.backend = backend
         """`io_uring` or `portable`."""
         self.backend_reason = backend_reason
         """Why it is this one, for people."""
+        self.transmit, self.transmit_reason = choose_transmit(transmit)
+        """How packets of settled flows leave: `socket` or `frame`; and why so."""
         self._threads = max(1, threads)
         self._coalesce = coalesce
         self._pin = pin
         self._fall_back = fall_back
-        self._twins = twins
+        self._twins = twins if self.transmit == "socket" else 0
         self._kernel = kernel
         self._shards = self._make_shards()
         self._open: dict[int, _Bound] = {}
@@ -161,9 +167,10 @@ class DataPlane:
         cpus = sorted(os.sched_getaffinity(0))
         locals_: dict[TransportAddress, tuple[Crossbar, int]] = {}
         # A flow needs a descriptor, so a table for more than the limit would only promise too much.
-        capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self._twins)
+        senders = SENDERS if self.transmit == "frame" else 0
+        capacity = min(CAPACITY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self._twins - senders)
         twins = self._twins // self._threads
-        make = _maker(self.backend, self._coalesce, twins)
+        make = _maker(self.backend, self._coalesce, twins, senders)
         return [
             Shard(
                 number,
@@ -172,7 +179,7 @@ class DataPlane:
                 locals_,
                 capacity,
                 cpu=cpus[number % len(cpus)] if self._pin else None,
-                twins=twins,
+                make_exits=partial(make_exits, self.transmit, twins),
                 kernel=self._kernel,
             )
             for number in range(self._threads)
@@ -298,7 +305,7 @@ class DataPlane:
     def overflows(self) -> int:
         """Datagrams the kernel dropped at sockets of open and closed flows for want of buffer."""
         own = sum(dropped_by_kernel(bound.sock) - bound.lost for bound in self._open.values())
-        return self._overflows + own + sum(shard.twin_overflows() for shard in self._shards)
+        return self._overflows + own + sum(shard.exit_overflows() for shard in self._shards)
 
     def figures(self, flow: int) -> FlowFigures:
         """See `Plane`."""
@@ -375,6 +382,12 @@ class DataPlane:
                     found += [slot * len(self._shards) + number for slot in shard.offloader.slots]
         return frozenset(found)
 
+    def framed(self) -> int:
+        """Count the flows to whose parties packets leave as whole frames now."""
+        if self.transmit != "frame":
+            return 0
+        return sum(len(shard.exits) for shard in self._shards if shard.exits is not None)
+
     def totals(self) -> tuple[int, int, dict[DropReason, int]]:
         """Batches and packets received since the start, and drops by reason over all open flows."""
         drops: dict[DropReason, int] = {}
@@ -436,14 +449,16 @@ def open_plane(
     pin: bool = False,
     resting: int = 0,
     twins: int = 0,
+    transmit: str = "socket",
     kernel: KernelFlows | None = None,
 ) -> DataPlane:
     """Choose a backend and make a data plane with `threads` data threads; call `start` on it.
 
     `coalesce` is the longest time (seconds) a datagram may wait for company at low load; `pin` binds each
     thread to a processor; up to `resting` sockets of closed flows stay bound; up to `twins` latched flows get a
-    second descriptor, connected to their party; `kernel` takes over latched flows. Raises BackendRefused when the
-    backend asked for cannot run here.
+    second descriptor, connected to their party; with `transmit` `frame` they get none, and their packets leave as whole
+    frames where that is possible; `kernel` takes over latched flows. Raises BackendRefused when the backend asked for
+    cannot run here.
     """
     chosen, reason = choose_backend(backend)
     fall_back = backend == "auto"
@@ -456,14 +471,15 @@ def open_plane(
         fall_back=fall_back,
         resting=resting,
         twins=twins,
+        transmit=transmit,
         kernel=kernel,
     )
 
 
-def _maker(backend: str, coalesce: float, twins: int) -> MakeBackend:
+def _maker(backend: str, coalesce: float, twins: int, senders: int) -> MakeBackend:
     def make(table: FlowTable, wake_fd: int) -> Backend:
         if backend == "portable":
             return PortableBackend(table, wake_fd, coalesce=coalesce)
-        return UringBackend(table, wake_fd, coalesce=coalesce, files=table.capacity, twins=twins)
+        return UringBackend(table, wake_fd, coalesce=coalesce, files=table.capacity, twins=twins, senders=senders)
 
     return make

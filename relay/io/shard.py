@@ -13,7 +13,7 @@ import sys
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.clock import monotonic
@@ -23,11 +23,12 @@ from relay.crossbar import Crossbar
 from relay.crossing import Pierce
 from relay.flows import FlowTable
 from relay.io.backend import Backend
-from relay.io.twins import Twins
+from relay.io.exits import Exits
 from relay.offload.xdp import KernelFlows, Offloader
 from relay.plane import DropReason, FlowSettings, Learned
 from relay.rtp import PIERCE
 from relay.steer import Departures, Steer
+from relay.tally import Tally
 
 SETTLE_EVERY = 0.2
 """Seconds by which counters may lag behind the packets."""
@@ -90,6 +91,9 @@ Instruction = Open | Set | Rest | Close | Stop
 MakeBackend = Callable[[FlowTable, int], Backend]
 """(table, eventfd that wakes it) → a backend; called in the data thread."""
 
+MakeExits = Callable[[Backend, Crossbar, Tally, Mapping[int, Socket]], Exits]
+"""(backend, crossbar, tally, sockets by slot) → exits; called in the data thread."""
+
 
 class Shard:
     """A data thread and what the control thread may ask of it.
@@ -105,8 +109,8 @@ class Shard:
         locals_: dict[TransportAddress, tuple[Crossbar, int]],
         capacity: int,
         *,
+        make_exits: MakeExits,
         cpu: int | None = None,
-        twins: int = 0,
         kernel: KernelFlows | None = None,
     ) -> None:
         self.number = number
@@ -125,8 +129,8 @@ class Shard:
         """Seconds that all batches together were in hand."""
         self.steer: Steer | None = None
         self.backend: Backend | None = None
-        self.twins: Twins | None = None
-        self._twins_limit = twins
+        self.exits: Exits | None = None
+        self._make_exits = make_exits
         self._make_backend = make_backend
         self._cpu = cpu
         self._instructions: deque[Instruction] = deque()
@@ -208,10 +212,10 @@ class Shard:
         """The socket rests in this slot, and the thread has no packets in hand any more that the last flow sends."""
         return slot in self._rested and (not self._in_hand or self._rested[slot] != self._round)
 
-    def twin_overflows(self) -> int:
-        """Datagrams the kernel dropped at twins."""
+    def exit_overflows(self) -> int:
+        """Datagrams the kernel dropped at sockets of exits."""
         with self.lock:
-            return 0 if self.twins is None else self.twins.overflows()
+            return 0 if self.exits is None else self.exits.overflows()
 
     def settled(self, slot: int, *, last: bool = False) -> None:
         """With the lock held: make a flow's counters exact; the kernel's may lag by `MERGE_LAG` but the `last` time."""
@@ -234,14 +238,14 @@ class Shard:
             backend = self._make_backend(self.table, self._wake_fd)
             self.backend = backend
             steer = self.steer = Steer(self.table, backend.frames, self.crossbar)
-            self.twins = Twins(backend, self.crossbar, steer.tally, self._sockets, self._twins_limit)
+            self.exits = self._make_exits(backend, self.crossbar, steer.tally, self._sockets)
         except BaseException as error:
             self.failure = error
             self._ready.set()
             return
         self._ready.set()
         try:
-            self._serve(backend, steer, self.twins)
+            self._serve(backend, steer, self.exits)
         except BaseException as error:
             self.failure = error
             sys.excepthook(type(error), error, error.__traceback__)
@@ -250,9 +254,9 @@ class Shard:
                 with self.lock:
                     self.offloader.end()
             backend.close()
-            self.twins.close()
+            self.exits.close()
 
-    def _serve(self, backend: Backend, steer: Steer, twins: Twins) -> None:
+    def _serve(self, backend: Backend, steer: Steer, exits: Exits) -> None:
         departures: Departures | None = None
         timeout: float | None = None
         settle_at = 0.0
@@ -272,8 +276,8 @@ class Shard:
                 if crossbar.due(now):
                     for pierce in crossbar.handle_timeout(now):
                         self._pierce(pierce)
-                if tally.ripe or crossbar.stale or backend.twins_failed or backend.twins_released:
-                    twins.tend()
+                if exits.due(now):
+                    exits.tend(now)
                 if len(slots):
                     departures = steer.steer(slots, frames, lengths, now)
                     self.batches += 1
@@ -282,9 +286,9 @@ class Shard:
                 if self.offloader is not None:
                     self._follow_kernel(self.offloader, now)
                 if backend.failures:
-                    self._refused(backend, twins)
+                    self._refused(backend, exits)
                 if backend.released:
-                    self._release(backend, twins)
+                    self._release(backend, exits)
                 if tally.noted >= SETTLE_AT or (tally.noted and now >= settle_at) or tally.limited:
                     steer.settle(now)
                     settle_at = now + SETTLE_EVERY
@@ -303,7 +307,7 @@ class Shard:
     def _carry_out(self, now: float) -> None:
         assert self.steer is not None
         assert self.backend is not None
-        assert self.twins is not None
+        assert self.exits is not None
         self.steer.tally.settle()
         self.crossbar.gather()
         while self._instructions:
@@ -321,7 +325,7 @@ class Shard:
                     self._opening.discard(slot)
                 case Set(slot, settings, relearn):
                     self.crossbar.set(slot, settings, now, relearn=relearn)
-                    self.twins.renew_tos(slot)
+                    self.exits.renew_tos(slot)
                 case Rest(slot):
                     self.crossbar.close(slot)
                     self._rested[slot] = self._round
@@ -353,10 +357,10 @@ class Shard:
             slot, attach = self._errands.popleft()
             (backend.attach if attach else backend.detach)(slot, self._sockets[slot])
 
-    def _release(self, backend: Backend, twins: Twins) -> None:
+    def _release(self, backend: Backend, exits: Exits) -> None:
         waiting: list[int] = []
         for slot in backend.released:
-            if twins.holds(slot):
+            if exits.holds(slot):
                 waiting.append(slot)
                 continue
             sock = self._sockets.pop(slot)
@@ -367,11 +371,11 @@ class Shard:
             self.table.give_back(slot)
         backend.released[:] = waiting
 
-    def _refused(self, backend: Backend, twins: Twins) -> None:
+    def _refused(self, backend: Backend, exits: Exits) -> None:
         for route, code in backend.failures:
             full = code in (errno.EAGAIN, errno.ENOBUFS)
             if not full:
-                twins.fail(int(self.table.egress[route]))
+                exits.fail(int(self.table.egress[route]), code)
             self.table.drop(route >> 1, DropReason.QUEUE_FULL if full else DropReason.SEND_ERROR)
         backend.failures.clear()
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from nattrav.net.options import Socket, dropped_by_kernel, get_tos, open_connected_twin, set_tos
 from relay.crossbar import Crossbar
-from relay.crossing import Twin
+from relay.crossing import Exit
 from relay.io.backend import Backend
 from relay.tally import Tally
 
@@ -22,7 +22,7 @@ TWINS_PER_BATCH = 8
 
 
 class Twins:
-    """The twins of one data thread, `limit` of them at most; `sockets` are the flows' own, by slot."""
+    """`Exits` of one data thread that are twins, `limit` of them at most; `sockets` are the flows' own, by slot."""
 
     def __init__(
         self, backend: Backend, crossbar: Crossbar, tally: Tally, sockets: Mapping[int, Socket], limit: int
@@ -41,14 +41,19 @@ class Twins:
         return len(self._open)
 
     def holds(self, slot: int) -> bool:
-        """Tell whether the kernel may still use a twin of this slot."""
+        """See `Exits`."""
         return slot in self._open or slot in self._parting
 
-    def tend(self) -> None:
-        """Between two batches: give up twins that failed or are of no more use, and make new ones."""
+    def due(self, now: float) -> bool:
+        """See `Exits`."""
+        backend = self._backend
+        return bool(self._tally.ripe or self._crossbar.stale or backend.twins_failed or backend.twins_released)
+
+    def tend(self, now: float) -> None:
+        """See `Exits`."""
         backend, crossbar = self._backend, self._crossbar
         for slot in backend.twins_failed:
-            self.fail(slot)
+            self.fail(slot, 0)
         backend.twins_failed.clear()
         for slot in crossbar.stale:
             self._part(slot)
@@ -62,30 +67,30 @@ class Twins:
         for _ in range(min(TWINS_PER_BATCH, len(ripe))):
             self._make(ripe.pop())
 
-    def fail(self, slot: int) -> None:
-        """A twin reported an error: its flow does without."""
+    def fail(self, slot: int, code: int) -> None:
+        """See `Exits`: a twin reports errors that others caused, so none is good enough to try it again."""
         self._crossbar.disown(slot, failed=True)
         self._part(slot)
 
     def overflows(self) -> int:
-        """Datagrams the kernel dropped at twins, open and closed, for want of buffer."""
+        """See `Exits`."""
         return self._overflows + sum(map(dropped_by_kernel, (*self._open.values(), *self._parting.values())))
 
     def renew_tos(self, slot: int) -> None:
-        """The TOS of a flow's socket may have changed."""
+        """See `Exits`."""
         twin = self._open.get(slot)
         if twin is not None:
             set_tos(twin, get_tos(self._sockets[slot]))
 
     def close(self) -> None:
-        """Close all of them, when the backend is closed."""
+        """See `Exits`."""
         for sock in (*self._open.values(), *self._parting.values()):
             sock.close()
         self._open.clear()
         self._parting.clear()
 
     def _make(self, slot: int) -> None:
-        peer = self._crossbar.wants_twin(slot)
+        peer = self._crossbar.wants_exit(slot)
         if peer is None or self.holds(slot) or len(self._open) + len(self._parting) >= self._limit:
             return
         try:
@@ -94,7 +99,7 @@ class Twins:
             # No descriptor, no route at this moment: the flow goes on as it is, and is asked again later.
             return
         self._open[slot] = twin
-        self._crossbar.adopt(slot, Twin(self._backend.attach_twin(slot, twin), peer))
+        self._crossbar.adopt(slot, Exit(self._backend.attach_twin(slot, twin), peer))
 
     def _part(self, slot: int) -> None:
         twin = self._open.pop(slot, None)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nattrav.net.frames import HEADER, NAME, PAYLOAD, Frames
+from nattrav.net.headers import lengths_of, refit
 from nattrav.net.options import Socket
 from nattrav.net.uring import (
     CQE_BUFFER,
@@ -31,7 +32,7 @@ from nattrav.net.uring import (
 )
 from relay.flows import SENT, FlowTable
 from relay.io.backend import NOTHING, Arrivals
-from relay.steer import Departures, Rows
+from relay.steer import Departures, Lengths, Rows
 
 # A receive's user_data is its slot, with this bit set on a slot's twin.
 _TWIN = 1 << 32
@@ -68,6 +69,7 @@ class UringBackend:
         coalesce: float,
         files: int,
         twins: int = 0,
+        senders: int = 0,
         company: int = 256,
         frames: int = FRAMES,
     ) -> None:
@@ -79,13 +81,14 @@ class UringBackend:
         self.failures: list[tuple[int, int]] = []
         self.twins_released: list[int] = []
         self.twins_failed: list[int] = []
+        self.misfits: list[tuple[Rows, Lengths]] = []
         self.exhausted = 0
         """Times the kernel found no free frame."""
         self.rearmed = 0
         self.frames = Frames(frames)
         self._ring = Ring(SUBMISSIONS, COMPLETIONS)
         try:
-            self._ring.register_files(files + twins)
+            self._ring.register_files(files + twins + senders)
             self._buffers = BufferRing(self._ring, self.frames.base, self.frames.stride, 0)
         except BaseException:
             self._ring.close()
@@ -106,6 +109,7 @@ class UringBackend:
         self._closing: set[int] = set()
         """Tags of receives that are to end."""
         self._spare_files = list(range(files + twins - 1, files - 1, -1))
+        self._sender_files = list(range(files + twins, files + twins + senders))
         self._twin_files: dict[int, int] = {}
         self._ended_twins: set[int] = set()
         """Slots whose twin's receive ended by itself."""
@@ -138,6 +142,17 @@ class UringBackend:
             self._release(slot | _TWIN)
         else:
             self._cancel(slot | _TWIN)
+
+    def attach_sender(self, sock: Socket) -> int:
+        """See `Backend`."""
+        file = self._sender_files.pop()
+        self._ring.update_file(file, sock.fileno())
+        return file
+
+    def detach_sender(self, file: int) -> None:
+        """See `Backend`."""
+        self._ring.update_file(file, -1)
+        self._sender_files.append(file)
 
     def _cancel(self, tag: int) -> None:
         self._closing.add(tag)
@@ -194,9 +209,27 @@ class UringBackend:
             for start, stop in ring.spans(min(room, len(routes) - done)):
                 part = slice(done, done + stop - start)
                 self._table.route_words.take(routes[part], axis=0, out=ring.sqe_words[start:stop], mode="clip")
-                ring.sqe_words[start:stop, 2] = addresses[part]
-                ring.sqe_halves[start:stop, 6] = lengths[part]
+                # A route says how far before its payload, and how much longer than it, a packet is.
+                ring.sqe_words[start:stop, 2] += addresses[part]
+                ring.sqe_halves[start:stop, 6] += lengths[part].view(np.uint32)
+                if self._table.framed:
+                    # After the routes, for what they say is true of headers from then on.
+                    self._put_headers(routes[part], departures.frames[part], lengths[part], start)
                 done = part.stop
+
+    def _put_headers(self, routes: Rows, frames: Rows, lengths: Lengths, start: int) -> None:
+        table = self._table
+        rows = table.headers.take(routes, mode="clip")
+        if np.count_nonzero(lengths_of(rows) == lengths) < len(rows):
+            fitted, long = refit(rows, lengths)
+            if len(fitted) and not self.misfits:
+                self.misfits.append((routes[fitted], lengths[fitted]))
+            if len(long):
+                words = table.by_socket(routes[long])
+                words[:, 2] = self.frames.address[frames[long]]
+                words.view(np.uint32)[:, 6] = lengths[long]
+                self._ring.sqe_words[start + long] = words
+        self.frames.before[frames] = rows
 
     def _reap(self) -> Arrivals:
         ring = self._ring

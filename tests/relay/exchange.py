@@ -75,7 +75,7 @@ class Exchange:
         for route, frame, length in zip(*(column.tolist() for column in departures), strict=True):
             egress = int(self.table.egress[route])
             row = self.table.routes[route]
-            twin = self.crossbar.flows[egress].twin
+            twin = self.crossbar.flows[egress].exit
             if twin is not None and row["fd"] == twin.file:
                 assert row["addr2"] == row["addr_len"] == 0
                 sent.append((egress, twin.peer, self.frames.payload(frame, length)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nattrav.net.address import TransportAddress
-from relay.crossing import Twin
+from relay.crossing import Exit
 from relay.plane import Content, FlowSettings
 from relay.rtcp import Report, encode
 from relay.tally import RIPE_EVERY
@@ -32,28 +32,28 @@ class TestTwins:
         a, b = it.pair(A, B)
         it.one(a, rtp(), A)
         it.one(b, rtp(), B)
-        peer = it.crossbar.wants_twin(b)
+        peer = it.crossbar.wants_exit(b)
         assert str(peer) == B
-        it.crossbar.adopt(b, Twin(self.TWIN, TransportAddress.parse(B)))
+        it.crossbar.adopt(b, Exit(self.TWIN, TransportAddress.parse(B)))
         return a, b
 
     def test_only_a_latched_party_that_is_sent_to_where_it_sends_from_is_worth_one(self, it: Exchange) -> None:
         a, b = it.pair("10.0.0.5:4000", B)
-        assert it.crossbar.wants_twin(a) is None
+        assert it.crossbar.wants_exit(a) is None
         it.one(a, rtp(), "203.0.113.7:31000")
-        assert it.crossbar.wants_twin(a) is None
+        assert it.crossbar.wants_exit(a) is None
         it.one(b, rtp(), B)
-        assert str(it.crossbar.wants_twin(b)) == B
+        assert str(it.crossbar.wants_exit(b)) == B
         it.change(b, asymmetric=True, advertised=TransportAddress.parse("192.0.2.99:9"))
-        assert it.crossbar.wants_twin(b) is None
+        assert it.crossbar.wants_exit(b) is None
 
     def test_packets_leave_by_it_without_an_address(self, it: Exchange) -> None:
         a, b = self.adopted(it)
         assert self.row(it, a) == (self.TWIN, 0, 0)
-        assert it.crossbar.wants_twin(b) is None
+        assert it.crossbar.wants_exit(b) is None
         it.crossbar.disown(b)
         assert it.one(a, rtp(2), A) == B
-        assert str(it.crossbar.wants_twin(b)) == B
+        assert str(it.crossbar.wants_exit(b)) == B
 
     def test_packets_to_another_address_leave_by_the_flow_itself(self, it: Exchange) -> None:
         a, b = self.adopted(it)
@@ -75,7 +75,7 @@ class TestTwins:
         a, b = self.adopted(it)
         it.crossbar.disown(b, failed=True)
         assert it.one(a, rtp(2), A) == B
-        assert it.crossbar.wants_twin(b) is None
+        assert it.crossbar.wants_exit(b) is None
 
     def test_a_flow_that_ends_leaves_it_to_be_closed(self, it: Exchange) -> None:
         _, b = self.adopted(it)
@@ -94,7 +94,7 @@ class TestTwins:
         it.steer.settle(it.now)
         assert sorted(it.steer.tally.ripe) == [a, b]
         it.steer.tally.ripe.clear()
-        it.crossbar.adopt(b, Twin(self.TWIN, TransportAddress.parse(B)))
+        it.crossbar.adopt(b, Exit(self.TWIN, TransportAddress.parse(B)))
         for n in range(RIPE_EVERY):
             it.batch((a, rtp(n), at(A)), (b, rtp(n), at(B)))
         it.steer.settle(it.now)

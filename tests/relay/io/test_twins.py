@@ -27,8 +27,8 @@ def plane(backend: str) -> Iterator[DataPlane]:
 
 
 def twins(plane: DataPlane) -> Twins:
-    found = plane._shards[0].twins
-    assert found is not None
+    found = plane._shards[0].exits
+    assert isinstance(found, Twins)
     return found
 
 
