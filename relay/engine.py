@@ -177,7 +177,8 @@ class Engine:
         gone = None if session is None else match_delete(session, key, honour_to_tag=honour_to_tag)
         if session is None or not gone:
             raise Refusal(UNKNOWN_DELETE)
-        wait = self.policy.delete_delay if delay is None else delay
+        asked = (party.options.delete_delay for party in gone) if delay is None else (delay,)
+        wait = next((seconds for seconds in asked if seconds is not None), self.policy.delete_delay)
         if wait > 0:
             for party in gone:
                 party.going = now + wait

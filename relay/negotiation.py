@@ -217,7 +217,8 @@ class Negotiation:
         sender.label = options.label or sender.label
         receiver.label = options.to_label or receiver.label
         self.session.metadata = options.metadata or self.session.metadata
-        if options.tos is not None:
+        if options.tos is None or options.tos >= 0:
+            # Every message says it anew; a negative one leaves it as it is.
             self.session.tos = options.tos
         if self.answer:
             sender.public = receiver.public = True
