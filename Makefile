@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 dev: $(VENV)/.developed
 
 $(VENV)/.developed: pyproject.toml $(VENV)/.installed
-	@$(BIN)/python deploy/dev-requirements.py | xargs $(BIN)/pip install --quiet --disable-pip-version-check
+	@$(BIN)/python deploy/dev-requirements.py | $(BIN)/pip install --quiet --disable-pip-version-check -r /dev/stdin
 	@touch $@
 
 system-packages:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nattrav.cli import completion_scripts, manual
 from nattrav.cli import document as cli
-from nattrav.cli import manual
 from nattrav.config import document as configuration
 from nattrav.config.write import default_file
 from nattrav.metrics import document as metrics
@@ -22,6 +22,8 @@ def files() -> Iterator[tuple[Path, str]]:
     yield ROOT / "deploy" / "man" / "nattrav.toml.5", manual.configuration_page()
     yield ROOT / "docs" / "metrics.md", metrics.page()
     yield ROOT / "docs" / "cli.md", cli.page()
+    for shell, text in completion_scripts.scripts().items():
+        yield ROOT / "nattrav" / "cli" / "completions" / f"nattrav.{shell}", text
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from nattrav.net.address import NON_PUBLIC, AddressClass, classify
-from relay.ports import PortPool
+from nattrav.net.address import NON_PUBLIC, AddressClass, TransportAddress, classify
+from relay.ports import PortPool, PortState
 from relay.session import Refusal
 
 FAMILY_WORDS = ("internal", "external")
@@ -85,6 +85,19 @@ class Interfaces:
             if address.family == family:
                 return address
         raise Refusal("Ran out of ports")
+
+    def bound(self, shown: TransportAddress) -> TransportAddress:
+        """Give the local address behind one that we show and have in use, else the address itself.
+
+        A call may pass this relay twice. Where the advertised address is another than the bound one (1:1 NAT), what
+        is sent to it would leave the host, and few networks send it back.
+        """
+        for address in self.addresses:
+            if address.advertised == shown.host != address.host:
+                pool = address.pool
+                if pool.low <= shown.port <= pool.high and pool.state(shown.port) is PortState.USED:
+                    return TransportAddress(address.host, shown.port)
+        return shown
 
     def find(self, host: str, port: int) -> LocalAddress | None:
         """Find the address whose pool holds a local transport address."""

@@ -33,6 +33,17 @@ BOARD = Board(
                     ],
                 ),
                 Panel(
+                    "Time until full",
+                    "At the growth of the last hour, at most thirty days.",
+                    [
+                        Query(
+                            'clamp_max((nattrav_relay_ports{%s,pool=~"$pool"} - nattrav_relay_ports_used{%s,pool=~"$pool"}) / clamp_min(deriv(nattrav_relay_ports_used{%s,pool=~"$pool"}[1h]), 0.000001), 2592000)',
+                            "{{pool}}",
+                        )
+                    ],
+                    "s",
+                ),
+                Panel(
                     "Allocations",
                     "By result.",
                     [
@@ -79,6 +90,18 @@ BOARD = Board(
                             "received",
                         )
                     ],
+                ),
+                Panel(
+                    "Time in hand",
+                    "Batches of media in user space, from the receive call until they are sent.",
+                    [
+                        Query(
+                            f"histogram_quantile({q}, sum by (le) (rate(nattrav_relay_forward_latency_seconds_bucket{{%s}}[$__rate_interval])))",
+                            f"p{round(q * 100)}",
+                        )
+                        for q in (0.5, 0.99)
+                    ],
+                    "s",
                 ),
                 Panel(
                     "Kernel overflow",
@@ -134,6 +157,50 @@ BOARD = Board(
                     "By state.",
                     [Query("sum by (state) (nattrav_relay_sessions{%s})", "{{state}}")],
                     stacked=True,
+                ),
+            ],
+        ),
+        (
+            "Media in the kernel",
+            [
+                Panel(
+                    "Offloaded flows",
+                    "Flows whose RTP the kernel forwards now (XDP).",
+                    [Query("sum(nattrav_relay_offloaded_flows{%s})", "flows")],
+                ),
+                Panel(
+                    "Share of packets by datapath",
+                    "Received packets, by who forwards them.",
+                    [
+                        Query(
+                            'sum by (datapath) (rate(nattrav_relay_packets_total{%s,direction="rx"}[$__rate_interval])) / ignoring (datapath) group_left () sum(rate(nattrav_relay_packets_total{%s,direction="rx"}[$__rate_interval]))',
+                            "{{datapath}}",
+                        )
+                    ],
+                    "percentunit",
+                    maximum=1,
+                ),
+                Panel(
+                    "Offload events",
+                    "Flows moved into and out of the kernel, taken over after a restart, and without room there.",
+                    [
+                        Query(
+                            "sum by (event) (rate(nattrav_relay_offload_events_total{%s}[$__rate_interval]))",
+                            "{{event}}",
+                        )
+                    ],
+                    "ops",
+                ),
+                Panel(
+                    "Left to the sockets",
+                    "Packets of offloaded flows that the kernel did not forward, by reason.",
+                    [
+                        Query(
+                            "sum by (reason) (rate(nattrav_relay_offload_left_packets_total{%s}[$__rate_interval]))",
+                            "{{reason}}",
+                        )
+                    ],
+                    "pps",
                 ),
             ],
         ),

@@ -33,6 +33,21 @@ BOARD = Board(
                     "reqps",
                 ),
                 Panel(
+                    "Clients by NAT",
+                    "Client addresses by what is known of their NAT's mapping and filtering (RFC 4787).",
+                    [Query("sum by (mapping, filtering) (nattrav_stun_nat_clients{%s})", "{{mapping}}, {{filtering}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Answers by the kernel",
+                    "Responses that an XDP program sent, out of all.",
+                    [
+                        Query("sum(rate(nattrav_stun_offload_responses_total{%s}[$__rate_interval]))", "kernel"),
+                        Query("sum(rate(nattrav_stun_responses_total{%s}[$__rate_interval]))", "all"),
+                    ],
+                    "reqps",
+                ),
+                Panel(
                     "Behaviour tests",
                     "CHANGE-REQUEST seen (RFC 5780).",
                     [

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nattrav.cli.app import main
+from nattrav.cli.entry import main
 
 main()

@@ -26,6 +26,7 @@ class Group:
     module: str
     attribute: str
     help: str
+    hidden: bool = False
 
 
 GROUPS: tuple[Group, ...] = (
@@ -38,11 +39,13 @@ GROUPS: tuple[Group, ...] = (
     Group("drain", "nattrav.cli.lifecycle", "drain", "Take no new calls, let those in progress end"),
     Group("undrain", "nattrav.cli.lifecycle", "undrain", "Take new calls again"),
     Group("restart", "nattrav.cli.lifecycle", "restart", "Restart one service without losing calls"),
-    Group("log-level", "nattrav.cli.lifecycle", "log_level", "Show or change log levels while services run"),
+    Group("log", "nattrav.cli.log", "app", "Show or change log levels while services run"),
+    Group("log-level", "nattrav.cli.log", "level", "The same as log level", hidden=True),
     Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
     Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
+    Group("regs", "nattrav.cli.registrations", "app", "The same as registrations", hidden=True),
     Group("calls", "nattrav.cli.calls", "app", "Calls in progress, and missed ones"),
     Group("flows", "nattrav.cli.flows", "app", "Ways to peers, with the registrations and calls on each"),
     Group("transactions", "nattrav.cli.transactions", "app", "SIP transactions that are being worked on"),
@@ -52,11 +55,13 @@ GROUPS: tuple[Group, ...] = (
     Group("trace", "nattrav.cli.trace", "trace", "SIP messages as they come and go"),
     Group("users", "nattrav.cli.users", "app", "Accounts of the built-in registrar"),
     Group("stun", "nattrav.cli.stun", "app", "STUN: probe a server, classify a NAT, serve"),
+    Group("netcheck", "nattrav.cli.netcheck", "netcheck", "What this place on the network does to SIP and media"),
     Group("nat", "nattrav.cli.nat", "app", "What is known of the NATs that clients are behind"),
     Group("relay", "nattrav.cli.relay", "app", "Run a relay alone, watch its traffic, drain it"),
     Group("proxy", "nattrav.cli.proxy", "app", "Run a SIP proxy alone"),
     Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
     Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
+    Group("bench", "nattrav.cli.bench", "app", "What this machine does, in seconds, on loopback"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
     Group("metrics", "nattrav.cli.metrics", "metrics", "Every metric of the running bundle, as it is now"),
     Group("version", "nattrav.cli.version", "version", "The version of this program and of the running bundle"),
@@ -65,7 +70,7 @@ GROUPS: tuple[Group, ...] = (
 
 _HELP = """SIP phones behind any NAT register, call and are heard.
 
-Anywhere on the line: -o/--output table|json|jsonl|csv, --json, --fields a,b, --runtime-dir DIR;
+Anywhere on the line: -o/--output table|wide|json|jsonl|csv, --json, --fields a,b, --runtime-dir DIR;
 -w/--watch SECONDS repeats a command that only shows, until Ctrl-C;
 for another host, read-only: --url http://HOST:PORT --token-file FILE.
 
@@ -95,11 +100,11 @@ def build(words: Sequence[str] | None) -> typer.Typer:
             if isinstance(found, typer.Typer):
                 # A group with a default verb runs it; the others show their verbs.
                 shows_help = found.info.invoke_without_command is not True
-                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=shows_help)
+                app.add_typer(found, name=group.name, help=group.help, no_args_is_help=shows_help, hidden=group.hidden)
             else:
-                app.command(group.name)(found)
+                app.command(group.name, hidden=group.hidden)(found)
         else:
-            app.command(group.name, help=group.help)(_not_loaded)
+            app.command(group.name, help=group.help, hidden=group.hidden)(_not_loaded)
     return app
 
 
@@ -152,6 +157,11 @@ def _run_once(command: Any, words: Sequence[str]) -> int:
     except SystemExit as exit_request:
         code = exit_request.code
         return code if isinstance(code, int) else exit_codes.OK if code is None else exit_codes.FAILED
+    except BaseExceptionGroup as group:
+        # Ctrl-C below a nursery.
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        return exit_codes.INTERRUPTED
     return result if isinstance(result, int) else exit_codes.OK
 
 

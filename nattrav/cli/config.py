@@ -24,23 +24,47 @@ File = Annotated[Path | None, typer.Option("--config", "-c", help="File; default
 def show(
     config: File = None,
     running: Annotated[bool, typer.Option("--running", help="What the running bundle uses, not the file.")] = False,
+    effective: Annotated[
+        bool,
+        typer.Option("--effective/--changed", help="Every key with what holds, or only those not at their default."),
+    ] = True,
 ) -> None:
     """Show the effective configuration: defaults, files and environment together; secrets are masked.
 
-    Examples: nattrav config show;  nattrav config show --running --json
+    Examples: nattrav config show --changed;  nattrav config show --running --json
     """
     from nattrav.config.load import ConfigurationError, validate
-    from nattrav.config.write import as_tables, effective_file
+    from nattrav.config.schema import Configuration
+    from nattrav.config.write import as_tables, tables_file
     from nattrav.daemon.files import read
 
     try:
         configuration = validate(call("supervisor", "config.show")) if running else read(config).configuration
     except ConfigurationError as error:
         _refuse(error)
+    tables = as_tables(configuration)
+    if not effective:
+        tables = _different(tables, as_tables(Configuration()))
     if current().human:
-        print(clean_lines(effective_file(configuration)), end="")
+        print(clean_lines(tables_file(tables)), end="")
+        if not tables:
+            print("every key is at its default", file=sys.stderr)
     else:
-        emit(as_tables(configuration))
+        emit(tables)
+
+
+def _different(tables: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Keep the keys that are not at their default."""
+    kept: dict[str, Any] = {}
+    for key, value in tables.items():
+        default = defaults.get(key)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value = _different(value, default)
+            if value:
+                kept[key] = value
+        elif value != default:
+            kept[key] = value
+    return kept
 
 
 @app.command()

@@ -73,7 +73,7 @@ def call(role: str, verb: str, /, *, answer_within: float = 10.0, **args: Any) -
     All other keywords are the verb's arguments.
     """
     try:
-        return _ask(role, verb, args, answer_within)
+        return ask(role, verb, args, answer_within)
     except NoAnswer as failure:
         fail(str(failure), failure.code)
 
@@ -81,7 +81,7 @@ def call(role: str, verb: str, /, *, answer_within: float = 10.0, **args: Any) -
 def call_if_running(role: str, verb: str, /, **args: Any) -> Any | None:
     """Ask a service that adds to the answer of another; None when it is not there or does not know."""
     try:
-        return _ask(role, verb, args, 5.0)
+        return ask(role, verb, args, 5.0)
     except NoAnswer:
         return None
 
@@ -102,7 +102,8 @@ def stream(role: str, verb: str, /, **args: Any) -> Iterator[Any]:
         fail(str(failure), failure.code)
 
 
-def _ask(role: str, verb: str, args: dict[str, Any], limit: float) -> Any:
+def ask(role: str, verb: str, args: dict[str, Any], limit: float) -> Any:
+    """Ask one verb of a service and give its result; NoAnswer with the reason and the exit code."""
     if current().url is not None:
         from nattrav.cli import remote
 

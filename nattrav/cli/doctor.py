@@ -9,7 +9,8 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call_if_running, fail
-from nattrav.cli.output import clean, current, emit
+from nattrav.cli.output import clean, current, emit, say
+from nattrav.cli.rendering import wrapped
 
 _MARKS = {"ok": ("OK  ", "32"), "unknown": ("?   ", "36"), "warn": ("WARN", "33"), "fail": ("FAIL", "31")}
 
@@ -46,10 +47,10 @@ def doctor(
     if current().human:
         for one in findings:
             mark, colour = _MARKS[one["verdict"]]
-            mark = f"\x1b[{colour}m{mark}\x1b[0m" if current().colours else mark
-            print(f"{mark} {clean(one['name'])}: {clean(one['found'])}")
+            told = wrapped(f"{mark} {clean(one['name'])}: {clean(one['found'])}", current().width, 7)
+            print(f"\x1b[{colour}m{mark}\x1b[0m{told[len(mark) :]}" if current().colours else told)
             if one["remedy"]:
-                print(f"       → {clean(one['remedy'])}")
+                say(f"       → {one['remedy']}")
     else:
         emit(findings)
     verdicts = {one["verdict"] for one in findings}

@@ -18,7 +18,7 @@ Anywhere on the line:
 
 | option | meaning |
 |---|---|
-| `-o`, `--output table\\|json\\|jsonl\\|csv` | how to print; JSON has `"schema": 1`, durations in seconds |
+| `-o`, `--output table\\|wide\\|json\\|jsonl\\|csv` | how to print; JSON has `"schema": 1`, durations in seconds |
 | `--json` | the same as `-o json` |
 | `--fields a,b` | only these fields, in this order |
 | `-w`, `--watch SECONDS` | repeat a command that only shows (`status`, `list`, `show`, …) until Ctrl-C |

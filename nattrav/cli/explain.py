@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nattrav.cli.connect import call, call_if_running
-from nattrav.cli.output import clean, current, emit
+from nattrav.cli.output import current, emit, say
 
 
 def explain(
@@ -27,17 +27,17 @@ def explain(
     for binding in found["registrations"]:
         nat = f"behind a NAT ({', '.join(binding['tests'])})" if binding["nat"] else "not behind a NAT"
         alg = f"; SIP ALG score {binding['alg_score']}" if binding.get("alg_score") else ""
-        print(clean(f"{binding['aor']} is registered from {binding['source']}, {nat}{alg}; {binding['user_agent']}"))
+        say(f"{binding['aor']} is registered from {binding['source']}, {nat}{alg}; {binding['user_agent']}")
     for ban in found["bans"]:
-        print(clean(f"{ban['source']} is banned for another {ban['seconds']} s: {ban['reason']}"))
+        say(f"{ban['source']} is banned for another {ban['seconds']} s: {ban['reason']}")
     for refusal in found["refusals"]:
         at = datetime.fromtimestamp(refusal["at"]).strftime("%H:%M:%S.%f")[:-3]
-        print(clean(f"{at} {refusal['flow']:>32}   {refusal['sentence']}"))
+        say(f"{at} {refusal['flow']:>32}   {refusal['sentence']}")
     for one in found["calls"]:
         print()
-        print("\n".join(clean(line) for line in ladder(one, full=full)))
+        say("\n".join(ladder(one, full=full)))
         for line in relay_view(one["call"]["session"]):
-            print(clean(line))
+            say(line)
     if found["more_calls"]:
         print(f"\n{found['more_calls']} older calls match; --limit shows more")
 

@@ -1,4 +1,4 @@
-"""`nattrav drain|undrain|restart|reload`: taking a node or a service out of use without cutting calls."""
+"""`nattrav drain|undrain|restart`: taking a node or a service out of use without cutting calls."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nattrav.cli import exit_codes
+from nattrav.cli.confirm import DryRun
 from nattrav.cli.connect import call, fail
 from nattrav.cli.output import current, emit
 
@@ -19,18 +20,24 @@ def drain(
     until_empty: Annotated[
         bool, typer.Option("--until-empty", "--wait", help="Return when the last call has ended.")
     ] = False,
-    longest: Annotated[str, typer.Option("--max", help="With --until-empty: give up after this time.")] = "2h",
+    dry_run: DryRun = False,
+    longest: Annotated[
+        str, typer.Option("--max", "--timeout", help="With --wait: give up after this time, as 30m or 3600.")
+    ] = "2h",
 ) -> None:
     """Take no new calls: INVITE and OPTIONS get 503, /readyz turns red, calls in progress go on.
 
-    Examples: nattrav drain;  nattrav drain --until-empty --max 30m && systemctl restart nattrav
+    Examples: nattrav drain;  nattrav drain --wait --timeout 30m && systemctl restart nattrav
     """
     from nattrav.config.types import duration
 
     try:
-        limit = duration(longest)
+        limit = duration(float(longest) if longest.isdigit() else longest)
     except ValueError as error:
         fail(f"--max {longest}: {error}", exit_codes.USAGE)
+    if dry_run:
+        emit(call("supervisor", "drain.state") | {"dry_run": True})
+        return
     state: dict[str, Any] = call("supervisor", "drain")
     for role in state.pop("not_told"):
         print(f"nattrav: the {role} was not told: it cannot drain, or does not answer", file=sys.stderr)
@@ -61,17 +68,3 @@ def restart(role: Annotated[str, typer.Argument(help="relay, stun or proxy")]) -
     Example: nattrav restart proxy
     """
     emit(call("supervisor", "service.restart", answer_within=30, role=role))
-
-
-def log_level(
-    level: Annotated[str, typer.Argument(help="debug, info, warning or error; left out: only ask")] = "",
-    service: Annotated[
-        str | None, typer.Option("--service", help="Only this one: supervisor, relay, stun, proxy")
-    ] = None,
-) -> None:
-    """Show or change log levels of the running services, until they are started again.
-
-    Examples: nattrav log-level;  nattrav log-level debug --service proxy
-    """
-    levels: dict[str, str] = call("supervisor", "log.level", level=level, logger=service)
-    emit([{"service": name, "level": value} for name, value in levels.items()])

@@ -12,7 +12,7 @@ from nattrav.cli.app import build
 from nattrav.config.document import Key, tables
 
 _OPTIONS = (
-    ("-o, --output table|json|jsonl|csv", "How to print."),
+    ("-o, --output table|wide|json|jsonl|csv", "How to print."),
     ("--json", "The same as -o json."),
     ("--fields a,b", "Only these fields, in this order."),
     ("-w, --watch SECONDS", "Repeat a command that only shows until Ctrl-C."),

@@ -16,9 +16,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from nattrav.cli.rendering import Column, clean, write_csv, write_pairs, write_table
+from nattrav.cli.rendering import Column, clean, wrapped, write_csv, write_pairs, write_table
 
-__all__ = ["Column", "ItemWriter", "Output", "UsageError", "clean", "current", "emit", "emit_each", "take", "use"]
+__all__ = [
+    "Column",
+    "ItemWriter",
+    "Output",
+    "UsageError",
+    "clean",
+    "current",
+    "emit",
+    "emit_each",
+    "say",
+    "take",
+    "use",
+]
 
 FORMATS = ("table", "wide", "json", "jsonl", "csv")
 SCHEMA = 1
@@ -156,7 +168,7 @@ def emit(
     else:
         shown = [one for one in _columns(columns, rows) if out.fields or out.format == "wide" or not one.wide]
         if single:
-            write_pairs(stream, shown, rows[0])
+            write_pairs(stream, shown, rows[0], width=out.width)
         elif rows:
             write_table(stream, shown, rows, width=out.width, colours=out.colours)
         else:
@@ -173,6 +185,14 @@ def emit_each(rows: Sequence[Row], *, out: Output | None = None) -> None:
         if place:
             (out.stream or sys.stdout).write("\n")
         emit(row, out=out)
+
+
+def say(text: str = "") -> None:
+    """Print lines for people: clean, and on a terminal broken between words where they are too long for it."""
+    out = current()
+    for line in text.splitlines() or [""]:
+        indent = len(line) - len(line.lstrip()) + 4
+        (out.stream or sys.stdout).write(wrapped(clean(line), out.width, indent) + "\n")
 
 
 class ItemWriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -78,10 +79,22 @@ def _harmless(cell: str) -> str:
     return f"'{clean(cell)}" if cell[:1] in ("=", "+", "@") else clean(cell)
 
 
-def write_pairs(stream: TextIO, columns: Sequence[Column], row: Mapping[str, Any]) -> None:
-    """Write one mapping as lines of name and value."""
-    width = max((len(column.heading) for column in columns), default=0)
-    stream.writelines(f"{one.heading:<{width}}  {one.cell(row.get(one.key))}".rstrip() + "\n" for one in columns)
+def write_pairs(stream: TextIO, columns: Sequence[Column], row: Mapping[str, Any], *, width: int | None) -> None:
+    """Write one mapping as lines of name and value, long values on several lines below each other."""
+    names = max((len(column.heading) for column in columns), default=0)
+    for one in columns:
+        line = f"{one.heading:<{names}}  {one.cell(row.get(one.key))}".rstrip()
+        stream.write(wrapped(line, width, names + 2) + "\n")
+
+
+def wrapped(line: str, width: int | None, indent: int) -> str:
+    """Break a line that is longer than `width` between words, what follows below `indent` spaces."""
+    if width is None or len(line) <= width:
+        return line
+    deep = " " * min(indent, width // 2)
+    return textwrap.fill(
+        line, width, subsequent_indent=deep, break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False
+    )
 
 
 def write_table(

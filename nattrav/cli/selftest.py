@@ -25,9 +25,9 @@ def selftest(
     """Register two built-in phones behind emulated symmetric NATs, call, and prove that both hear each other.
 
     Needs no privileges. Exit code 0 only when every step passed. The running registrar lends two accounts for the time
-    of the test. Of an edge or of a remote proxy, name two:
+    of the test; of an edge or of a remote proxy, name two.
 
-        nattrav selftest --server 203.0.113.10 --caller alice:secret --callee bob:secret
+    Examples: nattrav selftest;  nattrav selftest --server 203.0.113.10 --caller alice:secret --callee bob:secret
     """
     import trio
 

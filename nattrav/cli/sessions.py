@@ -64,15 +64,13 @@ def show(call_id: Annotated[str, typer.Argument(help="Call-ID of the session.")]
 
     Example: nattrav sessions show 3c26700857a8-k1n2
     """
-    import sys
-
     from nattrav.cli.connect import call
-    from nattrav.cli.output import current, emit
+    from nattrav.cli.output import current, emit, say
     from nattrav.cli.relay_tables import session_text
 
     view = call("relay", "sessions.show", call_id=call_id)
     if current().human:
-        sys.stdout.write(session_text(view))
+        say(session_text(view))
     else:
         emit(view)
 

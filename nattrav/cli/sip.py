@@ -9,8 +9,11 @@ import typer
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import fail
 from nattrav.cli.output import Column, current, emit
+from nattrav.cli.sip_client import alg_check, register
 
-app = typer.Typer(help="SIP from the command line: find a domain's servers, ping them.")
+app = typer.Typer(help="SIP from the command line: find a domain's servers, ping them, register, look for an ALG.")
+app.command()(register)
+app.command("alg-check")(alg_check)
 
 _TRANSPORTS = "udp,tcp,tls"
 

@@ -11,13 +11,16 @@ import typer
 
 from nattrav.cli import exit_codes
 from nattrav.cli.connect import call, fail
-from nattrav.cli.output import clean, current, emit
+from nattrav.cli.output import clean, current, emit, say
+from nattrav.cli.stun_client import host_and_port, lifetime, query
 
 if TYPE_CHECKING:
     from stun.io.probe import Report, Streams
     from stun.lifetime import LifetimeSearch
 
-app = typer.Typer(help="STUN: probe a server, classify a NAT, serve", no_args_is_help=True)
+app = typer.Typer(help="STUN: ask and probe servers, classify a NAT, serve", no_args_is_help=True)
+app.command()(query)
+app.command()(lifetime)
 
 
 @app.command()
@@ -86,7 +89,7 @@ def probe(
         Path | None,
         typer.Option("--tls-ca", exists=True, dir_okay=False, help="PEM file of authorities to trust, for your own."),
     ] = None,
-    lifetime: Annotated[
+    with_lifetime: Annotated[
         bool, typer.Option("--lifetime", help="Measure how long the NAT keeps a binding; takes minutes.")
     ] = False,
     lifetime_max: Annotated[float, typer.Option(min=1, max=7200, help="Longest silence tried, in seconds.")] = 300,
@@ -105,8 +108,8 @@ def probe(
     from stun.io.probe import Streams
     from stun.lifetime import LifetimeSearch
 
-    host, port = _host_and_port(server)
-    search = LifetimeSearch(min(lifetime_min, lifetime_max), lifetime_max) if lifetime else None
+    host, port = host_and_port(server)
+    search = LifetimeSearch(min(lifetime_min, lifetime_max), lifetime_max) if with_lifetime else None
     try:
         streams = Streams(tcp, tls, tls_port, host, None if tls_ca is None else str(tls_ca))
         report = trio.run(_probe, host, port, ipv6, gateway, search, streams)
@@ -115,11 +118,14 @@ def probe(
     except OSError as error:
         fail(f"{server} cannot be reached: {error.strerror}", exit_codes.UNREACHABLE)
     if current().human:
-        print("\n".join(clean(line) for line in as_text(report).splitlines()))
+        say(as_text(report))
     else:
         emit(as_data(report))
     if not report.findings.udp and not report.over_stream:
         raise typer.Exit(exit_codes.TIMEOUT)
+
+
+app.command("nat", hidden=True)(probe)
 
 
 async def _probe(
@@ -135,39 +141,24 @@ async def _probe(
 
     address = await resolve(host, port, socket.AF_INET6 if ipv6 else socket.AF_UNSPEC)
     second = None if ipv6 or is_literal(host) or ":" in address.host else await ipv6_address(host, port)
-    prober = Prober(address, _show_progress, streams)
+    prober = Prober(address, show_progress, streams)
     try:
         report = await prober.run(ipv6_server=second, lifetime=search)
         if gateway:
-            _show_progress("asking the router", None)
+            show_progress("asking the router", None)
             report = replace(report, gateway=await ask_gateway(default_gateway(address.family)))
         return report
     finally:
-        _show_progress("", None)
+        show_progress("", None)
 
 
-def _show_progress(what: str, share: float | None) -> None:
+def show_progress(what: str, share: float | None) -> None:
     """Keep one line of progress on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         return
     bar = "" if share is None else f" [{'█' * int(20 * share):░<20}]"
     sys.stderr.write(f"\r\x1b[K{what}{bar}" if what else "\r\x1b[K")
     sys.stderr.flush()
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    from nattrav.net.address import TransportAddress, is_literal
-
-    if is_literal(text.strip("[]")):
-        return text.strip("[]"), 3478
-    if text.startswith("["):
-        return TransportAddress.parse(text, 3478)
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        return text, 3478
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        fail(f"{text}: write HOST or HOST:PORT", exit_codes.USAGE)
-    return host, int(port)
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,24 +14,33 @@ from nattrav.cli.output import ItemWriter, clean, current, emit
 from nattrav.cli.status import duration
 
 WIDTH = 80
-_SORTS = {
+Row = Mapping[str, Any]
+
+_SORTS: Mapping[str, Callable[[Row], float]] = {
     "packets": lambda row: -(row.get("packets") or 0),
+    "rate": lambda row: -(row.get("rate") or 0),
     "age": lambda row: -(row.get("age") or 0),
     "lost": lambda row: -(row.get("lost") or 0),
     "dropped": lambda row: -(row.get("dropped") or 0),
+    "loss": lambda row: -(row.get("loss") or 0),
+    "mos": lambda row: row.get("mos") or math.inf,
 }
+_SAME = {"pps": "rate"}
 
 
 def top(
     once: Annotated[bool, typer.Option("--once", help="Print one screen and end.")] = False,
     interval: Annotated[float, typer.Option("--interval", "-n", min=0.5, help="Seconds between two screens.")] = 2.0,
-    sort: Annotated[str, typer.Option("--sort", help="packets, age, lost or dropped")] = "packets",
+    sort: Annotated[
+        str, typer.Option("--sort", help="packets, rate (or pps), age, lost, dropped, loss or mos; the worst first")
+    ] = "packets",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Sessions shown.")] = 15,
 ) -> None:
     """Show calls, registrations, ports, traffic and quality as they change; Ctrl-C ends it.
 
-    Examples: nattrav top;  nattrav top --once --sort lost;  nattrav top --json
+    Examples: nattrav top;  nattrav top --once --sort mos;  nattrav top --json
     """
+    sort = _SAME.get(sort, sort)
     if sort not in _SORTS:
         raise typer.BadParameter(f"choose one of {', '.join(_SORTS)}", param_hint="--sort")
     if not current().human:
@@ -43,10 +53,29 @@ def top(
     from rich.live import Live
     from rich.text import Text
 
+    rates = Rates()
     with Live(console=Console(), auto_refresh=False, screen=True) as live:
         while True:
-            live.update(Text(screen(call("supervisor", "overview"), limit, sort)), refresh=True)
+            data = rates.added(call("supervisor", "overview"), time.monotonic())
+            live.update(Text(screen(data, limit, sort)), refresh=True)
             time.sleep(interval)
+
+
+class Rates:
+    """Packets a second of each call, from one reading to the next."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[float, int]] = {}
+
+    def added(self, data: Row, now: float) -> dict[str, Any]:
+        """Give a reading whose calls have `rate`; None at the first sight of a call."""
+        calls = []
+        for one in data["calls"]:
+            at, packets = self._before.get(one["call_id"], (now, 0))
+            gained = max(0, one["packets"] - packets)
+            calls.append({**one, "rate": gained / (now - at) if now > at else None})
+        self._before = {one["call_id"]: (now, one["packets"]) for one in calls}
+        return {**data, "calls": calls}
 
 
 def _stream(once: bool, interval: float) -> None:
@@ -59,7 +88,7 @@ def _stream(once: bool, interval: float) -> None:
         time.sleep(interval)
 
 
-def screen(data: Mapping[str, Any], limit: int, sort: str) -> str:
+def screen(data: Row, limit: int, sort: str) -> str:
     """Lay one overview out as lines of at most 80 columns."""
     tiles = data["tiles"]
     ready = "ready" if data["ready"] else f"NOT READY: {', '.join(data['not_ready'])}"
@@ -76,13 +105,18 @@ def screen(data: Mapping[str, Any], limit: int, sort: str) -> str:
         f"{pool['used']} used, {pool['quarantined']} resting of {pool['total']}"
         for pool in data["pools"]
     ]
-    lines += ["", f"{'from':<18} {'to':<18} {'state':<9} {'time':>7} {'packets':>8} media"]
-    calls: Sequence[Mapping[str, Any]] = sorted(data["calls"], key=_SORTS[sort])
+    if not data["calls"]:
+        return "\n".join(line[:WIDTH] for line in [*lines, "", "no calls"])
+    live = "rate" in data["calls"][0]
+    moved = "pkt/s" if live else "packets"
+    lines += ["", f"{'from':<14} {'to':<14} {'state':<9} {'time':>7} {moved:>7} {'loss':>5} {'MOS':>4} media"]
+    calls: Sequence[Row] = sorted(data["calls"], key=_SORTS[sort])
     for one in calls[:limit]:
         time_up = duration(one["duration"] if one["duration"] is not None else one["age"])
         lines.append(
-            f"{_cut(one['from'], 18)} {_cut(one['to'], 18)} {_cut(one['state'], 9)} {time_up:>7} "
-            f"{one['packets']:>8} {clean(str(one['media']))}"
+            f"{_cut(one['from'], 14)} {_cut(one['to'], 14)} {_cut(one['state'], 9)} {time_up:>7} "
+            f"{_number(one['rate' if live else 'packets']):>7} {_percent(one.get('loss')):>5} "
+            f"{_number(one.get('mos'), 1):>4} {clean(str(one['media']))}"
         )
     if len(calls) > limit:
         lines.append(f"… and {len(calls) - limit} more")
@@ -94,7 +128,7 @@ def _cut(text: Any, width: int) -> str:
     return (shown if len(shown) <= width else shown[: width - 1] + "…").ljust(width)
 
 
-def _bar(pool: Mapping[str, Any], width: int = 12) -> str:
+def _bar(pool: Row, width: int = 12) -> str:
     share = (pool["used"] + pool["quarantined"]) / pool["total"] if pool["total"] else 0.0
     full = min(width, round(share * width))
     return "[" + "#" * full + "-" * (width - full) + "]"
@@ -102,6 +136,10 @@ def _bar(pool: Mapping[str, Any], width: int = 12) -> str:
 
 def _number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
 def _scaled(value: float | None, unit: str) -> str:

@@ -33,7 +33,12 @@ def default_file() -> str:
 
 def effective_file(configuration: Configuration, *, mask: bool = True) -> str:
     """Write what holds now, without comments; values of secret keys are masked."""
-    return "\n".join(_plain("", as_tables(configuration, mask=mask))).lstrip("\n") + "\n"
+    return tables_file(as_tables(configuration, mask=mask))
+
+
+def tables_file(tables: dict[str, Any]) -> str:
+    """Write tables as TOML."""
+    return "\n".join(_plain("", tables)).lstrip("\n") + "\n" if tables else ""
 
 
 def as_tables(configuration: Configuration, *, mask: bool = True) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic, wall
 from nattrav.proxy.accounts import Accounts, account_of
 from nattrav.proxy.alg import AlgSign
-from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.call_facts import Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.explain import explain, matches, quirk_of
 from nattrav.proxy.io.shell import Shell
@@ -82,6 +83,7 @@ class ProxyVerbs:
         """Give the verbs by name."""
         return {
             "status": self._status,
+            "refusal": self._refusal,
             "metrics": self._metrics,
             "registrations.list": self._registrations,
             "registrations.show": self._registration,
@@ -121,6 +123,12 @@ class ProxyVerbs:
             "connections": self._shell.transports.connections,
             "relays": relays.pool.states() if relays is not None else {},
         }
+
+    async def _refusal(self, args: Args) -> str | None:
+        sip, relays = self._core.parts.sip, self._shell.relays
+        if relays is None or sip.relay == "never" or not sip.relay_required or any(relays.pool.states().values()):
+            return None
+        return "the proxy hears of no relay"
 
     async def _metrics(self, args: Args) -> Any:
         core, samples = self._core, self._runtime.samples

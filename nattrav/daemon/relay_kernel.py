@@ -7,6 +7,7 @@ from typing import Any
 from nattrav.metrics.samples import Samples
 from relay.io.pump import DataPlane
 from relay.offload.io.loader import XdpFlows
+from relay.offload.layout import REASONS
 
 XDP = "xdp"
 
@@ -49,12 +50,14 @@ class KernelPath:
             "why": self._why,
             "flows": flows,
             "packets": sums.packets,
+            "left": {} if self._kernel is None else {why: count for why, count in self._kernel.left().items() if count},
         }
 
     def collect(self, samples: Samples) -> tuple[int, int]:
         """Bring the metrics of this path up to date; give its packets and octets so far."""
         flows, sums = self._plane.offloaded()
         samples.set("nattrav_relay_datapath_available", int(self._kernel is not None), XDP)
+        samples.set("nattrav_offload_refused", int(self._wanted != "off" and self._kernel is None), "relay")
         samples.set("nattrav_relay_offloaded_flows", flows)
         for event, count in (
             ("offloaded", sums.offloaded),
@@ -63,7 +66,7 @@ class KernelPath:
             ("adopted", sums.adopted),
         ):
             samples.set("nattrav_relay_offload_events_total", count, XDP, event)
-        if self._kernel is not None:
-            for reason, count in self._kernel.left().items():
-                samples.set("nattrav_relay_offload_left_packets_total", count, reason)
+        left = dict.fromkeys(REASONS, 0) if self._kernel is None else self._kernel.left()
+        for reason, count in left.items():
+            samples.set("nattrav_relay_offload_left_packets_total", count, reason)
         return sums.packets, sums.bytes

@@ -57,6 +57,7 @@ class RelayVerbs:
         """Every verb by name."""
         return {
             "status": self.status,
+            "refusal": self.refusal,
             "metrics": self.metrics,
             "sessions.list": self.sessions_list,
             "sessions.show": self.sessions_show,
@@ -100,6 +101,14 @@ class RelayVerbs:
             "byte_rate": round(statistics.byte_rate, 1),
             "pools": pool_rows(statistics),
         }
+
+    async def refusal(self, args: Args) -> str | None:
+        """Why a new session would be refused now, but for a drain, which the supervisor knows of."""
+        engine = self._engine
+        reason = (
+            None if engine.limits.draining else engine.limits.refusal(len(engine.sessions), engine.interfaces.pools)
+        )
+        return None if reason is None else f"the relay refuses new sessions ({reason})"
 
     async def metrics(self, args: Args) -> Any:
         """Every metric, brought up to date."""

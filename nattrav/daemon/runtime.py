@@ -89,7 +89,7 @@ class Runtime:
     async def serve_control(
         self, verbs: Verbs, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Answer `verbs` and the common ones (`ping status metrics log.level`) until cancelled.
+        """Answer `verbs` and the common ones (`ping refusal status metrics log.level`) until cancelled.
 
         Start it with `await nursery.start(runtime.serve_control, verbs)`. A service's own `status` is added to the
         common one; its own `metrics` replaces it, to copy counters into `samples` before `samples.export()`.
@@ -107,6 +107,7 @@ class Runtime:
 
         served: Mapping[str, Handler] = {
             "ping": self._ping,
+            "refusal": self._refusal,
             "log.level": self._log_level,
             **verbs,
             "status": status,
@@ -141,6 +142,10 @@ class Runtime:
 
     async def _ping(self, args: dict[str, Any]) -> str:
         return "pong"
+
+    async def _refusal(self, args: dict[str, Any]) -> str | None:
+        """Why this service would refuse a new call now; None when it would not."""
+        return None
 
     def _sample_process(self) -> None:
         times = os.times()

@@ -5,21 +5,19 @@ from __future__ import annotations
 import trio
 
 from nattrav.config.schema import Configuration
-from nattrav.config.stun import StunSection
 from nattrav.daemon.apply import apply_verb
 from nattrav.daemon.certificates import note_expiry
 from nattrav.daemon.handover import left_bound
 from nattrav.daemon.nat_records import RecordKeeper
-from nattrav.daemon.runtime import Listening, Runtime, StartRefused
+from nattrav.daemon.runtime import Listening, Runtime
 from nattrav.daemon.stun_follow import StunFollower
+from nattrav.daemon.stun_kernel import offload
 from nattrav.daemon.stun_setup import limits, load_certificate, make_responder, make_streams, nonce_key, refused
 from nattrav.daemon.stun_verbs import StunVerbs
-from nattrav.net.bpf.programs import Mode
 from nattrav.net.options import Take, nothing_waits
 from stun.behavior import Endpoint
 from stun.io.server import UdpServer
 from stun.io.streams import Certificate, StreamServer
-from stun.offload.io.loader import OffloadRefused, leave_xdp
 from stun.responder import Responder
 
 _WATCH = 0.5
@@ -39,13 +37,13 @@ async def serve(
     streams = make_streams(section, responder, udp, certificate, key)
     await open_all(udp, streams, take)
     try:
-        offload(section, udp, runtime)
+        kernel_path = offload(section, udp, runtime)
         udp.start()
         descriptors = [*udp.descriptors(), *(number for s in streams.values() for number in s.descriptors())]
         with left_bound(runtime.leave, descriptors):
             async with trio.open_nursery() as nursery:
                 keeper = RecordKeeper(section, udp)
-                service = StunVerbs(runtime, udp, list(streams.values()), keeper)
+                service = StunVerbs(runtime, udp, list(streams.values()), keeper, kernel_path)
                 if section.nat_records:
                     nursery.start_soon(keeper.run)
                 follower = StunFollower(runtime.state_directory, udp, streams, keeper, certificate)
@@ -77,21 +75,6 @@ async def open_all(udp: UdpServer, streams: dict[str, StreamServer], take: Take 
             for opened in streams.values():
                 await opened.close()
             raise refused(f"STUN over {name}", error) from None
-
-
-def offload(section: StunSection, udp: UdpServer, runtime: Runtime) -> None:
-    """Have the kernel answer too, where that is wanted. StartRefused when it must and cannot."""
-    company = runtime.company()
-    if section.offload == "off":
-        leave_xdp(company)
-        return
-    mode = None if section.offload_mode == "auto" else Mode(section.offload_mode)
-    try:
-        udp.offload(interfaces=section.offload_interfaces, mode=mode, company=company)
-    except OffloadRefused as refused:
-        if section.offload == "xdp":
-            raise StartRefused(f"[stun] offload: {refused}") from None
-        runtime.log.warning("requests are answered in user space", reason=str(refused))
 
 
 async def _refresh(certificate: Certificate, server: StreamServer, runtime: Runtime) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nattrav.daemon.nat_records import RecordKeeper
 from nattrav.daemon.runtime import Runtime
+from nattrav.daemon.stun_kernel import StunKernelPath
 from nattrav.net.clock import monotonic
 from stun.counters import CHANGES, CODES, FAMILIES, TRANSPORTS, Counters
 from stun.io.server import UdpServer
@@ -17,18 +18,30 @@ from stun.io.streams import StreamServer
 class StunVerbs:
     """The verbs of the STUN service."""
 
-    def __init__(self, runtime: Runtime, udp: UdpServer, streams: Sequence[StreamServer], keeper: RecordKeeper) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        udp: UdpServer,
+        streams: Sequence[StreamServer],
+        keeper: RecordKeeper,
+        kernel_path: StunKernelPath | None = None,
+    ) -> None:
         self._runtime = runtime
         self._udp = udp
         self._streams = streams
         self._keeper = keeper
+        self._kernel_path = kernel_path or StunKernelPath(udp)
 
     def _counters(self) -> Counters:
         return Counters.total([self._udp.counters(), *(server.counters for server in self._streams)])
 
     def verbs(self) -> dict[str, Any]:
         """What the control socket answers."""
-        return {"metrics": self.metrics, "stun.stats": self.stats}
+        return {"metrics": self.metrics, "status": self.status, "stun.stats": self.stats}
+
+    async def status(self, args: dict[str, Any]) -> dict[str, Any]:
+        """What `nattrav status` shows beside what every service says."""
+        return {"offload": self._kernel_path.status()}
 
     async def metrics(self, args: dict[str, Any]) -> Any:
         """Copy the counters into the samples and give them."""
@@ -40,10 +53,7 @@ class StunVerbs:
         samples.clear("nattrav_stun_nat_clients")
         for (mapping, filtering), clients in self._keeper.records.shares().items():
             samples.set("nattrav_stun_nat_clients", clients, mapping, filtering)
-        kernel = self._udp.kernel
-        samples.set("nattrav_stun_offload_active", float(kernel is not None and kernel.attached))
-        answered = 0 if kernel is None else int(kernel.counters().responses.sum())
-        samples.set("nattrav_stun_offload_responses_total", answered)
+        self._kernel_path.collect(samples)
         for thread in self._udp.data_threads:
             samples.set("nattrav_worker_cpu_seconds_total", thread.cpu_seconds(), "stun", str(thread.number))
             alive = thread.failure is None
@@ -67,21 +77,10 @@ class StunVerbs:
             "connections": sum(server.connections for server in self._streams),
             "connections_refused": sum(server.refused for server in self._streams),
             "outside_fast_path": int(counters.slow[0]),
-            "offload": self._offloaded(),
+            "offload": self._kernel_path.status(),
             "rate_limit_buckets": self._udp.admission.size(),
             "rate_limit_buckets_used": self._udp.admission.in_use(monotonic()),
             "threads": [{"number": t.number, "cpu_seconds": t.cpu_seconds()} for t in self._udp.data_threads],
-        }
-
-    def _offloaded(self) -> dict[str, Any] | None:
-        """What the kernel answers; None when it does not. CPU time stands still unless BPF statistics are on."""
-        kernel = self._udp.kernel
-        if kernel is None:
-            return None
-        return {
-            "interfaces": kernel.how if kernel.attached else "none: the configuration now needs user space",
-            "answered": int(kernel.counters().responses.sum()),
-            "cpu_seconds": kernel.run_time().seconds,
         }
 
 

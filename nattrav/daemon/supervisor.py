@@ -103,6 +103,8 @@ class Supervisor:
             self._hand_out(name, descriptor)
         self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
+        self._refusals: list[str] = []
+        """Why services would refuse a new call, as they said last."""
         self.overview = Overview(self)
         self.drain = Drain(self.overview, self.roles)
         self.feed = Feed(self.overview, mask=False)
@@ -146,6 +148,8 @@ class Supervisor:
                 await trio.sleep(PING_INTERVAL)
                 self.runtime.settle_log()
                 answers = await self.gather("ping")
+                refusals = await self.gather("refusal", roles=list(answers))
+                self._refusals = [reason for reason in refusals.values() if reason]
                 for role, part in self.parts.items():
                     part.silent = 0 if role in answers or not part.up else part.silent + 1
                     if part.silent >= SILENT_LIMIT and part.child is not None:
@@ -225,6 +229,7 @@ class Supervisor:
         if not self.runtime.ready:
             return ["starting"]
         reasons = [f"{role} is down" for role, part in self.parts.items() if not part.up]
+        reasons += self._refusals
         return [*reasons, "draining"] if self.drain.active else reasons
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:

@@ -43,13 +43,14 @@ def _histogram(name: str, labels: str, help: str, buckets: str) -> Metric:
 
 PROCESS = (
     _gauge("nattrav_build_info", "version python datapath node", "Constant 1; who this instance is"),
-    _gauge("nattrav_ready", "", "1 when all configured listeners serve"),
+    _gauge("nattrav_ready", "", "1 while new calls are taken: services serve, a relay answers and has room, no drain"),
     _gauge("nattrav_draining", "", "1 while no new calls are taken"),
     _gauge("nattrav_config_last_reload_successful", "", "1 if the last reload was accepted"),
     _gauge(
         "nattrav_config_last_reload_success_timestamp_seconds", "", "Unix time when a configuration was last accepted"
     ),
     _gauge("nattrav_worker_up", "role worker", "1 while the service or its data thread answers"),
+    _gauge("nattrav_offload_refused", "role", "1 while a kernel path that is configured cannot be used"),
     _counter("nattrav_worker_restarts_total", "role", "Services started again after a crash"),
     _counter("nattrav_worker_cpu_seconds_total", "role worker", "CPU time of one service or data thread"),
     _gauge("nattrav_worker_resident_memory_bytes", "role", "Resident memory of one service"),
@@ -86,7 +87,11 @@ STUN = (
 
 SIP = (
     _counter("nattrav_sip_requests_total", "direction method transport", "SIP requests received or sent"),
-    _counter("nattrav_sip_responses_total", "direction method code", "SIP responses received or sent"),
+    _counter(
+        "nattrav_sip_responses_total",
+        "direction method code",
+        "SIP responses received or sent; every code of INVITE and REGISTER, common ones of others",
+    ),
     _counter(
         "nattrav_sip_dropped_total", "transport reason", "SIP messages that caused neither a forward nor an answer"
     ),
@@ -199,7 +204,9 @@ RELAY = (
     _gauge("nattrav_relay_datapath_available", "datapath", "1 if this kernel accepted the datapath at start"),
     _gauge("nattrav_relay_framed_flows", "", "Flows to whose parties packets leave as whole frames now"),
     _counter(
-        "nattrav_relay_offload_events_total", "datapath event", "Flows moved into and out of the kernel, or too many"
+        "nattrav_relay_offload_events_total",
+        "datapath event",
+        "Flows moved into and out of the kernel, taken over, or too many",
     ),
     _gauge("nattrav_relay_offloaded_flows", "", "Flows whose RTP the kernel forwards now"),
     _counter(

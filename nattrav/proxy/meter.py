@@ -9,6 +9,11 @@ from nattrav.sip.response import REASONS
 
 _METHODS = {method.encode(): method for method in KNOWN_METHODS}
 _CODES = {str(code).encode(): str(code) for code in REASONS}
+_TOLD_IN_FULL = frozenset({b"INVITE", b"REGISTER"})
+_COMMON = frozenset(str(code).encode() for code in (200, 202, 401, 403, 404, 407, 408, 481, 500, 503))
+"""Codes told apart for all other methods. Every code of every method would be a thousand series, which anybody could
+make with stray responses."""
+
 OTHER_METHOD = "OTHER"
 OTHER_CODE = "other"
 LOCAL = "local"
@@ -38,7 +43,8 @@ class MessageMeter:
             method = data[data.rfind(b" ", at, end := data.find(b"\r", at)) + 1 : end] if at >= 0 else b""
             response = (direction, data[8:11], method)
             if response not in self._responses:
-                code = response[1] if response[1] in _CODES else b""
+                known = _CODES if method in _TOLD_IN_FULL else _COMMON
+                code = response[1] if response[1] in known else b""
                 response = (direction, code, method if method in _METHODS else b"")
                 self._responses.setdefault(response, 0)
             self._responses[response] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 RESERVE = 256
 """Descriptors for everything but media ports."""
@@ -36,14 +37,27 @@ class DescriptorBudget:
         return self.allowed < self.needed * USEFUL_SHARE
 
 
+def _most() -> int:
+    """The most open files that the kernel lets any process have; 0 when it does not say."""
+    try:
+        return int(Path("/proc/sys/fs/nr_open").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def claim_descriptors(ports: int) -> DescriptorBudget:
     """Raise the soft limit, and as root the hard one, to hold `ports` sockets and half as many twins of them."""
     wanted = ports + ports // 2 + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
-            hard = wanted
+        # All that is wanted, or at least as much as any process may have.
+        for more in (wanted, _most()):
+            if more <= hard:
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (more, more))
+                hard = more
+                break
     if soft < wanted and soft != resource.RLIM_INFINITY:
         target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with contextlib.suppress(OSError, ValueError):

@@ -469,7 +469,7 @@ int stun(struct xdp_md *ctx)
 
 		if ((void *)(udp + 1) > end)
 			return XDP_PASS;
-		if (six->next != UDP || *(__u8 *)six >> 4 != 6)
+		if (six->next != UDP || *(__u8 *)six >> 4 != 6 || mapped(six->target))
 			return XDP_PASS;
 		return answer(ctx, ethernet, 0, six, udp, end);
 	}

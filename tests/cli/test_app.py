@@ -53,9 +53,11 @@ def test_every_command_has_an_example() -> None:
 
     def commands(group: Any, path: str) -> Iterator[tuple[str, str]]:
         for name, command in group.commands.items():
+            if command.hidden:
+                continue
             if getattr(command, "commands", None):
                 yield from commands(command, f"{path} {name}")
-            elif not command.hidden:
+            else:
                 yield f"{path} {name}", command.help or ""
 
     tree = typer.main.get_command(build(None))

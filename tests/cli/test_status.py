@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nattrav.cli.status import duration, media_path
+from nattrav.cli.status import duration, media_path, stun_path
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,10 @@ def test_the_way_of_media_is_told_in_one_line(offload: dict[str, object], words:
 )
 def test_status_says_how_media_leaves_where_frames_were_asked_for(changes: dict[str, object], words: str) -> None:
     assert media_path({**RELAY, **changes}) == "media by io_uring (this kernel allows it)" + words
+
+
+def test_stun_of_the_kernel_is_told_in_one_line() -> None:
+    told = stun_path({"state": "xdp", "why": "eth0 native", "answered": 12})
+    assert told == "STUN by XDP (eth0 native), 12 answers"
+    refused = stun_path({"state": "unavailable", "why": "no libbpf", "answered": 0})
+    assert refused == "STUN by user space; not by XDP: no libbpf"

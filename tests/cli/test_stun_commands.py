@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nattrav.cli.app import run
-from nattrav.cli.stun import _host_and_port
+from nattrav.cli.stun_client import host_and_port
 from nattrav.cli.stun_report import as_data, as_text, picture
 from nattrav.net.address import TransportAddress
 from stun.behavior import ServerAddress, lay_out
@@ -102,7 +102,7 @@ def test_the_data_has_every_finding_and_is_json() -> None:
     ],
 )
 def test_servers_are_named_with_or_without_a_port(text: str, expected: tuple[str, int]) -> None:
-    assert tuple(_host_and_port(text)) == expected
+    assert tuple(host_and_port(text)) == expected
 
 
 def test_a_port_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -192,6 +192,18 @@ async def test_draining_refuses_new_sessions_in_the_words_that_clients_fail_over
         assert media_port(await ng(command="offer", call_id="x", from_tag="a", sdp=SDP % alice.port))
 
 
+async def test_a_relay_that_is_full_says_so_before_it_is_asked(tmp_path: Path) -> None:
+    async with running(configuration(max_sessions=1), tmp_path) as runtime, phones(2) as (alice, bob):
+        assert await ask(runtime.control_path, "refusal") is None
+        await place_call("call-full", alice, bob)
+        assert "Parallel session limit reached" in await ask(runtime.control_path, "refusal")
+        await ng(command="delete", call_id="call-full", from_tag="a")
+        assert await ask(runtime.control_path, "refusal") is None
+        # A drain is the supervisor's to tell.
+        await ask(runtime.control_path, "relay.drain")
+        assert await ask(runtime.control_path, "refusal") is None
+
+
 async def test_a_foreign_address_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(StartRefused, match=r"192\.0\.2\.77 is not an address of this host"):
         await relay.serve(configuration(interfaces=["public/192.0.2.77"]), runtime=Runtime("relay", tmp_path, tmp_path))

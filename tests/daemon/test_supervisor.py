@@ -259,7 +259,7 @@ def test_what_counts_at_once_is_told_apart_from_what_needs_a_restart(bundle: Bun
     bundle.wait_ready()
     file = bundle.directory / "n.toml"
     file.write_text(
-        file.read_text() + '\n[sip]\nhistory = 7\nmode = "redirect"\n[relay]\nports = "40000-40001"\ntimeout = "30s"\n'
+        file.read_text() + '\n[sip]\nhistory = 7\nmode = "redirect"\n[relay]\nports = "40000-40003"\ntimeout = "30s"\n'
         '[[user]]\nname = "alice"\npassword = "secret"\n'
     )
     told = bundle.ask("supervisor", "config.reload")
@@ -298,6 +298,30 @@ def test_a_service_restarted_on_purpose_gets_the_new_configuration_and_is_no_cra
     assert all(service["restarts"] == 0 for service in bundle.wait_ready()["services"])
     with pytest.raises(VerbError, match="choose one of relay"):
         bundle.ask("supervisor", "service.restart", role="turn")
+
+
+def test_a_service_that_would_refuse_new_calls_turns_readiness_red(bundle: Bundle) -> None:
+    (admin,) = [one["address"] for one in bundle.wait_ready()["listening"] if one["role"] == "supervisor"]
+
+    def becomes(status: int) -> str:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"http://{admin}/readyz") as answer:
+                    found, text = answer.status, answer.read().decode()
+            except urllib.error.HTTPError as refused:
+                found, text = refused.code, refused.read().decode()
+            if found == status:
+                return str(text)
+            time.sleep(0.1)
+        raise AssertionError(f"{admin} does not say {status}")
+
+    bundle.ask("relay", "refuse", reasons=["no port is free"])
+    assert becomes(503) == "no port is free\n"
+    with urllib.request.urlopen(f"http://{admin}/healthz") as alive:
+        assert alive.status == 200
+    bundle.ask("relay", "refuse", reasons=[])
+    becomes(200)
 
 
 def test_draining_turns_readiness_red_reaches_the_services_and_survives_their_restart(bundle: Bundle) -> None:

@@ -43,6 +43,9 @@ def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
     sockets.write_text(UNIT.with_name("nattrav.socket").read_text())
     alone = tmp_path / "nattrav@relay.service"
     alone.write_text(UNIT.with_name("nattrav@.service").read_text().replace("/opt/nattrav/bin/nattrav", "/bin/true"))
+    (tmp_path / "nattrav.service.d").mkdir()
+    drop_in = tmp_path / "nattrav.service.d" / "kernel-plane.conf"
+    drop_in.write_text(UNIT.with_name("kernel-plane.conf").read_text())
     units = [str(unit), str(sockets), str(alone)]
     checked = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     ours = [line for line in checked.stderr.splitlines() if "nattrav" in line]
@@ -104,7 +107,9 @@ def test_firewall_rules_are_accepted_by_nft() -> None:
 def test_the_image_runs_without_root_and_copies_what_exists() -> None:
     lines = (DEPLOY / "docker" / "Dockerfile").read_text().splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
-    assert users[-1] == "nattrav"
+    # By number, which runAsNonRoot can check.
+    assert users[-1] == "951:951"
+    assert "--uid 951 --gid 951" in "".join(lines)
     for line in lines:
         if line.startswith("COPY ") and "--from" not in line:
             assert all((ROOT / name).exists() for name in line.split()[1:-1]), line

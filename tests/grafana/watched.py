@@ -21,9 +21,10 @@ import trio
 import yaml
 
 from nattrav.control.socket.io.client import Unreachable, ask
+from nattrav.sip.grammar import KNOWN_METHODS
 
 ROOT = Path(__file__).parents[2]
-SIP, STUN, UPSTREAM, PROMETHEUS = 19410, 19420, 19430, 19440
+SIP, STUN, UPSTREAM, PROMETHEUS, HEP = 19410, 19420, 19430, 19440, 19450
 
 CONFIGURATION = f"""
 [node]
@@ -44,6 +45,8 @@ interfaces = ["default/127.0.0.1"]
 ports = "19500-19899"
 [control]
 listen = ["unix:auto"]
+[hep]
+target = "127.0.0.1:{HEP}"
 [[upstream]]
 name = "gateway"
 target = "127.0.0.1:{UPSTREAM}"
@@ -150,6 +153,19 @@ class Watched:
                 change = bytes.fromhex("000100082112a442") + bytes(12) + bytes.fromhex("0003000400000006")
                 sock.sendto(change, ("127.0.0.1", STUN))
                 sock.sendto(b"\xff" * 40, ("127.0.0.1", STUN))
+
+    def scan(self) -> None:
+        """Send a stray response with each method and code, and each method as a request."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            for method in (*sorted(KNOWN_METHODS), "FOO", "BAR"):
+                for code in range(100, 700, 3):
+                    head = f"SIP/2.0 {code} x\r\nVia: SIP/2.0/UDP 127.0.0.1:{SIP};branch=z9hG4bKscan{code}\r\n"
+                    rest = "From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>;tag=2\r\nCall-ID: s\r\n"
+                    sock.sendto(f"{head}{rest}CSeq: 1 {method}\r\n\r\n".encode(), ("127.0.0.1", SIP))
+                port = sock.getsockname()[1]
+                sock.sendto(_request(method, f"sip:127.0.0.1:{SIP}", port, f"scan{method}"), ("127.0.0.1", SIP))
+                time.sleep(0.02)
 
     def intrude(self) -> None:
         """Send what is no media to every media port."""

@@ -94,6 +94,42 @@ async def test_all_that_comes_under_load_is_read_and_others_get_their_turn(pairs
     assert found == [b"%d" % number for number in range(30)]
 
 
+@pytest.mark.parametrize("awaited", [True, False])
+async def test_what_somebody_waits_for_does_not_wait_for_the_next_moment(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, awaited: bool
+) -> None:
+    monkeypatch.setattr("nattrav.net.rounds.GRID", 60.0)
+    monkeypatch.setattr("nattrav.net.rounds.HASTE", 30.0)
+    asleep: list[list[bytes]] = []
+    monkeypatch.setattr("nattrav.net.rounds.time.sleep", lambda seconds: asleep.append(found.copy()))
+    rounds = Rounds()
+    open_questions = [awaited]
+    rounds.awaited = lambda: open_questions[0]
+    (far, near), (relay, ours) = pairs
+    found: list[bytes] = []
+
+    def ask() -> None:
+        found.append(near.recv(9))
+        if found == [b"1", b"2"]:
+            relay.send(b"answer")
+
+    def hear() -> None:
+        found.append(ours.recv(9))
+        open_questions[0] = False
+
+    rounds.add(near, ask)
+    rounds.add(ours, hear, urgent=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rounds.run)
+        for datagram in (b"1", b"2"):
+            far.send(datagram)
+            with trio.fail_after(10):
+                while datagram not in found:
+                    await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert asleep[0] == ([b"1", b"2", b"answer"] if awaited else [b"1", b"2"])
+
+
 class Passes(trio.abc.Instrument):
     """Counts the passes of the event loop, each of which gives every task that can run its turn."""
 

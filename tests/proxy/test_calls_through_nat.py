@@ -130,6 +130,16 @@ def test_bye_of_the_phone_ends_the_call_and_the_relay_session() -> None:
     assert len(stage.proxy.rooms.calls) == 0
 
 
+def test_what_only_an_offer_to_come_would_need_goes_with_the_call() -> None:
+    stage = Stage()
+    _, ok = call_out(stage)
+    (call,) = stage.proxy.rooms.calls
+    assert call.accepted is not None
+    assert call.media.stable is not None
+    stage.send(GATEWAY, response(only(stage.send(PHONE, in_dialog("BYE", ok, by_caller=True))), 200))
+    assert (call.accepted, call.media.stable, call.media.wishes) == (None, None, {})
+
+
 def test_bye_of_the_gateway_goes_down_the_flow_that_the_token_names() -> None:
     stage = Stage()
     invite, _ = call_out(stage)

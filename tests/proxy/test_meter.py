@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 from nattrav.proxy.meter import MessageMeter, code_label, method_label
+from nattrav.sip.grammar import KNOWN_METHODS
 
 
 def counted(*messages: bytes) -> Counter[tuple[str, ...]]:
@@ -39,6 +40,18 @@ def test_responses_are_counted_by_code_and_by_the_method_of_their_cseq() -> None
         ("responses", "rx", "OTHER", "other"): 1,
         ("responses", "rx", "OTHER", "404"): 2,
     }
+
+
+def test_a_scanner_with_every_method_and_code_makes_few_series() -> None:
+    methods = [*KNOWN_METHODS, "FOO", "BAR"]
+    messages = [
+        f"SIP/2.0 {code} x\r\nCSeq: 1 {method}\r\n\r\n".encode() for method in methods for code in range(100, 700)
+    ]
+    found = counted(*messages, *(f"{method} sip:a SIP/2.0\r\n".encode() for method in methods))
+    assert len(found) < 350
+    assert sum(found.values()) == len(messages) + len(methods)
+    assert found[("responses", "rx", "INVITE", "486")] == found[("responses", "rx", "REGISTER", "423")] == 1
+    assert ("responses", "rx", "OPTIONS", "486") not in found
 
 
 def test_keepalives_are_no_messages() -> None:

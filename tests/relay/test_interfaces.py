@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from nattrav.net.address import TransportAddress
 from relay.effects import Warned
 from relay.interfaces import Interfaces, overlapping, usable_target
 from relay.session import Refusal, SideOptions
-from tests.relay.calls import Call
+from tests.relay.calls import Call, audio, plane_of
 from tests.relay.planes import engine, interfaces
 
 
@@ -59,3 +60,40 @@ def test_pools_that_could_give_out_the_same_port_are_found() -> None:
 def test_media_is_sent_only_to_addresses_that_phones_have(host: str, usable: bool) -> None:
     (local,) = interfaces("public/203.0.113.5").addresses
     assert usable_target(host, local) is usable
+
+
+class TestACallThatPassesTwice:
+    """Behind a 1:1 NAT: what one session shows is the other party of another."""
+
+    SHOWN, BOUND = "198.51.100.7", "10.0.0.5"
+
+    def test_is_sent_to_the_bound_address(self) -> None:
+        relay = engine(f"public/{self.BOUND}!{self.SHOWN}")
+        (to_second,) = Call(relay, "first").offer()
+        assert to_second.rtp is not None
+        assert to_second.rtp.host == self.SHOWN
+        (to_callee,) = Call(relay, "second").offer(audio(to_second.rtp))
+        (to_first,) = Call(relay, "second").answer()
+        Call(relay, "first").answer(audio(to_first.rtp))
+        plane = plane_of(relay)
+        for shown, other in ((to_second, to_first), (to_first, to_second)):
+            assert shown.rtp is not None
+            assert other.rtp is not None
+            settings = plane.at(TransportAddress(self.BOUND, shown.rtp.port))
+            assert settings.advertised == TransportAddress(self.BOUND, other.rtp.port)
+            assert not settings.nat_wait
+            rtcp = plane.at(TransportAddress(self.BOUND, shown.rtp.port + 1))
+            assert rtcp.advertised == TransportAddress(self.BOUND, other.rtp.port + 1)
+        assert to_callee.rtp is not None
+
+    def test_a_port_nobody_uses_is_somebody_elses(self) -> None:
+        found = interfaces(f"public/{self.BOUND}!{self.SHOWN}")
+        for port in (30010, 29999, 31000):
+            stranger = TransportAddress(self.SHOWN, port)
+            assert found.bound(stranger) == stranger
+
+    def test_an_address_that_is_bound_itself_stays(self) -> None:
+        relay = engine("public/203.0.113.5")
+        (shown,) = Call(relay).offer()
+        assert shown.rtp is not None
+        assert relay.interfaces.bound(shown.rtp) == shown.rtp

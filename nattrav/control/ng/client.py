@@ -38,6 +38,8 @@ FAIL_OVER_REASONS = frozenset(
     }
 )
 
+_AWAITED = ("offer", "answer")
+
 Reply = dict[str, Any]
 
 
@@ -120,6 +122,8 @@ class RelayPool:
         self._number = 0
         self._cookies = 0
         self._pending: dict[bytes, _Pending] = {}
+        self.awaited = 0
+        """How many of them a message waits for: offers and answers."""
         self._calls: OrderedDict[str, str] = OrderedDict()
         self._timers: list[tuple[float, bytes]] = []
 
@@ -182,7 +186,7 @@ class RelayPool:
             return []
         if pending.command == "delete" and payload[:1] == b"d" and b"6:result2:ok" in payload:
             # Its statistics are most of what a relay ever says; whoever wants them decodes them with `read`.
-            del self._pending[cookie]
+            self._forget(cookie)
             unread: Reply = {"result": "ok", UNREAD: payload}
             self._settle(pending, unread)
             return [*self._seen(relay, now), Answered(pending.request_id, unread, relay)]
@@ -192,7 +196,7 @@ class RelayPool:
             return []
         if not isinstance(raw, dict) or not isinstance(raw.get(b"result"), bytes):
             return []
-        del self._pending[cookie]
+        self._forget(cookie)
         effects = self._seen(relay, now)
         if pending.request_id == 0:
             return effects
@@ -216,7 +220,7 @@ class RelayPool:
                 heapq.heappush(self._timers, (now + self._intervals[pending.tries], cookie))
                 pending.tries += 1
             else:
-                del self._pending[cookie]
+                self._forget(cookie)
                 effects += self._silent(pending, now)
         for name, health in self._relays.items():
             if now >= health.ping_at:
@@ -248,8 +252,14 @@ class RelayPool:
             request.started,
             refused_by=refused_by,
         )
+        if request.command in _AWAITED:
+            self.awaited += 1
         heapq.heappush(self._timers, (now + self._intervals[0], cookie))
         return [SendControl(relay, payload)]
+
+    def _forget(self, cookie: bytes) -> None:
+        if self._pending.pop(cookie).command in _AWAITED:
+            self.awaited -= 1
 
     def _silent(self, pending: _Pending, now: float) -> list[Effect]:
         """Every try went unanswered."""

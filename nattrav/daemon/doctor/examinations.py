@@ -9,6 +9,7 @@ from nattrav.config.relay import RelayInterface
 from nattrav.config.schema import Configuration
 from nattrav.daemon.doctor.findings import Finding, fail, ok, unknown, warn
 from nattrav.daemon.doctor.host import Host
+from nattrav.daemon.doctor.kernel_path import kernel_path
 from nattrav.daemon.doctor.ports import ports_free, reserved_ports, way_in
 from nattrav.net.address import NON_PUBLIC, AddressClass, classify, is_literal
 from nattrav.net.certificate import not_after
@@ -112,43 +113,7 @@ def _kernel_features(host: Host, configuration: Configuration) -> Iterator[Findi
             f"refused ({refused}): the relay uses recvmmsg instead and needs more CPU",
             "sysctl kernel.io_uring_disabled=0; in a container use a seccomp profile that allows io_uring",
         )
-    yield from _kernel_path(host, configuration)
-
-
-def _kernel_path(host: Host, configuration: Configuration) -> Iterator[Finding]:
-    """What XDP programs need; a fault only where one is asked for."""
-    media, stun = configuration.relay, configuration.stun
-    offload = max(media.offload, stun.offload, key=("off", "auto", "xdp").index)
-    if "off" not in (media.offload, stun.offload):
-        ours, theirs = set(media.offload_interfaces), set(stun.offload_interfaces)
-        if not ours or not theirs or ours & theirs:
-            yield warn(
-                "XDP of two services",
-                "an interface takes one program: of [relay] and [stun] offload, what starts second stays in user space",
-                'name different interfaces in offload_interfaces, or set one offload to "off"',
-            )
-    kernel, capabilities = host.kernel(), host.capabilities()
-    version = f"kernel {kernel[0]}.{kernel[1]}"
-    if kernel < (5, 18):
-        yield warn("XDP", f"{version} is too old for the programs", "kernel 5.18 or newer")
-        return
-    may = "CAP_SYS_ADMIN" in capabilities or {"CAP_BPF", "CAP_NET_ADMIN"} <= capabilities
-    reason = host.xdp() if may else "this process lacks CAP_BPF and CAP_NET_ADMIN to load it"
-    if reason is None:
-        yield ok("XDP", version)
-    elif not may or offload == "off":
-        yield unknown("XDP", f"{version} has it; {reason}")
-    else:
-        yield (fail if offload == "xdp" else warn)(
-            "XDP", reason, 'apt install libbpf1, deploy/systemd/kernel-plane.conf; or offload = "off"'
-        )
-    if offload != "off" and host.read("/proc/sys/net/ipv4/conf/lo/forwarding") == "0":
-        # Root sets it itself; a service that may not write kernel settings depends on the file.
-        yield warn(
-            "XDP routes",
-            "net.ipv4.conf.lo.forwarding is 0: the service must be allowed to set it",
-            "sysctl net.ipv4.conf.lo.forwarding=1 (deploy/sysctl.d/90-nattrav.conf)",
-        )
+    yield from kernel_path(host, configuration)
 
 
 def _firewall(host: Host, configuration: Configuration) -> Iterator[Finding]:

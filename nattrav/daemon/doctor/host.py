@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from nattrav.net.address import TransportAddress
+from nattrav.net.bpf.device import driver_of
 from nattrav.net.bpf.libbpf import refusal
+from nattrav.net.bpf.programs import attached_name
 from nattrav.net.clock import wall
 from nattrav.net.interfaces import InterfaceAddress, local_addresses
 from nattrav.net.uring import availability
@@ -40,6 +42,9 @@ class Host(Protocol):
 
     def xdp(self) -> str | None:
         """Why XDP programs cannot be loaded; None when they can."""
+
+    def xdp_on(self, interface: str) -> tuple[str, str]:
+        """Driver of an interface, and the XDP program that it has; empty where there is none or it cannot be told."""
 
     def capabilities(self) -> frozenset[str]:
         """Names of this process's effective capabilities that matter here."""
@@ -92,6 +97,13 @@ class ThisHost:
     def xdp(self) -> str | None:
         """Load the smallest one."""
         return refusal()
+
+    def xdp_on(self, interface: str) -> tuple[str, str]:
+        """Ask the driver and the kernel."""
+        try:
+            return driver_of(interface), attached_name(socket.if_nametoindex(interface))
+        except OSError:
+            return driver_of(interface), ""
 
     def capabilities(self) -> frozenset[str]:
         """Read CapEff."""

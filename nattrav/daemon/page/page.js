@@ -43,7 +43,7 @@
     upstreams: [["name"], ["target"], ["up", (v) => v ? ["up", "good"] : ["down", "bad"]]],
   };
 
-  const fill = (name, rows, filter) => {
+  const fill = (name, rows, filter, total) => {
     const body = document.querySelector("#" + name + " tbody");
     const shown = filter ? rows.filter((row) => JSON.stringify(row).toLowerCase().includes(filter)) : rows;
     body.replaceChildren(...shown.map((row) => {
@@ -64,7 +64,7 @@
       }
       return line;
     }));
-    document.querySelector("#" + name + " .count").textContent = rows.length === shown.length ? rows.length : shown.length + " of " + rows.length;
+    document.querySelector("#" + name + " .count").textContent = shown.length < total ? shown.length + " of " + total : shown.length;
   };
 
   const show = (data) => {
@@ -79,11 +79,22 @@
     document.querySelector('[data-tile="one_way"]').className = data.tiles.one_way ? "bad" : "";
     document.querySelector('[data-tile="no_media"]').className = data.tiles.no_media ? "bad" : "";
     const filter = search.value.trim().toLowerCase();
-    for (const name of Object.keys(columns)) fill(name, data[name], name === "calls" || name === "registrations" ? filter : "");
+    for (const name of Object.keys(columns)) {
+      const total = Math.max(data.totals[name] ?? 0, data[name].length);
+      fill(name, data[name], name === "calls" || name === "registrations" ? filter : "", total);
+    }
   };
 
   search.addEventListener("input", () => { if (last) show(last); });
-  const source = new EventSource("api/v1/events");
-  source.addEventListener("status", (event) => { state.textContent = "live"; state.className = "good"; show(JSON.parse(event.data)); });
-  source.onerror = () => { state.textContent = "reconnecting"; state.className = "warn"; };
+  const told = (text, kind) => { if (state.textContent !== text) { state.textContent = text; state.className = kind; } };
+  const listen = () => {
+    const source = new EventSource("api/v1/events");
+    source.addEventListener("status", (event) => { told("live", "good"); show(JSON.parse(event.data)); });
+    source.onerror = () => {
+      told("interrupted, trying again", "warn");
+      // The browser tries again by itself after a lost connection, but not after a refusal.
+      if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
+    };
+  };
+  listen();
 })();

@@ -105,7 +105,10 @@ def page(data: Mapping[str, Any]) -> str:
         f'<div><dt>{title}</dt><dd data-tile="{key}">{_text(data["tiles"].get(key))}</dd></div>'
         for key, title in TILES.items()
     )
-    tables = "".join(_table(name, title, columns, data[name]) for name, (title, columns) in TABLES.items())
+    totals = data["totals"]
+    tables = "".join(
+        _table(name, title, columns, data[name], int(totals.get(name, 0))) for name, (title, columns) in TABLES.items()
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -122,7 +125,7 @@ def page(data: Mapping[str, Any]) -> str:
 <h1>nattrav on {node}</h1>
 <span role="status" id="ready" class="{"good" if data["ready"] else "bad"}">{escape(ready)}</span>
 <span class="dim">version {escape(str(data["version"]))}, up for <span id="uptime">{data["uptime"]} s</span></span>
-<span class="dim">updates: <span id="live">with each load</span></span>
+<span class="dim">updates: <span id="live" role="status">with each load</span></span>
 </header>
 <main>
 <dl class="tiles">{tiles}</dl>
@@ -135,14 +138,15 @@ def page(data: Mapping[str, Any]) -> str:
 """
 
 
-def _table(name: str, title: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(name: str, title: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], total: int) -> str:
     head = "".join(f'<th scope="col"{_kind(key)}>{heading}</th>' for key, heading in columns.items())
     body = "".join(
         "<tr>" + "".join(f"<td{_kind(key)}>{_text(row.get(key))}</td>" for key in columns) + "</tr>" for row in rows
     )
+    count = f"{len(rows)} of {total}" if total > len(rows) else str(len(rows))
     return (
         f'<section id="{name}" aria-labelledby="{name}-title">'
-        f'<h2 id="{name}-title">{title} (<span class="count">{len(rows)}</span>)</h2>'
+        f'<h2 id="{name}-title">{title} (<span class="count">{count}</span>)</h2>'
         f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-title">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )

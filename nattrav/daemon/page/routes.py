@@ -69,7 +69,8 @@ class EventStream(Response):
                     data: dict[str, Any] = await self._feed.latest()
                     if self._feed.sequence != sent:
                         sent = self._feed.sequence
-                        text = f"event: status\nid: {sent}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+                        told = json.dumps(data, separators=(",", ":"))
+                        text = f"retry: 1000\nevent: status\nid: {sent}\ndata: {told}\n\n"
                         await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
                     await trio.sleep(INTERVAL)
         finally:

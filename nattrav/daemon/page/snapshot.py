@@ -48,13 +48,15 @@ async def take(services: Services, before: Scrape | None, now: float, *, mask: b
     bindings = (await services.gather("registrations.list", {"limit": ROWS}, roles=["proxy"])).get("proxy") or []
     pools = (await services.gather("ports.pools", roles=["relay"])).get("relay") or []
     upstreams = (await services.gather("upstreams.list", roles=["proxy"])).get("proxy") or []
+    shown = tiles(scrape, before)
     return {
         "node": status["node"],
         "version": status["version"],
         "ready": status["ready"],
         "not_ready": status["not_ready"],
         "uptime": round(status["uptime"]),
-        "tiles": tiles(scrape, before),
+        "tiles": shown,
+        "totals": {"calls": shown["calls"], "registrations": shown["registrations"]},
         "services": [_pick(one, "role", "up", "ready", "uptime", "restarts") for one in status["services"]],
         "calls": [_call(one, sessions, mask=mask) for one in calls[:ROWS]],
         "registrations": [_binding(one, mask=mask) for one in bindings[:ROWS]],
@@ -123,9 +125,15 @@ def _call(call: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]], *, mas
         shown[key] = str(shown[key] or "").rpartition("<>")[2].partition("#")[0]
     for key in ("from", "to") if mask else ():
         shown[key] = mask_digits(str(shown[key] or ""))
-    shown["media"] = "not relayed" if session is None else str(session.get("condition") or "both ways")
+    if session is not None:
+        shown["media"] = str(session.get("condition") or "both ways")
+    else:
+        # Only the newest sessions were asked for.
+        shown["media"] = "not relayed" if len(sessions) < ROWS else "–"
     for key in ("packets", "lost", "dropped"):
         shown[key] = 0 if session is None else session.get(key, 0)
+    for key in ("loss", "mos"):
+        shown[key] = None if session is None else session.get(key)
     return shown
 
 

@@ -30,8 +30,8 @@ PROGRAM, SLOTS = "dispatch", "slots"
 _INDEX = struct.Struct("=I")
 _KEY, _VALUE = np.dtype((np.void, 4)), np.dtype((np.void, 8))
 
-_BLIND = frozenset({"veth"})
-"""Drivers that drop what is sent back without a word unless the other end is prepared, which we cannot see."""
+NOT_IN_THE_DRIVER = frozenset({"veth", "bonding"})
+"""A veth end drops what is sent back unless its other end is prepared; a bond's driver names its ports, not itself."""
 
 
 class Slot(enum.IntEnum):
@@ -174,7 +174,7 @@ def _joined(found: Found, company: Company) -> tuple[Program, Map, dict[str, Att
 
 
 def _mode_for(interface: str) -> Mode | None:
-    return Mode.GENERIC if driver_of(interface) in _BLIND else None
+    return Mode.GENERIC if driver_of(interface) in NOT_IN_THE_DRIVER else None
 
 
 def _made() -> tuple[Program, Map]:

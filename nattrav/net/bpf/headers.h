@@ -2,6 +2,7 @@
 /* Headers as they lie on the wire, for the programs that read frames before the network stack does. */
 #pragma once
 #include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
@@ -50,4 +51,10 @@ static __always_inline int meant_for(const struct device *here, const struct eth
 {
 	return ethernet->target[0] == here->mac[0] && ethernet->target[1] == here->mac[1] &&
 	       ethernet->target[2] == here->mac[2];
+}
+
+/* Whether an IPv6 address stands for an IPv4 one, as in our maps: on the wire it is nobody's. */
+static __always_inline int mapped(const __be32 *address)
+{
+	return !address[0] && !address[1] && address[2] == bpf_htonl(0xFFFF);
 }

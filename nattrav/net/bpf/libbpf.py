@@ -104,6 +104,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_obj_pin": (_INT, (_INT, _TEXT)),
     "bpf_obj_get": (_INT, (_TEXT,)),
     "bpf_obj_get_info_by_fd": (_INT, (_INT, _P, _COUNT)),
+    "bpf_prog_get_fd_by_id": (_INT, (_U32,)),
     "bpf_xdp_query": (_INT, (_INT, _INT, _P)),
 }
 

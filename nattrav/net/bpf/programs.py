@@ -113,6 +113,23 @@ def attached_program(index: int) -> int:
     return int(_query(index).prog_id)
 
 
+def attached_name(index: int) -> str:
+    """Name the XDP program that an interface has, or its number where that is all we may know; empty without one."""
+    number = attached_program(index)
+    if not number:
+        return ""
+    fd = int(libbpf().bpf_prog_get_fd_by_id(number))
+    if fd < 0:
+        return f"number {number}"
+    info = ctypes.create_string_buffer(256)
+    size = ctypes.c_uint32(len(info))
+    try:
+        check(libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)), "a program's name")
+    finally:
+        os.close(fd)
+    return info.raw[64:80].partition(b"\0")[0].decode(errors="replace") or f"number {number}"
+
+
 def attached_mode(index: int) -> Mode | None:
     """Say where the XDP program of an interface runs; None when it has none, or not one."""
     return _ATTACHED.get(_query(index).attach_mode)

@@ -22,7 +22,7 @@ _DATAGRAM = 65536
 _BATCH = 64
 _BACKLOG = 10_000
 
-HOLD, HELD_MOST = 0.05, 10
+HOLD, HELD_MOST = 0.2, 8
 """A `delete` is in no hurry: it waits so many seconds for others, or until so many wait (see `Relays.ask`)."""
 
 OnAnswer = Callable[[int, dict[str, Any] | None], None]
@@ -56,6 +56,7 @@ class Relays:
         self._key = key
         self._rounds = rounds
         rounds.at_end(self._flush)
+        rounds.awaited = self._awaited
         self.pool = RelayPool(_choices(addresses), prefix=cookie_prefix, intervals=_intervals(first_retry))
         self._addresses = {one.name: one for one in addresses}
         self._sockets: dict[str, socket.socket] = {}
@@ -81,6 +82,9 @@ class Relays:
                     self._listen(one)
         self.pool.follow(_choices(addresses), _intervals(first_retry))
 
+    def _awaited(self) -> bool:
+        return self.pool.awaited > 0
+
     @property
     def waiting(self) -> int:
         """Requests that no relay has taken yet."""
@@ -88,7 +92,7 @@ class Relays:
 
     def _listen(self, one: RelayAddress) -> None:
         sock = self._sockets[one.name] = _open(one)
-        self._rounds.add(sock, partial(self._receive, one.name, sock))
+        self._rounds.add(sock, partial(self._receive, one.name, sock), urgent=True)
 
     def ask(self, number: int, command: str, arguments: dict[str, Any], call_id: str) -> None:
         """Ask on behalf of the core's question `number`.

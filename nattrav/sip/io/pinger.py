@@ -1,4 +1,4 @@
-"""Sends OPTIONS to one place and waits for the answer: a client transaction, a transport, and nothing else."""
+"""Sends requests to one place and waits for the answers: a client transaction, a transport, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -32,8 +32,22 @@ class NoWay(Exception):
     """There is no next hop for a URI; the message says why."""
 
 
+class Answer(NamedTuple):
+    """How a request went: the final response, or why there is none, and the seconds it took."""
+
+    response: Response | None
+    failure: str
+    seconds: float
+
+
+def seen_as(response: Response) -> str:
+    """The address the request came from as the server saw it (RFC 3581); empty when it does not say."""
+    via = response.via
+    return f"{via.received or ''}{f':{via.rport}' if via.rport else ''}"
+
+
 class Pinger:
-    """OPTIONS to the first next hop of a URI. Used by one task."""
+    """Requests to the first next hop of a URI, one at a time. Used by one task."""
 
     def __init__(self, uri: SipUri, to: Flow | Target, local: TransportAddress, transports: Transports) -> None:
         self._uri = uri
@@ -76,14 +90,22 @@ class Pinger:
             yield pinger
             nursery.cancel_scope.cancel()
 
-    async def ping(self, patience: float, user: str) -> dict[str, Any]:
-        """Send one OPTIONS and describe the answer; `status` is None after `patience` seconds without one."""
-        branch = f"z9hG4bK{secrets.token_hex(8)}"
-        data = self._options(branch, user)
+    @property
+    def to(self) -> Flow | Target:
+        """The next hop."""
+        return self._to
+
+    @property
+    def local(self) -> TransportAddress:
+        """The address we send from, as this host knows it; without a port for what is not UDP."""
+        return self._local
+
+    async def exchange(self, method: str, branch: str, data: bytes, patience: float) -> Answer:
+        """Run the client transaction of a request that is not INVITE; no response after `patience` seconds."""
         begun = monotonic()
         reliable = self._to.transport != "udp"
         transaction = ClientNonInvite(
-            (branch, "OPTIONS"), begun, reliable=reliable, message=data, timers=Timers(), give_up=patience
+            (branch, method), begun, reliable=reliable, message=data, timers=Timers(), give_up=patience
         )
         self._failure = ""
         self._transports.send([Outgoing(self._to, data, branch)])
@@ -93,17 +115,21 @@ class Pinger:
             self._woken = trio.Event()
             if Outcome.SEND in transaction.handle_timeout(monotonic()):
                 self._transports.send([Outgoing(self._to, data, branch)])
-        answer = self._answers.pop(transaction.key, None)
+        response = self._answers.pop(transaction.key, None)
+        return Answer(response, "" if response else self._failure or "no answer", monotonic() - begun)
+
+    async def ping(self, patience: float, user: str) -> dict[str, Any]:
+        """Send one OPTIONS and describe the answer; `status` is None after `patience` seconds without one."""
+        branch = f"z9hG4bK{secrets.token_hex(8)}"
+        found = await self.exchange("OPTIONS", branch, self._options(branch, user), patience)
+        answer = found.response
         if answer is None:
-            reason = self._failure or "no answer"
-            return {"status": None, "reason": reason, "ms": None, "seen_as": "", "from": "", "server": ""}
-        via = answer.via
-        seen = f"{via.received or ''}{f':{via.rport}' if via.rport else ''}"
+            return {"status": None, "reason": found.failure, "ms": None, "seen_as": "", "from": "", "server": ""}
         return {
             "status": answer.status,
             "reason": answer.reason,
-            "ms": round((monotonic() - begun) * 1000, 2),
-            "seen_as": seen,
+            "ms": round(found.seconds * 1000, 2),
+            "seen_as": seen_as(answer),
             "from": str(self._to.remote),
             "server": answer.user_agent or "",
         }

@@ -175,6 +175,18 @@ def test_a_deleted_call_is_forgotten_but_not_for_one_branch() -> None:
         assert made.relay_of("c1") == left
 
 
+def test_offers_and_answers_are_awaited_until_they_are_settled_and_ends_never() -> None:
+    made = pool()
+    _, offer = made.ask("offer", SDP, call_id="c1", now=0.0)
+    made.ask("answer", SDP, call_id="c2", now=0.0)
+    made.ask("delete", {"from-tag": "a"}, call_id="c3", now=0.0)
+    assert made.awaited == 2
+    made.receive("r1", answered(asked(offer), {"result": "ok", "sdp": b""}), 0.1)
+    assert made.awaited == 1
+    run(made, 5.0)
+    assert made.awaited == 0
+
+
 def test_calls_spread_by_weight_and_zero_takes_none() -> None:
     made = RelayPool([RelayChoice("a", 1), RelayChoice("b", 3), RelayChoice("c", 0)], prefix="p")
     chosen = Counter(asked(made.ask("offer", SDP, call_id=f"c{n}", now=0.0)[1]).relay for n in range(2000))

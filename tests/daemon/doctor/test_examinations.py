@@ -37,6 +37,7 @@ class WrittenHost:
     uring: str | None = None
     bpf: str | None = None
     rights: frozenset[str] = frozenset({"CAP_BPF", "CAP_NET_ADMIN"})
+    devices: dict[str, tuple[str, str]] = field(default_factory=dict)
     synchronised: bool | None = True
     hosts: tuple[str, ...] = ("203.0.113.1", "127.0.0.1")
     taken: frozenset[int] = frozenset()
@@ -62,6 +63,9 @@ class WrittenHost:
 
     def xdp(self) -> str | None:
         return self.bpf
+
+    def xdp_on(self, interface: str) -> tuple[str, str]:
+        return self.devices.get(interface, ("virtio_net", ""))
 
     def capabilities(self) -> frozenset[str]:
         return self.rights
@@ -255,20 +259,3 @@ def test_a_kernel_path_that_is_asked_for_and_not_possible_is_a_finding(offload: 
     assert found["XDP"].verdict is verdict
     assert "kernel-plane.conf" in (found["XDP"].remedy or "")
     assert "lo.forwarding=1" in (found["XDP routes"].remedy or "")
-
-
-@pytest.mark.parametrize(
-    ("interfaces", "told"),
-    [
-        (("[]", "[]"), True),
-        (('["eth0"]', "[]"), True),
-        (('["eth0"]', '["eth0", "eth1"]'), True),
-        (('["eth0"]', '["eth1"]'), False),
-    ],
-)
-def test_two_services_cannot_have_programs_on_one_interface(interfaces: tuple[str, str], told: bool) -> None:
-    text = "".join(
-        f'[{name}]\noffload = "auto"\noffload_interfaces = {own}\n'
-        for name, own in zip(("relay", "stun"), interfaces, strict=True)
-    )
-    assert ("XDP of two services" in findings(WrittenHost(), text)) is told

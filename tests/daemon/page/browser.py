@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--remote-debugging-port=0",
-    "--window-size=1200,1000",
+    "--window-size=1440,1080",
 )
 
 
@@ -89,6 +89,14 @@ class Tab:
                 return
             await trio.sleep(0.1)
         raise AssertionError(f"{expression} did not become true: {await self.value('document.body.innerText')}")
+
+    async def press(self, key: str) -> str:
+        """Press one key, and tell where the keyboard's focus is then."""
+        for kind in ("rawKeyDown", "keyUp"):
+            code = {"Tab": 9, "Enter": 13}[key]
+            await self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+        focus = "document.activeElement.id || document.activeElement.getAttribute('aria-labelledby') || "
+        return str(await self.value(focus + "document.activeElement.className || document.activeElement.tagName"))
 
     async def picture(self, path: Path) -> None:
         """Save what the page looks like."""

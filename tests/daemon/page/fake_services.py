@@ -18,6 +18,7 @@ class FakeServices:
         self.asked = 0
         self.packets = 0
         self.condition: str | None = None
+        self.calls = 1
 
     async def status(self) -> dict[str, Any]:
         services = [{"role": "relay", "up": True, "ready": True, "uptime": 61.2, "restarts": 0, "pid": 7}]
@@ -42,7 +43,7 @@ class FakeServices:
         self.asked += 1
         self.packets += 1000
         samples = Samples()
-        samples.set("nattrav_sip_calls", 1, "confirmed")
+        samples.set("nattrav_sip_calls", self.calls, "confirmed")
         samples.set("nattrav_relay_packets_total", self.packets, "rx", "userspace")
         samples.set("nattrav_relay_ports", 10_000, "default")
         samples.set("nattrav_relay_ports_used", 4, "default")
@@ -76,7 +77,7 @@ class FakeServices:
         }
         pool = {"interface": "default", "address": "192.0.2.1", "low": 30000, "high": 39999}
         answers: dict[str, Any] = {
-            "calls.list": {"proxy": [call]},
+            "calls.list": {"proxy": [call | {"call_id": f"call-{n}"} for n in range(1, min(self.calls, 200) + 1)]},
             "sessions.list": {"relay": [{"call_id": "call-1", "packets": 6200, "condition": self.condition}]},
             "registrations.list": {"proxy": [binding]},
             "ports.pools": {"relay": [pool | {"total": 10_000, "used": 4, "quarantined": 0}]},

@@ -15,9 +15,9 @@ from nattrav.net.address import TransportAddress
 from tests.daemon.page.fake_services import FakeServices
 
 
-async def start(nursery: trio.Nursery, tmp_path: Path, services: FakeServices) -> int:
+async def start(nursery: trio.Nursery, tmp_path: Path, services: FakeServices, port: int = 0) -> int:
     runtime = Runtime("supervisor", tmp_path, tmp_path)
-    admin = AdminSection(listen=["127.0.0.1:0"])
+    admin = AdminSection(listen=[f"127.0.0.1:{port}"])
 
     (listening,) = await nursery.start(serve_admin, admin, runtime, Door(services))
     return TransportAddress.parse(listening.address).port

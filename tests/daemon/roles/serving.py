@@ -29,11 +29,19 @@ async def serve(config: Configuration, *, runtime: Runtime, task_status: trio.Ta
     def follow(new: Configuration) -> Prepared:
         if new.sip.history == 13:
             raise StartRefused(f"{runtime.role}: not with thirteen; choose another number")
-        left = ("relay.ports",) if new.relay.ports == "40000-40001" else ()
+        left = ("relay.ports",) if new.relay.ports == "40000-40003" else ()
         return Prepared(lambda: told.append(f"history {new.sip.history}"), left)
 
     async def show(args: dict[str, Any]) -> Any:
         return told
+
+    refusing: list[str] = []
+
+    async def refuse(args: dict[str, Any]) -> None:
+        refusing[:] = args["reasons"]
+
+    async def refusal(args: dict[str, Any]) -> str | None:
+        return refusing[0] if refusing else None
 
     sock = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
     await sock.bind(("127.0.0.1", 0))
@@ -41,7 +49,13 @@ async def serve(config: Configuration, *, runtime: Runtime, task_status: trio.Ta
     (runtime.state_directory / runtime.role).write_text(config.node.name)
     names = [f"{runtime.role}.drain", f"{runtime.role}.undrain"]
     async with trio.open_nursery() as nursery:
-        verbs = {"block": block, "told": show, **{name: tell(name) for name in names}}
+        verbs = {
+            "block": block,
+            "told": show,
+            "refuse": refuse,
+            "refusal": refusal,
+            **{name: tell(name) for name in names},
+        }
         verbs["config.apply"] = apply_verb(runtime, config, follow)
         await nursery.start(runtime.serve_control, verbs)
         host, port = sock.getsockname()

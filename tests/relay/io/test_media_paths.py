@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -276,3 +277,26 @@ def test_nat_wait_sends_nothing_before_the_first_packet(studio: Studio) -> None:
     assert bob.hears(1) == ["here I am"]
     bob.media(for_bob, b"hello")
     assert alice.hears(1) == ["hello"]
+
+
+@pytest.mark.parametrize("shown", ["127.0.0.1", "198.51.100.7"], ids=["bound address", "address of a 1:1 NAT"])
+def test_a_call_that_passes_the_relay_twice_is_heard(shown: str, studio: Studio) -> None:
+    pool = PortPool("nat", "127.0.0.1", LOW, HIGH, choose=Unpredictable())
+    relay = Engine(Interfaces([LocalAddress("nat", "127.0.0.1", shown, pool)]), studio.engine.plane, UdpOpener())
+    alice, bob = studio.phone("127.0.0.2"), studio.phone("127.0.0.3")
+    first, second = Call(relay, "first"), Call(relay, "second")
+    now = time.monotonic()
+    (to_second,) = first.offer(audio(alice.address), now=now)
+    (for_bob,) = second.offer(audio(to_second.rtp), now=now)
+    (to_first,) = second.answer(audio(bob.address), now=now)
+    (for_alice,) = first.answer(audio(to_first.rtp), now=now)
+
+    def reached(place: Placement) -> Placement:
+        """What the NAT makes of an address that our SDP shows."""
+        assert place.rtp is not None
+        assert place.rtcp is not None
+        return replace(place, rtp=place.rtp._replace(host="127.0.0.1"), rtcp=place.rtcp._replace(host="127.0.0.1"))
+
+    both_ways(alice, bob, reached(for_alice), reached(for_bob))
+    alice.report(reached(for_alice))
+    assert bob.hears(1) == ["rtcp@rtcp"]

@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,83 +14,24 @@ import pytest
 
 from nattrav.net.address import TransportAddress
 from nattrav.net.bpf.device import Device
-from nattrav.net.bpf.programs import Action, Mode, Trial
+from nattrav.net.bpf.programs import Action
 from relay.offload import layout
-from relay.offload.io.loader import OBJECT, XdpFlows, open_xdp
-from relay.offload.layout import ROW, Way
+from relay.offload.io.loader import OBJECT, XdpFlows
+from relay.offload.layout import Way
 from relay.rtp import encode_header
-from tests.natlab.namespaces import execute, missing
+from tests.natlab.namespaces import execute
 from tests.net.bpf.objects import ROOT, built, need_bpf
-from tests.relay.offload.wires import NEAR, PARTIES, PARTIES6, RELAY, RELAY6, Frame, Seen, Wire, read, wire
-
-LOCAL, SOURCE = TransportAddress(RELAY, 30000), TransportAddress(RELAY, 30002)
-ALICE, BOB = TransportAddress(PARTIES[0], 4000), TransportAddress(PARTIES[1], 5000)
-LOCAL6, SOURCE6 = TransportAddress(RELAY6, 30000), TransportAddress(RELAY6, 30002)
-ALICE6, BOB6 = TransportAddress(PARTIES6[0], 4000), TransportAddress(PARTIES6[1], 5000)
-RTP = encode_header(8, 100, 16000, 7) + bytes(range(160))
-WAY = Way(LOCAL, ALICE, SOURCE, BOB, size_limit=1400, rate_limit=100000, tos=0xB8)
-WAY6 = Way(LOCAL6, ALICE6, SOURCE6, BOB6, size_limit=1400, rate_limit=100000, tos=0xB8)
-
-
-class Bench:
-    """The program with its two flows, and a frame to try."""
-
-    def __init__(self, wire: Wire, kernel: XdpFlows) -> None:
-        self.wire = wire
-        self.kernel = kernel
-        self.rows = kernel.rows
-        self.frame = Frame(wire, ALICE, LOCAL, RTP)
-        self.frame6 = Frame(wire, ALICE6, LOCAL6, RTP)
-
-    def reset(self, **changes: int) -> None:
-        fresh = np.zeros((), ROW)
-        fresh["tick"] = 125000 * 1024
-        for name, value in changes.items():
-            fresh[name] = value
-        self.rows[:2] = fresh
-        for way, row in ((WAY, 0), (WAY6, 1)):
-            assert self.kernel.put(layout.key(way.local), layout.flow(way, row))
-
-    def run(self, frame: Frame | bytes) -> Trial:
-        octets = frame if isinstance(frame, bytes) else frame.octets()
-        return self.kernel.program.try_frame(octets, interface=NEAR)
-
-    def left(self, frame: Frame | bytes) -> str | None:
-        """Try a frame that must be left alone; give the reason that was counted."""
-        before = self.kernel.left()
-        octets = frame if isinstance(frame, bytes) else frame.octets()
-        trial = self.run(octets)
-        assert trial.action == Action.PASS
-        assert trial.frame == octets
-        assert not self.rows["packets"][:2].any()
-        after = self.kernel.left()
-        return next((reason for reason in after if after[reason] != before[reason]), None)
-
-    def sent(self, frame: Frame) -> Seen:
-        """Try a frame that must be sent on; give what leaves."""
-        trial = self.run(frame)
-        assert trial.action == Action.TX
-        return read(trial.frame)
-
-
-@pytest.fixture(scope="module")
-def _bench() -> Iterator[Bench]:
-    need_bpf()
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
-    with wire() as made:
-        kernel = open_xdp([RELAY, RELAY6], 8, mode=Mode.NATIVE, hop_time=0)
-        try:
-            yield Bench(made, kernel)
-        finally:
-            kernel.close()
-
-
-@pytest.fixture
-def bench(_bench: Bench) -> Bench:
-    _bench.reset()
-    return _bench
+from tests.relay.offload.trials import (
+    ALICE,
+    BOB,
+    BOB6,
+    LOCAL,
+    RTP,
+    SOURCE,
+    SOURCE6,
+    Bench,
+)
+from tests.relay.offload.wires import NEAR, PARTIES, PARTIES6, RELAY, read
 
 
 def test_a_packet_of_the_flow_is_sent_on_like_one_of_our_own(bench: Bench) -> None:

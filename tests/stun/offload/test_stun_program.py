@@ -24,6 +24,7 @@ from stun.responder import Answer, Policy, Responder
 from stun.shape import WITH_FINGERPRINT, Shape
 from tests.natlab.namespaces import missing
 from tests.net.bpf.objects import need_bpf
+from tests.relay.offload.odd_frames import MARTIANS, odd
 from tests.relay.offload.wires import NEAR, PARTIES, PARTIES6, RELAY, RELAY6, Frame, Wire, read, wire
 
 T = AttributeType
@@ -223,3 +224,48 @@ def test_counters_tell_requests_and_octets_by_family(serving: Callable[..., Benc
     assert counted.requests[0].tolist() == [2, 1]
     assert int(counted.request_bytes[0]) == 60
     assert int(counted.response_bytes[0]) == sum(map(len, sent))
+
+
+def test_odd_frames_are_left_to_the_network_stack_untouched(serving: Callable[..., Bench]) -> None:
+    bench = serving()
+    bench.know(ALICE)
+    bench.know(ALICE6)
+    plain, plain6 = bench.frame(request(1)), bench.frame(request(1), ALICE6)
+    for what, octets in odd(plain, plain6).items():
+        trial = bench.kernel.program.try_frame(octets, interface=NEAR)
+        assert (trial.action, trial.frame) == (Action.PASS, octets), what
+    for frame in (plain, plain6):
+        for length in range(14, len(frame.octets())):
+            assert bench.kernel.program.try_frame(frame.octets()[:length], interface=NEAR).action == Action.PASS
+
+
+@pytest.mark.parametrize("host", MARTIANS)
+def test_a_victim_that_asked_nothing_is_sent_nothing(serving: Callable[..., Bench], host: str) -> None:
+    bench = serving()
+    bench.know(ALICE)
+    assert bench.left(bench.frame(request(1)).but(source=TransportAddress(host, ALICE.port)))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255", RELAY])
+def test_a_source_that_routes_do_not_lead_back_to_is_sent_nothing(serving: Callable[..., Bench], host: str) -> None:
+    bench = serving()
+    source = TransportAddress(host, ALICE.port)
+    bench.know(source)
+    assert bench.left(bench.frame(request(1)).but(source=source))
+
+
+@pytest.mark.parametrize("mac", [b"\xff" * 6, b"\x01\x00\x5e\x00\x00\x01", b"\x02\0\0\0\0\x99"])
+def test_frames_for_everybody_or_for_another_host_are_not_ours(serving: Callable[..., Bench], mac: bytes) -> None:
+    bench = serving()
+    bench.know(ALICE)
+    assert bench.left(bench.frame(request(1)).but(mac=mac))
+
+
+def test_octets_beyond_the_request_are_not_echoed(serving: Callable[..., Bench]) -> None:
+    bench = serving()
+    bench.know(ALICE)
+    frame = bench.frame(request(1))
+    trial = bench.kernel.program.try_frame(frame.octets() + b"secret" * 40, interface=NEAR)
+    assert trial.action == Action.TX
+    assert b"secret" not in trial.frame
+    assert len(trial.frame) == 42 + len(bench.answered(frame))

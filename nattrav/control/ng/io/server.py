@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from nattrav.config.control import ControlAddress
+from nattrav.control.ng.io.late import LateReplies
 from nattrav.control.ng.io.unix import PathTaken, auto_path, close_listener, open_listener
 from nattrav.control.ng.server import Outcome, Server, Stream
 from nattrav.metrics.samples import Samples
@@ -25,8 +27,6 @@ from nattrav.net.interfaces import expand
 from nattrav.net.options import open_udp
 
 SLOTS = 32
-LATE_TRIES = 100
-LATE_WAIT = 0.0005
 DATAGRAM = 65536
 BUFFER = 4 << 20
 TCP_CONNECTIONS = 128
@@ -130,19 +130,15 @@ class NgService:
             self._after()
 
     async def _unix(self, sock: socket.socket) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(sock)
-            replies = self._carry_out(sock, "unix")
-            sent = 0
-            while sent < len(replies) and self._replied(sock, *replies[sent]):
-                sent += 1
-            self._after()
-            for reply, peer in replies[sent:]:
-                # Linux lets no more than ten datagrams wait at a Unix socket (net.unix.max_dgram_qlen).
-                for _ in range(LATE_TRIES):
-                    if self._replied(sock, reply, peer):
-                        break
-                    await trio.sleep(LATE_WAIT)
+        late = LateReplies(partial(self._replied, sock))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(late.run)
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                for reply, peer in self._carry_out(sock, "unix"):
+                    if not late.send(reply, peer):
+                        self.send_errors[errno.EAGAIN] += 1
+                self._after()
 
     def _carry_out(self, sock: socket.socket, transport: str) -> list[tuple[bytes, Any]]:
         """Take what waits at a datagram socket, a bounded number, and give the replies with whom they are for."""
