@@ -23,10 +23,14 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.0f} s"
 
 
+def _party(uri: str) -> str:
+    return uri.removeprefix("sip:")
+
+
 LIVE = [
     Column("call_id", "call"),
-    Column("from"),
-    Column("to"),
+    Column("from", format=_party),
+    Column("to", format=_party),
     Column("state"),
     Column("duration", "time", right=True, format=_seconds),
     Column("relayed", wide=True),
@@ -37,8 +41,8 @@ LIVE = [
 ]
 MISSED = [
     Column("start", "when", format=_time),
-    Column("from"),
-    Column("to"),
+    Column("from", format=_party),
+    Column("to", format=_party),
     Column("cause"),
     Column("code", right=True),
     Column("call_id", "call"),

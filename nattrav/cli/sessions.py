@@ -137,8 +137,9 @@ def stats() -> None:
     """
     from nattrav.cli.connect import call
     from nattrav.cli.output import current, emit
+    from nattrav.cli.relay_tables import readable
 
     statistics = call("relay", "sessions.stats")
     if current().human:
-        statistics.pop("pools")
+        statistics = readable(statistics)
     emit(statistics)

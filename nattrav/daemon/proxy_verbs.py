@@ -305,7 +305,7 @@ class ProxyVerbs:
         return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
 
     async def _explain(self, args: Args) -> dict[str, Any]:
-        wanted = str(args.get("what", ""))
+        wanted = str(args.get("what", "")).removeprefix("sip:")
         core = self._core
         found = core.rooms.calls.search(lambda call: matches(call, wanted))
         bindings = [
