@@ -91,7 +91,7 @@ def kill(
     if every:
         number = call("proxy", "calls.kill", all=True, dry_run=True)["killed"]
         if not dry_run:
-            confirm(f"This ends {number} calls.", yes_really, option="--yes-really")
+            confirm(f"This ends {number} call{'s' if number != 1 else ''}.", yes_really, option="--yes-really")
     else:
         call("proxy", "calls.kill", call_id=call_id, dry_run=True)
         if not dry_run:
@@ -114,7 +114,7 @@ def ladder(
 
 
 @app.command()
-def show(call_id: Annotated[str, typer.Argument(help="Call-ID.")]) -> None:
+def show(call_id: Annotated[str, typer.Argument(help="Call-ID, or how it begins.")]) -> None:
     """The record of one call.
 
     Example: nattrav calls show 3c26700857a8-k1n2

@@ -126,12 +126,13 @@ def write_table(
 
 
 def _fit(widths: list[int], right: Sequence[bool], width: int) -> None:
-    """Take columns of text down, the widest first, until all fit."""
+    """Take columns of text down, the widest first, until all fit; the first, which names the row, comes last."""
     excess = sum(widths) + 2 * (len(widths) - 1) - width
     while excess > 0:
         texts = [at for at in range(len(widths)) if not right[at] and widths[at] > NARROWEST]
         if not texts:
             return
+        texts = texts[1:] if texts[0] == 0 and len(texts) > 1 else texts
         widest = max(texts, key=widths.__getitem__)
         second = max((widths[at] for at in texts if at != widest), default=NARROWEST)
         step = min(excess, max(1, widths[widest] - max(second, NARROWEST)))

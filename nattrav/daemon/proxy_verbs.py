@@ -11,7 +11,7 @@ from typing import Any
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.feed import Feed, seconds_of
 from nattrav.daemon.proxy_flows import flow_rows, forget_flows
-from nattrav.daemon.rows import wanted_rows
+from nattrav.daemon.rows import wanted_rows, whole_id
 from nattrav.daemon.runtime import Runtime
 from nattrav.daemon.trace import Trace
 from nattrav.location.bindings import Binding
@@ -294,8 +294,9 @@ class ProxyVerbs:
         }
 
     async def _call(self, args: Args) -> dict[str, Any]:
-        wanted = str(args.get("call_id", ""))
         calls = self._core.rooms.calls
+        typed = str(args.get("call_id", ""))
+        wanted = whole_id(typed, {call.call_id for call in (*calls, *calls.history.values())}) if typed else typed
         for call in (*calls, *calls.history.values()):
             if call.call_id == wanted:
                 return calls.record(call)
