@@ -296,6 +296,13 @@ class ClientTransaction(Timed):
         self._send(data)
         table.watch(self, self._machine.next_timeout())
 
+    def follow(self, flow: Flow) -> None:
+        """Who was asked and did not answer is reached by another flow of the same listener now: ask again there."""
+        machine = self._machine
+        if machine is not None and machine.message and machine.state in (State.CALLING, State.TRYING):
+            self.hop = flow
+            self._send(machine.message)
+
     def _send(self, data: bytes) -> None:
         hop = self.hop
         if isinstance(hop, Flow):

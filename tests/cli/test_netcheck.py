@@ -11,12 +11,12 @@ import trio
 
 from nattrav.cli import exit_codes
 from nattrav.cli.app import run
-from nattrav.cli.bench_bundle import free_port
 from nattrav.cli.netcheck import as_row, block, exit_code, failed, line
 from nattrav.config.schema import Configuration
 from nattrav.daemon import stun
 from nattrav.daemon.runtime import Runtime
 from stun.discovery import Dependence
+from tests.free_port import free_port
 
 from .test_stun_commands import report
 
@@ -47,8 +47,8 @@ def test_the_exit_code_tells_well_ill_and_silent() -> None:
 
 
 async def test_a_running_server_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    port = free_port()
-    config = Configuration.model_validate({"stun": {"listen": ["127.0.0.1"], "port": port, "alternate_port": port + 1}})
+    port, other = free_port(), free_port()
+    config = Configuration.model_validate({"stun": {"listen": ["127.0.0.1"], "port": port, "alternate_port": other}})
     async with trio.open_nursery() as nursery:
         runtime = Runtime("stun", tmp_path, tmp_path)
         await nursery.start(partial(stun.serve, config, runtime=runtime))

@@ -24,7 +24,7 @@ from nattrav.control.socket.io.client import Unreachable, ask
 from nattrav.sip.grammar import KNOWN_METHODS
 
 ROOT = Path(__file__).parents[2]
-SIP, STUN, UPSTREAM, PROMETHEUS = 19410, 19420, 19430, 19440
+SIP, STUN, UPSTREAM, PROMETHEUS, HEP = 19410, 19420, 19430, 19440, 19450
 
 CONFIGURATION = f"""
 [node]
@@ -45,6 +45,8 @@ interfaces = ["default/127.0.0.1"]
 ports = "19500-19899"
 [control]
 listen = ["unix:auto"]
+[hep]
+target = "127.0.0.1:{HEP}"
 [[upstream]]
 name = "gateway"
 target = "127.0.0.1:{UPSTREAM}"
