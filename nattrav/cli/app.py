@@ -152,9 +152,13 @@ def run(arguments: Sequence[str], *, all_groups: bool = False) -> int:
 
 
 def _run_once(command: Any, words: Sequence[str]) -> int:
+    stdout = sys.stdout
     try:
         result = command(words, prog_name="nattrav", standalone_mode=True)
     except SystemExit as exit_request:
+        if sys.stdout is not stdout:
+            # typer makes a broken pipe a failure; it leaves a wrapper behind that tells.
+            raise BrokenPipeError from None
         code = exit_request.code
         return code if isinstance(code, int) else exit_codes.OK if code is None else exit_codes.FAILED
     except BaseExceptionGroup as group:
