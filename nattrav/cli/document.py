@@ -36,8 +36,8 @@ What ends or forgets something asks first on a terminal and wants `--yes` elsewh
 `mos<3.5 and age>60`, `not (upstream=gateway or from~'+43')`, `loss>=2%`, `condition=none`.
 
 With `--url` everything that reads works on another host, also what streams (`trace`, `sessions watch`,
-`registrations watch`, `relay top`). There is no `cluster` command: several edges share their bindings in Valkey
-(`[location] backend`), and each is asked by its own address.
+`registrations watch`, `relay top`). There is no `cluster` command, for there is no store that edges share:
+each edge keeps its own bindings, and is asked by its own address.
 
 | exit code | meaning |
 |---|---|
