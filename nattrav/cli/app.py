@@ -44,7 +44,12 @@ GROUPS: tuple[Group, ...] = (
     Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
     Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kill, watch, stats"),
     Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine, leaks"),
-    Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
+    Group(
+        "registrations",
+        "nattrav.cli.registrations",
+        "app",
+        "Bindings of phones, with the NAT each is behind; in short: regs",
+    ),
     Group("regs", "nattrav.cli.registrations", "app", "The same as registrations", hidden=True),
     Group("calls", "nattrav.cli.calls", "app", "Calls in progress, and missed ones"),
     Group("flows", "nattrav.cli.flows", "app", "Ways to peers, with the registrations and calls on each"),

@@ -36,7 +36,7 @@ complete -c nattrav -n '__nattrav_at ' -a log -d 'Show or change log levels whil
 complete -c nattrav -n '__nattrav_at ' -a config -d 'Show, compare, reload and write the configuration'
 complete -c nattrav -n '__nattrav_at ' -a sessions -d 'Relay sessions: list, show, kill, watch, stats'
 complete -c nattrav -n '__nattrav_at ' -a ports -d 'Relay ports: pools, use, quarantine, leaks'
-complete -c nattrav -n '__nattrav_at ' -a registrations -d 'Bindings of phones, with the NAT each is behind'
+complete -c nattrav -n '__nattrav_at ' -a registrations -d 'Bindings of phones, with the NAT each is behind; in short: regs'
 complete -c nattrav -n '__nattrav_at ' -a calls -d 'Calls in progress, and missed ones'
 complete -c nattrav -n '__nattrav_at ' -a flows -d 'Ways to peers, with the registrations and calls on each'
 complete -c nattrav -n '__nattrav_at ' -a transactions -d 'SIP transactions that are being worked on'
