@@ -66,8 +66,7 @@ def run(quick: bool) -> list[Row]:
     with network(), contextlib.nullcontext() if refusal() else program_statistics():
         seconds, rounds = (1.5, 1) if quick else (2.5, 3)
         rows += side_by_side(2000, (10_000, 50_000, 0), seconds, rounds)
-        # Each leg has a socket for RTCP too; the data plane alone, below, needs none.
-        rows += side_by_side(legs_possible(2), (50_000, 0), seconds, 1 if quick else 2)
+        rows += side_by_side(legs_possible(1), (50_000, 0), seconds, 1 if quick else 2)
         rows += by_legs(seconds, rounds)
         rows += by_threads(seconds, rounds)
         rows += at_rest()

@@ -13,6 +13,7 @@ class LocationSection(Section):
     """The [location] table."""
 
     backend: Literal["memory", "sqlite"] = "sqlite"
-    """memory: lost on restart. sqlite: a file in the state directory, written at most 50 ms after each answer."""
+    """memory: lost on restart. sqlite: a file in the state directory, written at most 50 ms after each answer.
+    With sqlite, calls that last longer than five seconds outlive a restart as well, in calls.sqlite."""
     file: str | None = Field(default=None, min_length=1)
     """SQLite file; default: bindings.sqlite in the state directory."""

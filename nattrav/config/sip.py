@@ -172,6 +172,17 @@ class SipTls(Section):
     """PEM file with the authorities trusted for next hops; default: the system's."""
     verify: bool = True
     """Check the certificates of next hops."""
+    client_ca: str | None = Field(default=None, min_length=1)
+    """PEM file with the authorities of peers that connect to us: they are asked for a certificate, and one that shows
+    it gets requests back over its own connection when its Via asks for that with `alias` (RFC 5923)."""
+    client_required: bool = False
+    """Turn away TLS clients without a certificate of `client_ca`; only where every client has one."""
+
+    @model_validator(mode="after")
+    def _requires_what_it_can_check(self) -> SipTls:
+        if self.client_required and self.client_ca is None:
+            raise ValueError("client_required needs client_ca, the authorities to check certificates of clients with")
+        return self
 
 
 class SipSection(Section):

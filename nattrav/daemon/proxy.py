@@ -32,6 +32,7 @@ from nattrav.net import clock
 from nattrav.net.rounds import Rounds
 from nattrav.proxy.accounts import configured
 from nattrav.proxy.core import Proxy, location_limits
+from nattrav.proxy.io.call_store import CallStore, CallsUnreadable
 from nattrav.proxy.io.relays import Relays
 from nattrav.proxy.io.shell import Shell
 from nattrav.proxy.listener import Listener
@@ -44,6 +45,9 @@ from stun.responder import Answer, Policy, Responder
 
 RELAY_RECONNECT = 2.0
 """Seconds before the relay's control socket is tried again for its notices of silent sessions."""
+
+SAVE_INTERVAL = 5.0
+"""Seconds between two writes of calls in progress: calls shorter than that are never written."""
 
 WATCH_INTERVAL = 2.0
 """Seconds between two looks at whether bindings get written."""
@@ -82,6 +86,37 @@ async def closing_journal(journal: SqliteJournal | None) -> AsyncIterator[None]:
     finally:
         if journal is not None:
             journal.close()
+
+
+def open_call_store(config: Configuration, state: Path) -> CallStore | None:
+    """Open the file that keeps calls in progress over a restart, if the configuration keeps anything."""
+    if config.location.backend == "memory":
+        return None
+    try:
+        return CallStore(state / "calls.sqlite")
+    except CallsUnreadable as unusable:
+        raise StartRefused(str(unusable)) from None
+
+
+async def save_calls(core: Proxy, store: CallStore, runtime: Runtime) -> None:
+    """Write every few seconds what changed of calls in progress, at the end all that is left; then tell of failures."""
+    told: str | None = None
+    while True:
+        try:
+            await trio.sleep(SAVE_INTERVAL)
+        except trio.Cancelled:
+            store.write(*core.changed_calls())
+            raise
+        put, removed = core.changed_calls()
+        if not put and not removed:
+            continue
+        problem = await trio.to_thread.run_sync(store.write, put, removed)
+        if problem != told:
+            told = problem
+            if problem is not None:
+                runtime.log.error(
+                    "calls not written: a restart would forget them", file=str(store.path), problem=problem
+                )
 
 
 async def watch_journal(journal: SqliteJournal, runtime: Runtime) -> None:
@@ -124,6 +159,7 @@ async def serve(
     accounts = read_accounts(config, state, Settings(sip).realm)
     settings = Settings(sip, config.upstream, accounts.configured, config.quirk)
     journal = open_journal(config, state)
+    call_store = open_call_store(config, state)
     core = Proxy(
         settings,
         [one.listener for one in bound],
@@ -135,7 +171,7 @@ async def serve(
     core.accounts.replace([*configured(settings.users, settings.realm), *accounts.stored])
     core.parts.utc_offset = float(clock.local_offset())
     core.parts.hooks = make_hooks(sip, runtime)
-    core.restore(clock.monotonic())
+    core.restore(clock.monotonic(), call_store.load() if call_store is not None else ())
     records = CallRecords(
         records_path(sip, state),
         lambda problem: runtime.log.error("call records not written", problem=problem),
@@ -198,6 +234,8 @@ async def serve(
             nursery.start_soon(follower.watch_users)
             if journal is not None:
                 nursery.start_soon(watch_journal, journal, runtime)
+            if call_store is not None:
+                nursery.start_soon(save_calls, core, call_store, runtime)
             nursery.start_soon(watch_certificates, tls, [one.listener for one in bound], runtime)
             task_status.started(
                 [

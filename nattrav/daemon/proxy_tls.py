@@ -36,7 +36,11 @@ def tls_contexts(settings: SipTls, transports: Iterable[str]) -> TlsContexts:
     )
     try:
         return TlsContexts(
-            certificates, trusted=Path(settings.ca) if settings.ca is not None else None, verify=settings.verify
+            certificates,
+            client_authority=Path(settings.client_ca) if settings.client_ca is not None else None,
+            client_required=settings.client_required,
+            trusted=Path(settings.ca) if settings.ca is not None else None,
+            verify=settings.verify,
         )
     except ssl.SSLError as error:
         raise StartRefused(

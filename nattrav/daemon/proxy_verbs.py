@@ -19,7 +19,8 @@ from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic, wall
 from nattrav.proxy.accounts import Accounts, account_of
 from nattrav.proxy.alg import AlgSign
-from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.call_facts import Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.explain import explain, matches, quirk_of
 from nattrav.proxy.io.shell import Shell

@@ -93,6 +93,7 @@ class MmsgDatagrams:
             outgoing = layout.headers[rows]
             pointer = outgoing.ctypes.data
         sent = position = 0
+        asked_again = -1
         while position < total:
             done = _libc.sendmmsg(
                 self.sock.fileno(),
@@ -106,6 +107,10 @@ class MmsgDatagrams:
                 continue
             code = ctypes.get_errno()
             if code == errno.EINTR:
+                continue
+            if code == errno.ECONNREFUSED and asked_again != position:
+                # ICMP's answer to an earlier datagram, told to whoever sends next; it says nothing about this one.
+                asked_again = position
                 continue
             if code in (errno.EAGAIN, errno.ENOBUFS):
                 self.send_errors[code] += total - position

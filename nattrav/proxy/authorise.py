@@ -13,7 +13,7 @@ from nattrav.proxy.validate import Refused
 from nattrav.sip.digest import Algorithm, Credentials, NonceCounts, Nonces, NonceState, challenges, credentials_for
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request
-from nattrav.sip.uri import SipUri, user_name
+from nattrav.sip.uri import SipUri, parse_uri, user_name
 
 LAST_COUNT = 2**32 - 1
 """The highest nonce-count there is: with it a nonce is used up."""
@@ -72,7 +72,7 @@ class Authorisation:
         if not self.uses_digest and not self._is_lent(request):
             return self._admit_source(sender)
         refused = self._check(request, sender, "proxy-authorization", 407, request.from_.uri, now)
-        if refused is None and self._is_ours(request.from_.uri) and not self._owns(request.from_.uri, sender):
+        if refused is None and self._names_another(request.from_.uri, sender):
             why = f"user {sender.user} may not call as {request.from_.uri}"
             return Refused(403, "R1", reason="From is another user", why=why)
         return refused
@@ -166,12 +166,15 @@ class Authorisation:
             return False
         return uri.user is not None and user_name(uri.user) == sender.user
 
-    def _is_ours(self, text: str) -> bool:
+    def _names_another(self, text: str, sender: Sender) -> bool:
+        """A From that is another user of ours: an address in our domains, or the number that is one's name."""
         try:
-            uri = SipUri.parse(text)
+            uri = parse_uri(text)
         except MalformedMessage:
             return False
-        return self._parts.names_us(uri)
+        if isinstance(uri, SipUri):
+            return self._parts.names_us(uri) and not self._owns(text, sender)
+        return uri.number != sender.user and self.accounts.find(uri.number) is not None
 
     def _in_open_net(self, host: str) -> bool:
         address = ipaddress.ip_address(host)

@@ -8,7 +8,8 @@ from functools import partial
 from nattrav.net.address import TransportAddress
 from nattrav.proxy import causes, forward
 from nattrav.proxy.best_response import best, with_all_challenges
-from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.call_facts import CallState, Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.effects import DropReason
 from nattrav.proxy.fork import Branch, in_groups
 from nattrav.proxy.forwarding import Forwarding, verdict_of
@@ -373,6 +374,8 @@ class ResponseContext(Forwarding):
         """When the connection of the request is gone, open one to its sender (§18.2.2), but never towards a phone."""
         flow, parts, request = self.server.flow, self.rooms.parts, self.request
         if parts.connections.get((flow.listener, flow.remote.host, flow.remote.port)) == flow:
+            return
+        if self.server.target is not None:
             return
         if self.sender.access:
             parts.drop(DropReason.FLOW_GONE, flow)

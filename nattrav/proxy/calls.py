@@ -6,14 +6,15 @@ record, and to explain what happened.
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from nattrav.net.address import TransportAddress
+from nattrav.proxy.call_facts import CallState, MediaState, Message, Party
 from nattrav.proxy.effects import Record
+from nattrav.proxy.hang_up import Dialog
 from nattrav.proxy.meter import LOCAL, code_label
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict
 from nattrav.proxy.parts import Parts
@@ -32,70 +33,13 @@ REFRESH_GRACE = 32.0
 """Seconds past the session interval before a call counts as dead."""
 
 
-class CallState(enum.Enum):
-    """Where a call stands."""
-
-    EARLY = "early"
-    CONFIRMED = "confirmed"
-    ENDED = "ended"
-
-
-class Party(enum.Enum):
-    """The two sides of a call."""
-
-    CALLER = "caller"
-    CALLEE = "callee"
-
-    # Members are single objects; the hash that enum gives them is a call of Python code on every use of a dict.
-    __hash__ = object.__hash__
-
-    @property
-    def other(self) -> Party:
-        """The opposite side."""
-        return Party.CALLEE if self is Party.CALLER else Party.CALLER
-
-
-@dataclass(slots=True)
-class MediaState:
-    """Offer/answer state of one call. Tags are those of SIP; SDP bodies as their senders wrote them.
-
-    `session`: the relay holds one now, `used`: it ever did, `closing`: it was told to end it. `stable` is (offerer's
-    tag, offer, answerer's tag, answer) of the last completed exchange, to be restored when a re-INVITE fails. `late`
-    maps the callee's tag to its offer in a response while the answer is due in ACK or PRACK. `wishes` keeps by
-    tag what the relay was asked about a party.
-    """
-
-    session: bool = False
-    used: bool = False
-    closing: bool = False
-    stable: tuple[str, bytes, str, bytes] | None = None
-    wishes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    late: dict[str, bytes] = field(default_factory=dict)
-    answered_acks: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
-
-    def settle(self) -> None:
-        """Forget what only an offer to come would need: transactions keep a call for half a minute after its end."""
-        self.stable = None
-        self.wishes.clear()
-        self.late.clear()
-        self.answered_acks.clear()
-
-
-class Message:
-    """One message of a call as kept for `explain`: when, which way, over which flow, the octets, and why."""
-
-    __slots__ = ("at", "data", "flow", "received", "rules")
-
-    def __init__(self, at: float, received: bool, flow: object, data: bytes, rules: tuple[str, ...]) -> None:
-        self.at, self.received, self.flow, self.data, self.rules = at, received, flow, data, rules
-
-
 class Call(Timed):
     """One call, from its first INVITE to its end."""
 
     __slots__ = (
         "accepted",
         "access",
+        "adopted",
         "answered",
         "attempted",
         "attempts",
@@ -109,6 +53,7 @@ class Call(Timed):
         "contact",
         "created",
         "cseq",
+        "dialog",
         "early",
         "ended",
         "flows",
@@ -120,6 +65,7 @@ class Call(Timed):
         "quality",
         "resumed",
         "ringing",
+        "saved",
         "session_expires",
         "state",
         "upstream",
@@ -129,17 +75,19 @@ class Call(Timed):
         "written",
     )
 
-    def __init__(self, calls: Calls, key: tuple[str, str], request: Request, now: float) -> None:
+    def __init__(
+        self, calls: Calls, key: tuple[str, str], *, call_id: str, caller: str, callee: str, cseq: int, now: float
+    ) -> None:
         super().__init__()
         self.calls = calls
         self.key = key
-        self.call_id = request.call_id
+        self.call_id = call_id
         self.attempts = 0
         """INVITEs under way that may set it up: a core in front of us may fork it to several of our phones."""
-        self.caller = request.from_.uri
-        self.callee = request.request_uri
+        self.caller = caller
+        self.callee = callee
         self.callee_tags: set[str] = set()
-        self.cseq: dict[Party, int] = {Party.CALLER: request.cseq.number, Party.CALLEE: 0}
+        self.cseq: dict[Party, int] = {Party.CALLER: cseq, Party.CALLEE: 0}
         self.flows: dict[Party, Flow | None] = {Party.CALLER: None, Party.CALLEE: None}
         self.access: dict[Party, bool] = {Party.CALLER: True, Party.CALLEE: False}
         self.nat: dict[Party, NatVerdict] = {Party.CALLER: NO_NAT, Party.CALLEE: NO_NAT}
@@ -161,6 +109,10 @@ class Call(Timed):
         """The cause of its failure, as a clause for people."""
         self.written = False
         self.resumed = False
+        self.adopted = False
+        """It was set up before a restart, and what was written of it then is known."""
+        self.saved = False
+        self.dialog: Dialog | None = None
         self.early: str | None = None
         """Tag of the phone whose early media the caller hears, where the others' are kept back."""
         self.moved: dict[tuple[int, TransportAddress], Flow] = {}
@@ -236,6 +188,10 @@ class Calls:
         self.history: OrderedDict[tuple[str, str], Call] = OrderedDict()
         self.missed: deque[dict[str, Any]] = deque(maxlen=1000)
         self.confirmed = 0
+        self._by_session: dict[str, list[Call]] | None = None
+        """Made when it is asked for, until another call begins."""
+        self.unsaved: dict[tuple[str, str], Call] = {}
+        self._ended_saved: list[tuple[str, str]] = []
 
     def _end_overdue(self, call: Call, now: float) -> None:
         self.end(call, "timeout" if call.session_expires is None else "session_timer", now)
@@ -270,8 +226,12 @@ class Calls:
         return [call for call in self._live.values() if call.call_id == call_id]
 
     def of_session(self, session: str) -> list[Call]:
-        """Live calls that the relay knows by this name."""
-        return [call for key, call in self._live.items() if key[0] == session]
+        """Live calls that the relay knows by this name; many are asked for one after the other when media dies."""
+        if self._by_session is None:
+            self._by_session = {}
+            for key, call in self._live.items():
+                self._by_session.setdefault(key[0], []).append(call)
+        return [call for call in self._by_session.get(session, ()) if call.state is not CallState.ENDED]
 
     def search(self, matches: Callable[[Call], bool]) -> list[Call]:
         """Live and ended calls that match, newest first."""
@@ -307,7 +267,8 @@ class Calls:
             call = self._live.get(key)
             self._come_round += call is None
         if call is None:
-            call = self._live[key] = Call(self, key, request, now)
+            call = self._live[key] = _of_request(self, key, request, request.request_uri, now)
+            self._by_session = None
             if request.user_agent:
                 call.user_agents[Party.CALLER] = request.user_agent[:120]
         else:
@@ -331,15 +292,38 @@ class Calls:
             self._come_round += 1
         if key in self._ended or (key[0], request.to.tag or "") in self._ended:
             return None
-        call = self._live[key] = Call(self, key, request, now)
+        call = self._live[key] = _of_request(self, key, request, request.to.uri, now)
+        self._by_session = None
         call.resumed = call.attempted = True
-        call.callee = request.to.uri
         call.callee_tags.add(request.to.tag or "")
         call.state = CallState.CONFIRMED
         call.code = 200
         self.confirmed += 1
         self._parts.timers.set(call, now + self.LONGEST)
         return call
+
+    def take_up(self, call: Call, until: float | None) -> bool:
+        """Go on with a call that was written before a restart, at the latest `until`; False for one that is known."""
+        if call.key in self._live:
+            return False
+        self._live[call.key] = call
+        self._by_session = None
+        self._come_round += call.session != call.call_id
+        self.confirmed += 1
+        call.saved = True
+        self._parts.timers.set(call, call.created + self.LONGEST if until is None else until)
+        return True
+
+    def changed(self, call: Call) -> None:
+        """What is to be written of a call in progress is another now."""
+        if call.state is CallState.CONFIRMED:
+            self.unsaved[call.key] = call
+
+    def take_changes(self) -> tuple[list[Call], list[tuple[str, str]]]:
+        """Give the calls to be written (again), and the keys of those written ones that ended, since the last time."""
+        unsaved, self.unsaved = self.unsaved, {}
+        ended, self._ended_saved = self._ended_saved, []
+        return list(unsaved.values()), ended
 
     def of_user(self, user: str) -> int:
         """Calls now of one authenticated user."""
@@ -366,6 +350,7 @@ class Calls:
     def answer(self, call: Call, tag: str, now: float) -> None:
         """A 2xx to the first INVITE."""
         call.callee_tags.add(tag)
+        self.unsaved[call.key] = call
         if call.state is CallState.EARLY:
             call.state = CallState.CONFIRMED
             call.answered = now
@@ -386,6 +371,7 @@ class Calls:
         elif call.session_expires is not None:
             call.session_expires = None
             self._parts.timers.set(call, now + self.LONGEST)
+        self.changed(call)
 
     def end(self, call: Call, cause: str, now: float, code: int = 0) -> None:
         """Close the record: cause is bye, cancel, rejected, timeout, session_timer, media_timeout or admin."""
@@ -402,6 +388,9 @@ class Calls:
         if code:
             call.code = code
         self._live.pop(call.key, None)
+        self.unsaved.pop(call.key, None)
+        if call.saved:
+            self._ended_saved.append(call.key)
         self._come_round -= call.session != call.call_id
         self._ended[call.key] = None
         if len(self._ended) > ENDED_KEPT:
@@ -469,7 +458,7 @@ class Calls:
             "post_dial_delay": None if call.ringing is None else round(call.ringing - call.created, 3),
             "code": call.code,
             "cause": call.cause,
-            "resumed": call.resumed,
+            "resumed": call.resumed or call.adopted,
             "upstream": call.upstream,
             "relayed": call.media.used,
             "caller_flow": str(call.flows[Party.CALLER] or ""),
@@ -480,3 +469,15 @@ class Calls:
             "callee_agent": call.user_agents.get(Party.CALLEE),
             "media": call.quality,
         }
+
+
+def _of_request(calls: Calls, key: tuple[str, str], request: Request, callee: str, now: float) -> Call:
+    return Call(
+        calls,
+        key,
+        call_id=request.call_id,
+        caller=request.from_.uri,
+        callee=callee,
+        cseq=request.cseq.number,
+        now=now,
+    )

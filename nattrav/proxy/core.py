@@ -6,7 +6,7 @@ No socket, clock or randomness in here. `receive`, `relay_reply`, `next_hops`, `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nattrav.config.sip import SipSection
 from nattrav.location.bindings import Limits
@@ -15,10 +15,11 @@ from nattrav.location.memory import MemoryLocation
 from nattrav.proxy.accounts import Accounts, configured
 from nattrav.proxy.alg import ADDRESS_LENGTHS, AlgSign
 from nattrav.proxy.backward import ResponseContext
-from nattrav.proxy.calls import Call, Calls, CallState, Party
+from nattrav.proxy.call_facts import CallState, Party
+from nattrav.proxy.calls import Call, Calls
 from nattrav.proxy.effects import DropReason, Effect, Send
 from nattrav.proxy.fork import Branch
-from nattrav.proxy.hang_up import bye, dialog_of
+from nattrav.proxy.hang_up import Dialog, bye
 from nattrav.proxy.listener import Listener
 from nattrav.proxy.media import Media
 from nattrav.proxy.nat import literal
@@ -28,15 +29,17 @@ from nattrav.proxy.probing import Prober
 from nattrav.proxy.requests import Requests
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Routing
+from nattrav.proxy.saved_calls import CSEQ_MARGIN, adopt, dialog_known, written
 from nattrav.proxy.transactions import ClientTransaction
 from nattrav.proxy.upstreams import Upstreams
+from nattrav.proxy.way_back import WaysBack, top_via
 from nattrav.sip.errors import BodyTooShort, MalformedMessage
 from nattrav.sip.grammar import KNOWN_METHODS
 from nattrav.sip.message import MAX_EXPIRES, Request, Response
 from nattrav.sip.parser import parse_datagram_untrusted
 from nattrav.sip.response import respond
 from nattrav.sip.transaction import State
-from nattrav.sip.transport.flow import Flow
+from nattrav.sip.transport.flow import Flow, Undelivered
 
 _KEEPALIVE = frozenset(b"\r\n\0")
 _UNHEARD = (State.CALLING, State.TRYING)
@@ -62,18 +65,26 @@ class Proxy:
         upstreams = Upstreams(settings.upstreams)
         routing = Routing(parts, found, self.accounts, upstreams)
         self.rooms = Rooms(parts, found, upstreams, routing, Calls(parts), Media(parts))
+        self._ways_back = WaysBack(parts, upstreams, routing)
         self._prober = Prober(parts, upstreams, routing)
         self.rooms.calls.overdue = self._overdue
         requests = self.requests = Requests(self.rooms, self.accounts)
         self.registrar, self.keepalive, self.admission = requests.registrar, requests.keepalive, requests.admission
 
-    def restore(self, now: float) -> None:
+    def restore(self, now: float, calls: Iterable[str] = ()) -> None:
         """Take up the bindings of before the restart, their expiry and their keepalives, and begin to probe upstreams.
 
-        Connections did not survive it, nor do bindings of listeners that are no more.
+        Connections did not survive it, nor do bindings of listeners that are no more. `calls` are lines that
+        `changed_calls` gave.
         """
+        for line in calls:
+            adopt(self.rooms.calls, line, self.parts)
         listeners = self.parts.listeners.by_id
-        gone = [one for one in self.rooms.location if one.flow.reliable or one.flow.listener not in listeners]
+        gone = [
+            one
+            for one in self.rooms.location
+            if one.flow.listener not in listeners or (one.flow.reliable and not one.path)
+        ]
         self.registrar.drop(gone, "removed")
         self.registrar.watch_expiry(now)
         for binding in self.rooms.location:
@@ -121,9 +132,15 @@ class Proxy:
         """A lookup ended: a list of (transport, address, server name), best first; empty when there is nothing."""
         return self._continue(request, found, now)
 
-    def flow_opened(self, flow: Flow) -> None:
+    def flow_opened(self, flow: Flow, *, accepted: bool = True) -> None:
         """A connection is there, whoever opened it."""
         self.parts.connections[(flow.listener, flow.remote.host, flow.remote.port)] = flow
+        if not accepted:
+            self.parts.reuse.dialled.add(flow)
+
+    def peer_proved(self, flow: Flow, names: tuple[str, ...]) -> None:
+        """The peer of an accepted connection showed a certificate for these names."""
+        self.parts.reuse.proved(flow, names)
 
     def kept(self, flow: Flow, now: float) -> None:
         """A keepalive came on a flow and was answered by its transport."""
@@ -134,7 +151,9 @@ class Proxy:
         key = (flow.listener, flow.remote.host, flow.remote.port)
         if self.parts.connections.get(key) == flow:
             del self.parts.connections[key]
-        self.registrar.drop(self.rooms.location.by_flow(flow), "removed")
+        self.parts.reuse.closed(flow)
+        # What registered through an edge is reached by its Path, over another connection if need be (RFC 3327 §5.1).
+        self.registrar.drop([one for one in self.rooms.location.by_flow(flow) if not one.path], "removed")
         transactions = self.parts.transactions
         for name in transactions.on_streams.pop(flow, ()):
             client = transactions.clients.get(name)
@@ -146,8 +165,27 @@ class Proxy:
         """The transport could not deliver what this branch sent (§16.9)."""
         for method in KNOWN_METHODS:
             client = self.parts.transactions.clients.get((branch, method))
-            if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
-                client.context.unreachable(client, now)
+            if client is not None:
+                self._nothing_sent(client, now)
+        return self.take_effects()
+
+    @staticmethod
+    def _nothing_sent(client: ClientTransaction, now: float) -> None:
+        if isinstance(client, Branch) and isinstance(client.context, ResponseContext):
+            client.context.unreachable(client, now)
+
+    def undelivered(self, message: Undelivered, now: float) -> list[Effect]:
+        """A message did not arrive, so says the transport."""
+        via = top_via(message.data)
+        if via is None:
+            return []
+        if message.data.startswith(b"SIP/2.0 "):
+            self._ways_back.failed(message, via, now)
+        else:
+            for method in KNOWN_METHODS:
+                client = self.parts.transactions.clients.get((via.branch or "", method))
+                if client is not None and client.hop == message.to and client.state in _UNHEARD:
+                    self._nothing_sent(client, now)
         return self.take_effects()
 
     def handle_timeout(self, now: float) -> list[Effect]:
@@ -192,24 +230,42 @@ class Proxy:
     def _hang_up(self, call: Call, reason: str, now: float) -> None:
         """Send a BYE to both sides when the dialog is known."""
         parts = self.parts
-        if call.accepted is None or call.state is not CallState.CONFIRMED:
+        if call.state is not CallState.CONFIRMED:
             return
-        dialog = dialog_of(call.accepted, call.contact, parts.names_us)
+        dialog = dialog_known(call, parts)
         if dialog is None:
             return
         for party in Party:
-            flow = call.flows[party]
+            flow = self._flow_now(call, party, dialog, now)
             listener = parts.listeners.of(flow) if flow is not None else None
             if flow is None or listener is None:
                 continue
             branch = f"z9hG4bK{parts.unique()}"
             rport = ";rport" if listener.transport == "udp" else ""
             via = f"SIP/2.0/{listener.transport.upper()} {listener.sent_by};branch={branch}{rport}"
-            call.cseq[party.other] += 1
+            call.cseq[party.other] += 1 + (CSEQ_MARGIN if call.adopted else 0)
             number = call.cseq[party.other]
             data = bye(dialog, to_caller=party is Party.CALLER, cseq=number, via=via, reason=reason)
             call.note(now, False, flow, data, "reaped")
             ClientTransaction(parts.transactions, (branch, "BYE"), None).start(flow, data, now)
+
+    def _flow_now(self, call: Call, party: Party, dialog: Dialog, now: float) -> Flow | None:
+        """The flow that reaches a party; over a connection that closed, the one it has registered over since."""
+        flow, routing = call.flows[party], self.rooms.routing
+        if flow is None or routing.is_open(flow):
+            return flow
+        caller = party is Party.CALLER
+        target, owner = (dialog.caller_target, call.caller) if caller else (dialog.callee_target, call.callee)
+        found = routing.registered_contact(target, owner, now)
+        return found.next_hop if found is not None and isinstance(found.next_hop, Flow) else None
+
+    def changed_calls(self) -> tuple[dict[tuple[str, str], str], list[tuple[str, str]]]:
+        """Give what is to be written of calls in progress since the last time: lines by key, and keys that ended."""
+        changed, ended = self.rooms.calls.take_changes()
+        lines = {call.key: text for call in changed if (text := written(call, self.parts)) is not None}
+        for call in changed:
+            call.saved = call.saved or call.key in lines
+        return lines, ended
 
     def _continue(self, request: int, reply: object, now: float) -> list[Effect]:
         continuation = self.parts.waiting.pop(request, None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nattrav.proxy.calls import Call, Party
-from nattrav.proxy.forwarding import nat_of
+from nattrav.proxy.call_facts import Party
+from nattrav.proxy.calls import Call
+from nattrav.proxy.forwarding import Forwarding, nat_of
 from nattrav.proxy.nat import NatTest, NatVerdict
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Sender
@@ -33,9 +34,19 @@ class Dialogs:
         if before is not None:
             self._parts.count("nattrav_sip_nat_detections_total", NatTest.SOURCE_MOVED.value)
             self._parts.log("info", "source_moved", call_id=call.call_id, before=str(before), now=str(flow))
+            self._repeat_there(call, before, flow)
         party = call.sender(request)
         if request.cseq.number > call.cseq[party]:
             call.cseq[party] = request.cseq.number
+            self._rooms.calls.changed(call)
+
+    def _repeat_there(self, call: Call, before: Flow, flow: Flow) -> None:
+        """What is on its way to where a party was goes to where it is: both sides may have moved at once."""
+        if before.reliable or flow.listener != before.listener:
+            return
+        for client in list(self._parts.transactions.clients.values()):
+            if client.hop == before and isinstance(client.context, Forwarding) and client.context.call is call:
+                client.follow(flow)
 
     def resume(self, request: Request, sender: Sender, hop: Hop, data: bytes, now: float, *, both: bool) -> Call | None:
         """Take up a call of before a restart, which our token in its route set proves; its media stays with the relay.

@@ -86,10 +86,18 @@ class Edge:
             return None
         known.cseq = request.cseq.number
         self.absorbed += 1
+        if outage:
+            self._prolong(request, sender, now, 2 * known.phone_expires)
         headers = [("Contact", f"<{contact.uri}>;expires={known.phone_expires}")]
         headers += [("Path", value.text) for value in request.paths]
         self.registrar.event("refreshed", key[0], sender.flow, request.user_agent)
         return respond(request, 200, to_tag=self.rooms.parts.to_tag(request.via.branch or ""), headers=headers)
+
+    def _prolong(self, request: Request, sender: Sender, now: float, seconds: int) -> None:
+        """Keep the binding, and with it the mapping of its phone's NAT, while the core cannot say anything about it."""
+        registration = read_registration(request, self.aor(request), sender.flow, tests=tuple(sender.verdict.names))
+        contacts = tuple(replace(one, expires=seconds) for one in registration.contacts)
+        self._remember(replace(registration, contacts=contacts), sender, now)
 
     def confirm(self, request: Request, response: Response, sender: Sender, now: float, told: dict[str, str]) -> None:
         """Take the core's 200: what it lists of the request's contacts is bound, what it does not is not.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nattrav.proxy.alg import NONE, SUSPECTED
-from nattrav.proxy.calls import Call, Message, Party
+from nattrav.proxy.call_facts import Message, Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.parts import Parts
 from nattrav.proxy.verdict import circumstances, verdict
 from nattrav.sip.redaction import redacted

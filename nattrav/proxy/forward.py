@@ -5,13 +5,16 @@ Works on the line lists of an `Edit`; nothing that stays is rendered anew.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from nattrav.proxy.listener import Listener
 from nattrav.sip.edit import Edit
-from nattrav.sip.grammar import split_first
+from nattrav.sip.grammar import QUOTED, as_utf8, split_first, unquote
 from nattrav.sip.message import Request, Response
 from nattrav.sip.name_addr import NameAddr
+
+_REALM = re.compile(rf"[ \t,]realm[ \t]*=[ \t]*({QUOTED})", re.IGNORECASE)
 
 RECORD_ROUTED = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY", "UPDATE"))
 
@@ -88,11 +91,15 @@ def outgoing(
 
 
 def _strip_credentials(edit: Edit, realm: str) -> None:
-    quoted = f'realm="{realm}"'
     for index in range(len(edit.names) - 1, -1, -1):
-        if edit.names[index] == "proxy-authorization" and quoted in edit.lines[index]:
+        if edit.names[index] == "proxy-authorization" and _realm_of(edit.lines[index]) == realm:
             del edit.names[index]
             del edit.lines[index]
+
+
+def _realm_of(line: str) -> str | None:
+    found = _REALM.search(line)
+    return None if found is None else as_utf8(unquote(found[1]))
 
 
 def record_route(listener: Listener, token: str | None, *, explicit: bool = False, secure: bool = False) -> str:

@@ -7,7 +7,8 @@ from functools import partial
 from nattrav.location.bindings import Binding
 from nattrav.net.address import TransportAddress
 from nattrav.proxy import forward
-from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.call_facts import Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.contact_mark import mark_contact
 from nattrav.proxy.effects import Lookup
 from nattrav.proxy.fork import Branch, in_groups, share_breadth
@@ -16,6 +17,7 @@ from nattrav.proxy.media import Side, sdp_of, with_sdp
 from nattrav.proxy.nat import NO_NAT, NatTest, NatVerdict, is_asymmetric
 from nattrav.proxy.quirks import Treatment
 from nattrav.proxy.registrar import behind_nat
+from nattrav.proxy.reuse import ALIAS
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import RouteSet, Sender
 from nattrav.proxy.transactions import ClientTransaction, ServerTransaction
@@ -310,7 +312,10 @@ class Forwarding:
         parts = self.rooms.parts
         listener = parts.listeners.of(hop)
         assert listener is not None
-        forward.add_via(edit, listener.via(branch.branch))
+        via = listener.via(branch.branch)
+        if hop.transport == "tls" and parts.sip.tls.certificate is not None and self._is_ours(hop):
+            via += ALIAS
+        forward.add_via(edit, via)
         if hop.transport != "udp":
             edit.framed()
         data = edit.render()
@@ -336,6 +341,10 @@ class Forwarding:
         branch.start(hop, data, now)
         if not self.invite:
             branch.edit = None
+
+    def _is_ours(self, hop: Flow | Target) -> bool:
+        """The connection is one that we opened, or will."""
+        return isinstance(hop, Target) or hop in self.rooms.parts.reuse.dialled
 
     def _fitted(self, edit: Edit, data: bytes, flow: Flow) -> bytes | None:
         """Make a message small enough for a device that cannot put fragments together; None when that is impossible."""
@@ -388,7 +397,7 @@ class Forwarding:
                 sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric
             )
         double = came is not goes
-        secure = hop.request_uri.startswith("sips:") or (
+        secure = hop.request_uri[:5].lower() == "sips:" or (
             self.routes.next_route is not None and self.routes.next_route.secure
         )
         if out_token is not None or double or in_token is None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from nattrav.proxy.calls import Call, Party
+from nattrav.proxy.call_facts import Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.effects import AskRelay
 from nattrav.proxy.nat import NatVerdict
 from nattrav.proxy.parts import Parts

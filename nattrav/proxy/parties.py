@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.calls import Call, CallState
+from nattrav.proxy.call_facts import CallState
+from nattrav.proxy.calls import Call
 from nattrav.proxy.routing import Sender
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request

@@ -15,6 +15,7 @@ from nattrav.proxy.hooks import NO_HOOKS
 from nattrav.proxy.listener import Listener, Listeners
 from nattrav.proxy.nat import NatTests
 from nattrav.proxy.quirks import Quirks, rule_from
+from nattrav.proxy.reuse import Reuse
 from nattrav.proxy.timers import Timers
 from nattrav.proxy.transactions import TimerValues, Transactions
 from nattrav.sip.branch import BranchMaker
@@ -76,6 +77,7 @@ class Parts:
         self.follow(settings)
         self.alg = AlgWatch()
         self.connections: dict[tuple[int, str, int], Flow] = {}
+        self.reuse = Reuse()
         self.dead = DeadDestinations()
         self.waiting: dict[int, Callable[[object, float], None]] = {}
         self._request = 0

@@ -49,6 +49,9 @@ class Registrar:
                 self.event("rejected", aor, sender.flow, request.user_agent)
                 return Refused(439, "N1")
             registration = read_registration(request, aor, sender.flow, tests=tuple(sender.verdict.names))
+            if sender.access and registration.path:
+                # Only edges that we know may say that they are on the way; a phone would steer calls to strangers.
+                registration = replace(registration, path=())
             outcome = self._location.register(self._shortened(registration, sender), self._parts.wall(now))
         except MalformedMessage as fault:
             self.event("rejected", aor, sender.flow, request.user_agent)
@@ -72,7 +75,7 @@ class Registrar:
         if outcome.moved:
             self.moved(aor, outcome.moved, sender)
         self.watch_expiry(now)
-        return Registered(self._headers(request, outcome.bindings, now), outcome.bindings)
+        return Registered(self._headers(request, outcome.bindings, registration.path, now), outcome.bindings)
 
     def _shortened(self, registration: Registration, sender: Sender) -> Registration:
         """Let phones behind a NAT come back more often, when the operator wants that."""
@@ -86,10 +89,12 @@ class Registrar:
         )
         return replace(registration, contacts=contacts)
 
-    def _headers(self, request: Request, bindings: Iterable[Binding], now: float) -> tuple[tuple[str, str], ...]:
+    def _headers(
+        self, request: Request, bindings: Iterable[Binding], path: Iterable[str], now: float
+    ) -> tuple[tuple[str, str], ...]:
         wall = self._parts.wall(now)
         headers = [("Contact", one.contact_value(wall)) for one in bindings]
-        headers += [("Path", value.text) for value in request.paths]
+        headers += [("Path", value) for value in path]
         if any(one.reg_id is not None for one in bindings) and "outbound" in request.tokens("supported"):
             headers.append(("Require", "outbound"))
             headers.append(("Flow-Timer", str(int(self._parts.sip.keepalive.interval))))

@@ -13,7 +13,8 @@ from nattrav.proxy.alg import AlgSign, signs_of
 from nattrav.proxy.answer_ports import AnswerPorts
 from nattrav.proxy.authorise import Authorisation
 from nattrav.proxy.backward import ResponseContext
-from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.call_facts import CallState, Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.causes import by_us
 from nattrav.proxy.dialogs import RESUMES, Dialogs
 from nattrav.proxy.edge import Edge, RegisterContext
@@ -88,6 +89,8 @@ class Requests:
         request.stamp(flow.remote, force_rport=symmetric)
         if "keep" in via.params and upstream is None:
             request.promise_keepalives(int(parts.sip.keepalive.interval))
+        if "alias" in via.params:
+            parts.reuse.ask(flow, via)
         key = server_key(request)
         server = parts.transactions.servers.get(key)
         if server is not None:
@@ -391,7 +394,7 @@ class Requests:
                 return self._rooms.routing.chosen(request, routes, sender, decision, now)
         found = self._behind_contact_token(request, sender, now) or replaced(self._rooms, request, sender)
         hops = [found] if found is not None else self._rooms.routing.initial(request, routes, sender, now)
-        if request.request_uri.startswith("sips:") and not isinstance(hops, Refused):
+        if request.request_uri[:5].lower() == "sips:" and not isinstance(hops, Refused):
             return self._secure(hops, sender)
         return hops
 

@@ -21,6 +21,7 @@ from nattrav.proxy.validate import Refused
 from nattrav.proxy.ways import Hop, Ways
 from nattrav.sip.errors import MalformedMessage
 from nattrav.sip.message import Request, Response
+from nattrav.sip.name_addr import NameAddr
 from nattrav.sip.transport.flow import Flow
 from nattrav.sip.uri import SipUri, unescape, user_name
 
@@ -141,7 +142,7 @@ class Routing(Ways):
             for binding in self._location.lookup(aor, self._parts.wall(now)):
                 if binding.same_contact(text):
                     hop = self._to_binding(binding)
-                    if hop.next_hop is not None:
+                    if hop.next_hop is not None or hop.uri is not None:
                         return hop
         return None
 
@@ -165,7 +166,7 @@ class Routing(Ways):
         if not isinstance(uri, SipUri):
             number = uri.number
             bound = self._location.lookup(self._own_aor(number), parts.wall(now))
-            hops = [hop for hop in map(self._to_binding, bound) if hop.next_hop is not None]
+            hops = [hop for hop in map(self._to_binding, bound) if hop.next_hop is not None or hop.uri is not None]
             if hops:
                 return hops
             return self._to_upstreams(self._upstreams.for_number(number, now, sender.upstream), routes, sender)
@@ -233,8 +234,8 @@ class Routing(Ways):
         bound = self._location.lookup(aor, self._parts.wall(now))
         if bound:
             hops = [self._to_binding(one) for one in bound]
-            gone = [hop for hop in hops if hop.next_hop is None]
-            hops = [hop for hop in hops if hop.next_hop is not None]
+            gone = [hop for hop in hops if hop.next_hop is None and hop.uri is None]
+            hops = [hop for hop in hops if hop not in gone]
             why = f"the connection over which {aor} registered is gone" if gone else ""
             return hops or Refused(430 if gone else 480, "N1", why=why)
         if self._is_user(aor):
@@ -252,6 +253,11 @@ class Routing(Ways):
         flow: Flow | None = binding.flow
         if flow is not None and flow.reliable:
             flow = self._parts.connections.get((flow.listener, flow.remote.host, flow.remote.port))
+            if flow is None and binding.path:
+                edge = NameAddr.parse(binding.path[0]).sip_uri
+                return Hop(
+                    binding.uri, self.to_uri(edge, None), edge, routes=binding.path, q=binding.q, binding=binding
+                )
         return Hop(binding.uri, flow, routes=binding.path, q=binding.q, access=True, binding=binding)
 
     def _to_upstreams(self, found: list[UpstreamState], routes: RouteSet, sender: Sender) -> list[Hop] | Refused:

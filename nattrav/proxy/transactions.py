@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from nattrav.net.address import TransportAddress
 from nattrav.proxy.effects import Connect, Effect, Observe, Send
 from nattrav.proxy.meter import method_label
 from nattrav.proxy.timers import Timed, Timers
@@ -100,6 +101,7 @@ class ServerTransaction(Timed):
 
     __slots__ = (
         "_machine",
+        "came_from",
         "context",
         "created",
         "final",
@@ -110,6 +112,7 @@ class ServerTransaction(Timed):
         "request",
         "table",
         "target",
+        "tried",
     )
 
     def __init__(self, table: Transactions, key: Key, request: Request, flow: Flow, now: float) -> None:
@@ -123,6 +126,9 @@ class ServerTransaction(Timed):
         self.flow = flow
         self.target: Target | None = None
         """Where responses go when the connection that brought the request is gone (§18.2.2)."""
+        self.came_from = flow.remote
+        self.tried: tuple[TransportAddress, ...] = ()
+        """Where the latest response did not arrive."""
         self.invite = request.method == "INVITE"
         self.final = 0
         machine = ServerInvite if self.invite else ServerNonInvite
@@ -210,6 +216,15 @@ class ServerTransaction(Timed):
         if machine.state not in _UNANSWERED:
             table.watch(self, machine.next_timeout())
 
+    def go_by(self, way: Flow | Target, data: bytes) -> None:
+        """Send by another way from now on, first `data` or, when that is empty, what may have to be repeated."""
+        if isinstance(way, Flow):
+            self.flow, self.target = way, None
+        else:
+            self.target = way
+        if data or self._machine.message:
+            self._send(data or self._machine.message)
+
     def _send(self, data: bytes) -> None:
         target = self.target
         self.table.out.append(Send(self.flow, data) if target is None else Connect(target, data, ""))
@@ -280,6 +295,13 @@ class ClientTransaction(Timed):
         )
         self._send(data)
         table.watch(self, self._machine.next_timeout())
+
+    def follow(self, flow: Flow) -> None:
+        """Who was asked and did not answer is reached by another flow of the same listener now: ask again there."""
+        machine = self._machine
+        if machine is not None and machine.message and machine.state in (State.CALLING, State.TRYING):
+            self.hop = flow
+            self._send(machine.message)
 
     def _send(self, data: bytes) -> None:
         hop = self.hop

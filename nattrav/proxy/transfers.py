@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nattrav.proxy.calls import Party
+from nattrav.proxy.call_facts import Party
 from nattrav.proxy.rooms import Rooms
 from nattrav.proxy.routing import Sender
 from nattrav.proxy.ways import Hop

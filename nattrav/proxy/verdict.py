@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nattrav.proxy.calls import Call, CallState, Party
+from nattrav.proxy.call_facts import CallState, Party
+from nattrav.proxy.calls import Call
 from nattrav.proxy.causes import by_us
 from nattrav.proxy.nat import NatTest
 

@@ -132,6 +132,8 @@ class Ways:
         if transport == "udp":
             return Flow("udp", listener.id, listener.bound, address)
         open_one = self._parts.connections.get((listener.id, address.host, address.port))
+        if open_one is None and transport == "tls" and len(self._parts.reuse):
+            open_one = self._parts.reuse.find(address, server_name)
         if open_one is None and transport in ("ws", "wss"):
             return None  # only clients open WebSockets (RFC 7118 §3)
         return open_one or Target(transport, address, server_name or "")

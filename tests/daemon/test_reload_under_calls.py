@@ -19,6 +19,7 @@ import trio
 
 from nattrav.net.address import TransportAddress
 from nattrav.selftest.io.run import Account, Report, selftest
+from tests.free_port import free_port
 
 NATTRAV = [sys.executable, "-m", "nattrav.cli"]
 BEFORE = """
@@ -54,13 +55,6 @@ level = "debug"
 [hep]
 target = "127.0.0.1:{hep}"
 """
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Edge:

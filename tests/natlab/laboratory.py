@@ -13,6 +13,8 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +63,19 @@ class Subscriber:
         self.routers[-1].nft(
             "table ip no_sip {\n chain pass {\n  type filter hook forward priority 0;\n  udp dport 5060 drop\n }\n}\n"
         )
+
+    @contextmanager
+    def signalling_lost(self) -> Iterator[None]:
+        """Let the outer router lose every packet to or from a SIP port, both ways; media passes."""
+        outer = self.routers[-1]
+        outer.nft(
+            "table ip lossy {\n chain pass {\n  type filter hook forward priority 0;\n"
+            "  udp dport 5060 drop\n  udp sport 5060 drop\n }\n}\n"
+        )
+        try:
+            yield
+        finally:
+            outer.execute("nft", "delete", "table", "ip", "lossy")
 
     def binding_lifetime(self, seconds: int) -> None:
         """Let UDP mappings end after so many seconds of silence."""

@@ -148,3 +148,26 @@ def test_devices_write_host_and_parameters_of_the_digest_uri_as_they_like() -> N
     (challenge,) = stage.send(PHONE, invite("+431"))
     answer = credentials_for(challenge, "INVITE", "sip:%2B431@203.0.113.10:5060;user=phone")
     assert stage.send(PHONE, invite("+431", credentials=answer, branch="z9hG4bKi2"))[-1].line.startswith("INVITE")
+
+
+@pytest.mark.parametrize(("number", "code"), [("+43-222", "403"), ("+43999", "INV"), ("+43111", "INV")])
+def test_nobody_calls_by_the_number_that_is_another_users_name(number: str, code: str) -> None:
+    stage = with_users({"name": "+43111", "password": "secret"}, {"name": "+43222", "password": "other"})
+    text = invite("+431").replace("<sip:alice@example.org>", f"<tel:{number}>")
+    (challenge,) = stage.send(PHONE, text)
+    answer = credentials_for(challenge, "INVITE", "sip:+431@example.org", "+43111")
+    again = invite("+431", credentials=answer, branch="z9hG4bKi2").replace("<sip:alice@example.org>", f"<tel:{number}>")
+    line = stage.send(PHONE, again)[-1].line
+    assert code in (line[:3], line.partition(" ")[2][:3])
+
+
+@pytest.mark.parametrize("written", ['realm="example.org"', 'REALM = "example.org"', 'realm="example\\.org"'])
+def test_our_credentials_end_here_however_they_are_written(written: str) -> None:
+    stage = with_users({"name": "alice", "password": "secret"})
+    (challenge,) = stage.send(PHONE, invite("+431"))
+    answer = credentials_for(challenge, "INVITE", "sip:+431@example.org").replace('realm="example.org"', written)
+    other = 'Proxy-Authorization: Digest username="x", realm="elsewhere", nonce="n", uri="u", response="r"\r\n'
+    onward = stage.send(PHONE, invite("+431", credentials=other + answer, branch="z9hG4bKi2"))[-1]
+    assert onward.line.startswith("INVITE")
+    assert [value for value in onward.message.all("proxy-authorization") if "elsewhere" not in value] == []
+    assert onward.message.count("proxy-authorization") == 1

@@ -244,3 +244,18 @@ def test_a_contact_without_brackets_gets_the_token_for_cores_that_ignore_path() 
     assert forwarded.message.contacts[0].sip_uri.host == "203.0.113.10"
     ok = only(stage.send(CORE, accept(forwarded, path=False, contact=forwarded.message.contacts[0].text)))
     assert ok.message.contacts[0].uri == "sip:alice@10.0.0.5:5060"
+
+
+def test_while_the_core_is_down_the_mapping_of_a_phone_that_refreshes_is_kept_open() -> None:
+    stage = edge(edge={"core_expires": 300.0, "phone_expires": 60.0, "grace": 600.0})
+    stage.send(CORE, accept(only(stage.send(PHONE, register(expires=60))), expires=300))
+    kept = 0
+    for number in range(2, 12):
+        for one in stage.wait(60):
+            if one.line.startswith("OPTIONS") and one.to == PHONE:
+                kept += stage.now > 450
+                stage.send(PHONE, response(one, 200))
+        text = register(expires=60, cseq=number, branch=f"z9hG4bKr{number}")
+        stage.send(PHONE, text)
+    assert len(stage.proxy.rooms.location) == 1
+    assert kept > 3

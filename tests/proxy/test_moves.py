@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.calls import Party
+from nattrav.proxy.call_facts import Party
 from tests.proxy.playbook import GATEWAY, OTHER, PHONE, US, Stage, register, request, response, sdp
 
 MOVED = TransportAddress(PHONE.host, 50001)
@@ -120,3 +120,32 @@ def test_our_byes_count_on_from_the_last_cseq_of_the_side_they_speak_for() -> No
     byes = stage._carry_out(stage.proxy.kill(list(stage.proxy.rooms.calls), stage.now))
     numbers = {arrival.to: arrival.message.cseq.number for arrival in byes if arrival.line.startswith("BYE")}
     assert numbers == {GATEWAY: 42, PHONE: 1}
+
+
+def test_when_both_phones_move_at_once_the_first_request_follows_the_second_phone() -> None:
+    stage = Stage()
+    stage.send(OTHER, register("bob", private="10.0.0.6:5060", branch="z9hG4bKr", call_id="r2"))
+    invite = stage.send(PHONE, request("INVITE", f"sip:bob@{US}", body=sdp("10.0.0.5")))[-1]
+    ok = stage.send(OTHER, response(invite, 200, contact="<sip:bob@10.0.0.6:5060>", body=sdp("10.0.0.6")))[-1]
+    entries = [value.text for value in ok.message.record_routes]
+    there, back = ("".join(f"Route: {one}\r\n" for one in order) for order in (reversed(entries), entries))
+    bob_moved = TransportAddress(OTHER.host, 50009)
+    first = request(
+        "INVITE", "sip:bob@10.0.0.6:5060", branch="z9hG4bKa2", cseq=2, headers=there, body=sdp("10.0.0.5", 4002), **TAGS
+    )
+    assert stage.send(MOVED, first)[-1].to == OTHER
+    second = request(
+        "INVITE",
+        "sip:alice@10.0.0.5:5060",
+        via="10.0.0.6:5060",
+        branch="z9hG4bKb2",
+        cseq=7,
+        from_=TAGS["to"],
+        to=TAGS["from_"],
+        headers=back,
+        body=sdp("10.0.0.6", 4102),
+    )
+    lines = [(one.line.split(" ")[0], one.to) for one in stage.send(bob_moved, second)]
+    assert ("INVITE", bob_moved) in lines
+    assert ("INVITE", MOVED) in lines
+    assert {one.to for one in stage.wait(2) if one.line.startswith("INVITE")} <= {bob_moved, MOVED}

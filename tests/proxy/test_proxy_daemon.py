@@ -236,3 +236,38 @@ async def test_a_restart_loses_no_binding(tmp_path: Path) -> None:
     async with running(tmp_path, **listen) as proxy:
         (binding,) = await proxy.ask("registrations.list")
         assert binding["aor"] == "alice@*"
+
+
+async def test_a_restart_forgets_no_call_and_can_hang_it_up(tmp_path: Path) -> None:
+    async with running(tmp_path) as proxy:
+        listen = {"listen": [f"udp:{proxy.sip}", "tcp:127.0.0.1:0"]}
+        phone = await Party().bind()
+        await phone.send(proxy.sip, request("INVITE", f"sip:1234@{proxy.sip}", body=sdp("10.0.0.5")))
+        assert (await phone.receive()).status == 100
+        invite = await proxy.gateway.receive()
+        answer = response(invite, 200, contact=f"<sip:bob@{proxy.gateway.address}>", body=sdp("203.0.113.80"))
+        await proxy.gateway.send(proxy.sip, answer)
+        assert (await phone.receive()).status == 200
+        Party.opened.remove(phone)
+    async with running(tmp_path, **listen) as proxy:
+        Party.opened.append(phone)
+        (call,) = await proxy.ask("calls.list")
+        assert (call["state"], call["upstream"]) == ("confirmed", "gw")
+        await proxy.ask("calls.kill", all=True)
+        assert (await phone.receive()).start_line.startswith("BYE sip:alice@10.0.0.5:5060")
+    record = json.loads((tmp_path / "cdr.jsonl").read_text())
+    assert (record["cause"], record["resumed"]) == ("admin", True)
+    assert record["answer"] is not None
+    async with running(tmp_path, **listen) as proxy:
+        assert await proxy.ask("calls.list") == []
+
+
+async def test_explain_knows_what_was_refused_before_it_became_a_call(tmp_path: Path) -> None:
+    async with running(tmp_path) as proxy:
+        phone = await Party().bind()
+        text = request("INVITE", f"sip:1234@{proxy.sip}", headers=f"Route: <sip:{'A' * 39}@{proxy.sip};lr>\r\n")
+        await phone.send(proxy.sip, text)
+        assert (await phone.receive()).status == 403
+        told = await proxy.ask("explain", what="call1@10.0.0.5")
+        assert told["calls"] == []
+        assert "forged" in told["refusals"][0]["sentence"]

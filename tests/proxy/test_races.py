@@ -8,7 +8,7 @@ import pytest
 
 from nattrav.config.sip import SipSection, Upstream
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.calls import CallState
+from nattrav.proxy.call_facts import CallState
 from nattrav.proxy.effects import DropReason
 from nattrav.proxy.listener import Listener
 from nattrav.sip.transport.flow import Flow, Target, listener_id
@@ -286,3 +286,20 @@ def test_ringing_behind_the_cancel_does_not_keep_the_call() -> None:
         stage.send(GATEWAY, response(invite, 180))
     assert "SIP/2.0 487 Request Terminated" in lines
     assert sum(line.startswith("CANCEL") for line in lines) == 10  # the first went out at once, timer F ends it
+
+
+def test_media_that_dies_in_many_calls_at_once_is_told_without_a_search_each() -> None:
+    stage = Stage()
+    for number in range(100):
+        text = request("INVITE", f"sip:+431@{US}", call_id=f"c{number}", branch=f"z9hG4bK{number}")
+        stage.send(PHONE, text)
+    calls = stage.proxy.rooms.calls
+    index = []
+    for number in range(100):
+        (call,) = calls.of_session(f"c{number}")
+        index.append(id(calls._by_session))
+        calls.end(call, "media_timeout", stage.now)
+        assert calls.of_session(f"c{number}") == []
+    assert len(set(index)) == 1
+    stage.send(PHONE, request("INVITE", f"sip:+431@{US}", call_id="later", branch="z9hG4bKlater"))
+    assert len(calls.of_session("later")) == 1

@@ -147,7 +147,7 @@ def test_a_sip_target_keeps_a_sip_entry_with_its_transport() -> None:
 def test_sips_is_never_sent_on_in_the_clear() -> None:
     stage = Stage()
     stage.send(PHONE, register("bob"))
-    for uri in (f"sips:+431@{US}", f"sips:bob@{US}:5060"):
+    for uri in (f"sips:+431@{US}", f"SIPS:+432@{US}", f"sips:bob@{US}:5060"):
         refused = stage.send(GATEWAY if "bob" in uri else PHONE, request("INVITE", uri, branch=f"z9hG4bK{uri[:9]}"))
         assert refused[-1].line == "SIP/2.0 480 Temporarily Unavailable", uri
         assert "380" in str(refused[-1].message.first("warning"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from nattrav.config.sip import SipSection, Upstream
 from nattrav.net.address import TransportAddress
-from nattrav.proxy.calls import CallState
+from nattrav.proxy.call_facts import CallState
 from tests.proxy.playbook import GATEWAY, OTHER, PHONE, US, Arrival, Stage, register, request, response, sdp
 
 CORE = GATEWAY

@@ -61,7 +61,7 @@ def test_a_restarted_relay_has_the_same_ports_with_the_same_rules() -> None:
     call.offer(audio(ALICE, mux=True), image(CAROL), branch="z2")
     call.offer(audio(TransportAddress("198.51.100.99", 7000)), to_tag="b", now=5.0)
     relay.block(Selection("call-1", label="caller"))
-    Call(relay, "call-2").offer()
+    Call(relay, "call-2").offer(replace(audio(ALICE), port_count=3))
     fresh = restarted(relay)
     assert by_port(fresh) == by_port(relay)
     assert opener_of(fresh).bound == opener_of(relay).bound

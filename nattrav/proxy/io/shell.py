@@ -20,8 +20,10 @@ from nattrav.sip.transport.flow import (
     Kept,
     Malformed,
     Outgoing,
+    PeerProved,
     SendFailed,
     Target,
+    Undelivered,
 )
 from nattrav.sip.transport.io.transports import Transports
 
@@ -96,13 +98,18 @@ class Shell:
                     core.kept(flow, now)
             elif isinstance(item, FlowOpened):
                 if flow is not None:
-                    core.flow_opened(flow)
+                    core.flow_opened(flow, accepted=item.accepted)
+            elif isinstance(item, PeerProved):
+                if flow is not None:
+                    core.peer_proved(flow, item.names)
             elif isinstance(item, FlowClosed):
                 if flow is not None:
                     effects += core.flow_closed(flow, now)
             elif isinstance(item, SendFailed):
                 if item.ticket is not None:
                     effects += core.unreachable(str(item.ticket), now)
+            elif isinstance(item, Undelivered):
+                effects += core.undelivered(item, now)
             elif isinstance(item, Malformed):
                 if flow is not None:
                     effects += core.malformed(flow, item.fault, now)
@@ -150,7 +157,7 @@ class Shell:
             elif isinstance(effect, Observe):
                 self._observed.append(effect)
             elif isinstance(effect, Connect):
-                outgoing.append(Outgoing(effect.target, effect.data, effect.branch))
+                outgoing.append(Outgoing(effect.target, effect.data, effect.branch or None))
                 self.meter.message("tx", effect.target.transport, effect.data)
             elif isinstance(effect, Drop):
                 key = (effect.flow.transport, effect.reason.value)

@@ -80,6 +80,13 @@ class FlowOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerProved:
+    """The peer of an accepted connection showed a certificate that was checked; it is for these names."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FlowClosed:
     """A connection ended; nothing more will come from it."""
 
@@ -109,7 +116,16 @@ class SendFailed:
     reason: str
 
 
-FlowEvent = FlowOpened | FlowClosed | Malformed | Kept | SendFailed
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A message that nobody has a ticket for did not arrive. Not `whole`: `data` is what ICMP repeats of it."""
+
+    to: Flow | Target
+    data: bytes
+    whole: bool
+
+
+FlowEvent = FlowOpened | PeerProved | FlowClosed | Malformed | Kept | SendFailed | Undelivered
 
 Incoming = tuple[Flow | None, bytes | FlowEvent]
 """One item of a delivered batch: octets of one message, or an event; the flow is None where there is none."""

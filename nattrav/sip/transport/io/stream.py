@@ -22,6 +22,10 @@ class Cipher(Protocol):
 
     established: bool
 
+    @property
+    def peer_names(self) -> tuple[str, ...]:
+        """Whom the peer proved to be."""
+
     def start(self) -> bytes:
         """Octets to send first."""
 
@@ -59,6 +63,11 @@ class Connection:
     def established(self) -> bool:
         """Handshakes are over."""
         return self.codec.established and (self._cipher is None or self._cipher.established)
+
+    @property
+    def peer_names(self) -> tuple[str, ...]:
+        """Whom the peer proved to be by its certificate."""
+        return () if self._cipher is None else self._cipher.peer_names
 
     def start(self) -> None:
         """Send what comes first on a fresh connection."""

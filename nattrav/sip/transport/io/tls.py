@@ -6,6 +6,7 @@ import contextlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nattrav.sip.transport.io.stream import CipherFailed
 
@@ -25,7 +26,8 @@ class TlsContexts:
     """The certificates in use. `reload` reads the files again; connections made before keep theirs.
 
     certificates     the first is the default for clients that name no server, or one we do not know
-    client_authority file of CA certificates: clients must then show one of its certificates
+    client_authority file of CA certificates: clients are asked for one of its certificates
+    client_required  a client that shows none is turned away; else it is served as one that proved nothing
     trusted          file of CA certificates for connections we open; None: the system's
     verify           check the certificates of the servers we connect to
     """
@@ -35,11 +37,13 @@ class TlsContexts:
         certificates: tuple[Certificate, ...],
         *,
         client_authority: Path | None = None,
+        client_required: bool = False,
         trusted: Path | None = None,
         verify: bool = True,
     ) -> None:
         self.certificates = certificates
         self._client_authority = client_authority
+        self._client_required = client_required
         self._trusted = trusted
         self._verify = verify
         self._seen: tuple[float, ...] = ()
@@ -70,13 +74,17 @@ class TlsContexts:
         if not self._verify:
             client.check_hostname = False
             client.verify_mode = ssl.CERT_NONE
+        if self.certificates:
+            # Shown to servers that ask who we are (RFC 5922 §7.4).
+            client.load_cert_chain(self.certificates[0].chain, self.certificates[0].key)
         self._seen = seen
         self._by_name, self._default, self._client = by_name, default, client
 
     def replace(self, other: TlsContexts) -> None:
         """Use what `other` has read, for connections made from now on."""
         self.certificates = other.certificates
-        self._client_authority, self._trusted, self._verify = other._client_authority, other._trusted, other._verify
+        self._client_authority, self._client_required = other._client_authority, other._client_required
+        self._trusted, self._verify = other._trusted, other._verify
         self._seen, self._by_name, self._default, self._client = (
             other._seen,
             other._by_name,
@@ -90,7 +98,7 @@ class TlsContexts:
         context.load_cert_chain(certificate.chain, certificate.key)
         if self._client_authority is not None:
             context.load_verify_locations(self._client_authority)
-            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_mode = ssl.CERT_REQUIRED if self._client_required else ssl.CERT_OPTIONAL
         context.sni_callback = self._choose
         return context
 
@@ -120,6 +128,23 @@ class TlsCipher:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=server_name)
+
+    @property
+    def peer_names(self) -> tuple[str, ...]:
+        """Domains and addresses that the peer's certificate is for, once it was checked; empty without one.
+
+        RFC 5922 §7.1: SIP URIs without a user part and DNS names, in lower case; a common name only without those.
+        """
+        shown: dict[str, Any] = (self._tls.getpeercert() if self.established else None) or {}
+        alternatives = [(str(kind), str(value)) for kind, value in shown.get("subjectAltName", ())]
+        uris = [value[4:].lower() for kind, value in alternatives if kind == "URI" and value.lower().startswith("sip:")]
+        named = [host for host in uris if "@" not in host]
+        named += [value.lower() for kind, value in alternatives if kind == "DNS" and not value.startswith("*")]
+        named += [value for kind, value in alternatives if kind == "IP Address"]
+        if not named:
+            subject = [pair for one in shown.get("subject", ()) for pair in one]
+            named = [str(value).lower() for key, value in subject if key == "commonName"]
+        return tuple(dict.fromkeys(named))
 
     def start(self) -> bytes:
         """Octets to send first: the client's hello."""

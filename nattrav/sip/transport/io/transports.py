@@ -24,8 +24,10 @@ from nattrav.sip.transport.flow import (
     Kept,
     Malformed,
     Outgoing,
+    PeerProved,
     SendFailed,
     Target,
+    Undelivered,
     listener_id,
 )
 from nattrav.sip.transport.io.stream import Cipher, Connection, address_of, connect, prepare
@@ -175,7 +177,7 @@ class Transports:
             for listener, waiting in datagrams.items():
                 refused = self.udp[listener].send([(outgoing.to.remote, outgoing.data) for outgoing in waiting])
                 failures += [_failed(waiting[position], "refused by the system") for position in refused]
-            wanted = [failure for failure in failures if _has_ticket(failure)]
+            wanted = [failure for failure in failures if _is_wanted(failure)]
             if wanted:
                 self._delivering = True
                 try:
@@ -203,6 +205,9 @@ class Transports:
 
     def _read_udp(self, listener: UdpListener) -> None:
         batch = self._sift(listener.receive())
+        if listener.look_for_errors:
+            lost = [(flow, data) for flow, data in listener.undelivered() if _is_message(data)]
+            batch += [(flow, Undelivered(flow, data, whole=False)) for flow, data in lost]
         if batch:
             self._hand_over(batch)
 
@@ -303,12 +308,13 @@ class Transports:
 
     def _dial_failed(self, target: Target, reason: str) -> None:
         failures = [_failed(outgoing, reason) for outgoing in self._dialling.pop(target, [])]
-        wanted = [failure for failure in failures if _has_ticket(failure)]
+        wanted = [failure for failure in failures if _is_wanted(failure)]
         if wanted:
             self._hand_over(wanted)
 
     async def _serve_connection(self, connection: Connection, accepted: bool) -> None:
         flow = connection.flow
+        unproved = accepted and flow.secure
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.drain)
             self._hand_over([(flow, FlowOpened(accepted))])
@@ -321,6 +327,10 @@ class Transports:
                         partial=connection.codec.partial,
                     )
                     batch: list[Incoming] = [(flow, message) for message in decoded.messages]
+                    if unproved and connection.established:
+                        unproved = False
+                        if names := connection.peer_names:
+                            batch.insert(0, (flow, PeerProved(names)))
                     if decoded.keepalives:
                         batch.append((flow, Kept("websocket" if flow.transport in ("ws", "wss") else "crlf")))
                     fault = connection.codec.fault
@@ -353,8 +363,14 @@ class Transports:
 
 def _failed(outgoing: Outgoing, reason: str) -> Incoming:
     flow = outgoing.to if isinstance(outgoing.to, Flow) else None
+    if outgoing.ticket is None:
+        return flow, Undelivered(outgoing.to, outgoing.data, whole=True)
     return flow, SendFailed(outgoing.to, outgoing.ticket, reason)
 
 
-def _has_ticket(item: Incoming) -> bool:
-    return isinstance(item[1], SendFailed) and item[1].ticket is not None
+def _is_wanted(item: Incoming) -> bool:
+    return isinstance(item[1], SendFailed) or (isinstance(item[1], Undelivered) and _is_message(item[1].data))
+
+
+def _is_message(data: bytes) -> bool:
+    return data[:1].isalpha()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import socket
 from collections.abc import Sequence
 
 from nattrav.net.address import SOCKADDR_ROW, TransportAddress, canonical, from_sockaddr, to_sockaddr
@@ -14,6 +16,14 @@ from nattrav.sip.transport.flow import Flow, listener_id
 MAX_PAYLOAD = 65507
 # Nothing waits, or ICMP's answer to an earlier datagram.
 _PASSING = (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+# Linux; Python has no names for them.
+_IP_RECVERR, _IPV6_RECVERR = 11, 25
+_MSG_ERRQUEUE = 0x2000
+_ERRORS_AT_ONCE = 64
+_LOOK_AFTER = 64
+"""Rounds of receiving after which errors are looked for although datagrams keep coming: they share their buffer."""
+_REPEATED = 2048
+"""Octets of a datagram that did not arrive; ICMP repeats no more than about 550 of them."""
 _SLOTS = 128
 _SLOT = 65536
 _FEW = 8
@@ -41,12 +51,40 @@ class UdpListener:
         self._out_peer_length = self._outgoing.peer_length.data
         self._flows: dict[bytes | tuple[str, int], Flow] = {}
         self._busy = False
+        self._rounds = 0
+        with contextlib.suppress(OSError):
+            # Only Linux tells what did not arrive; elsewhere timers find out.
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+
+    def undelivered(self) -> list[tuple[Flow, bytes]]:
+        """Datagrams of ours that ICMP reports as not arrived: where they went, and what it repeats of their octets."""
+        found: list[tuple[Flow, bytes]] = []
+        self._rounds = 0
+        while len(found) < _ERRORS_AT_ONCE:
+            try:
+                data, _, _, name = self.sock.recvmsg(_REPEATED, 512, _MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            except OSError:
+                break
+            if name:
+                found.append((Flow("udp", self.id, self.local, TransportAddress(canonical(name[0]), name[1])), data))
+        return found
+
+    @property
+    def look_for_errors(self) -> bool:
+        """A wake-up that brought nothing was for an error, and under load it is looked for now and then."""
+        return self._rounds == 0 or self._rounds >= _LOOK_AFTER
 
     def receive(self) -> list[tuple[Flow, bytes]]:
         """Take what waits, at most one batch. While datagrams come one by one, plain calls are cheaper."""
+        self._rounds += 1
         if self._busy:
             received = self._receive_batch()
             self._busy = len(received) > 1
+            if not received:
+                self._rounds = 0
             return received
         received = []
         try:
@@ -57,6 +95,8 @@ class UdpListener:
         except OSError as error:
             if error.errno not in _PASSING:
                 raise
+            if not received:
+                self._rounds = 0
             return received
         self._busy = True
         return received + self._receive_batch()

@@ -26,8 +26,10 @@ from nattrav.sip.transport.flow import (
     Kept,
     Malformed,
     Outgoing,
+    PeerProved,
     SendFailed,
     Target,
+    Undelivered,
 )
 from nattrav.sip.transport.io.stream import open_stream_listener
 from nattrav.sip.transport.io.tls import Certificate, TlsContexts
@@ -204,8 +206,32 @@ async def test_a_target_nobody_listens_on_fails_with_its_tickets() -> None:
     closed.close()
     async with serving(shell):
         shell.transports.send([Outgoing(target, OPTIONS, 1), Outgoing(target, OPTIONS), Outgoing(target, OPTIONS, 2)])
-        await shell.until(lambda: len(shell.items) == 2)
+        await shell.until(lambda: len(shell.items) == 3)
     assert [item.ticket for _, item in shell.items if isinstance(item, SendFailed)] == [1, 2]
+    assert [item for _, item in shell.items if isinstance(item, Undelivered)] == [Undelivered(target, OPTIONS, True)]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_datagram_that_icmp_sends_back_is_told_and_costs_no_other_one(busy: bool) -> None:
+    shell, other = Shell(), Shell()
+    shell.answer = other.answer = None
+    ours, theirs = shell.transports.add_udp(open_udp(LOOPBACK)), other.transports.add_udp(open_udp(LOOPBACK))
+    gone = open_udp(LOOPBACK)
+    nobody = Flow("udp", ours.id, ours.local, TransportAddress(*gone.getsockname()))
+    gone.close()
+    somebody = Flow("udp", ours.id, ours.local, theirs.local)
+    async with serving(shell), serving(other):
+        for _ in range(3):
+            others = [Outgoing(somebody, OPTIONS)] * (20 if busy else 1)
+            shell.transports.send([Outgoing(nobody, OPTIONS), *others])
+        await shell.until(lambda: any(isinstance(item, Undelivered) for _, item in shell.items))
+        await other.until(lambda: len(other.items) == (60 if busy else 3))
+        shell.transports.send([Outgoing(somebody, OPTIONS)])
+        await other.until(lambda: len(other.items) == (61 if busy else 4))
+    flow, told = next((flow, item) for flow, item in shell.items if isinstance(item, Undelivered))
+    assert flow == nobody == told.to
+    assert OPTIONS.startswith(told.data)
+    assert not told.whole
 
 
 async def test_more_connections_than_allowed_are_refused_at_the_door() -> None:
@@ -287,6 +313,38 @@ async def test_tls_is_spoken_as_a_client_and_the_name_is_checked(certificates: d
     assert isinstance(failed, SendFailed)
     assert failed.ticket == "bad"
     assert "wrong.example" in failed.reason
+
+
+@pytest.mark.parametrize(("shows", "required", "names"), [(True, False, ("b.example",)), (False, False, None)])
+async def test_a_tls_client_that_shows_a_certificate_proves_its_names(
+    certificates: dict[str, Certificate], shows: bool, required: bool, names: tuple[str, ...] | None
+) -> None:
+    a, b = certificates["a.example"], certificates["b.example"]
+    server = Shell(tls=TlsContexts((a,), client_authority=b.chain, client_required=required))
+    listener = server.transports.add_stream("tls", open_stream_listener(LOOPBACK))
+    client = Shell(tls=TlsContexts((b,) if shows else (), trusted=a.chain))
+    client.answer = None
+    async with serving(server), serving(client):
+        client.transports.send([Outgoing(Target("tls", listener.local, "a.example"), OPTIONS)])
+        await client.until(lambda: len(client.events(bytes)) == 1)
+    proved = [item.names for _, item in server.items if isinstance(item, PeerProved)]
+    assert proved == ([names] if names is not None else [])
+    kinds = [type(item) for _, item in server.items]
+    assert not shows or kinds.index(PeerProved) < kinds.index(bytes)
+
+
+@pytest.mark.parametrize("other", ["a.example", None])
+async def test_a_tls_client_without_a_certificate_of_ours_is_turned_away_where_one_is_required(
+    certificates: dict[str, Certificate], other: str | None
+) -> None:
+    a, b = certificates["a.example"], certificates["b.example"]
+    server = Shell(tls=TlsContexts((a,), client_authority=b.chain, client_required=True))
+    listener = server.transports.add_stream("tls", open_stream_listener(LOOPBACK))
+    client = Shell(tls=TlsContexts(() if other is None else (certificates[other],), trusted=a.chain))
+    async with serving(server), serving(client):
+        client.transports.send([Outgoing(Target("tls", listener.local, "a.example"), OPTIONS, 1)])
+        await client.until(lambda: bool(client.events(FlowClosed) or client.events(SendFailed)))
+    assert server.events(bytes) == []
 
 
 async def test_garbage_on_a_tls_port_closes_the_connection(certificates: dict[str, Certificate]) -> None:
