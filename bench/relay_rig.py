@@ -34,6 +34,8 @@ NOBODY = "02:00:00:00:77:77"
 FIRST_PORT = 20480
 CONTROL = 2223
 FIRST_MEDIA_PORT = 10000
+DESCRIPTORS = 131_072
+"""Open files to ask the system for: more than there are ports."""
 GENERATOR_CPU, RELAY_CPU = 0, 1
 
 Row = dict[str, Any]
@@ -161,16 +163,25 @@ def start(command: list[str], cpus: set[int], environment: Mapping[str, str] = {
     )
 
 
-def raise_descriptor_limit() -> None:
-    """Let the relay open as many sockets as the system allows."""
+def raise_descriptor_limit() -> int:
+    """Let this process and its children open as many sockets as the system allows; give how many that are."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, max(hard, DESCRIPTORS)))
+        hard = max(hard, DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def legs_possible(sockets: int, wanted: int = 20_000) -> int:
     """How many legs of `sockets` sockets each the descriptor limit allows, in whole thousands."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return min(wanted, (hard - 500) // sockets // 1000 * 1000)
+    # The last twentieth of its ports a relay keeps for calls that are up.
+    return min(wanted, int((raise_descriptor_limit() - 500) * 0.95) // sockets // 1000 * 1000)
+
+
+def muxed(sessions: int) -> bool:
+    """Tell whether RTCP must share the RTP port, because there are too few descriptors for two a leg."""
+    return 2 * sessions > legs_possible(2)
 
 
 def by_lines(name: str, command: list[str], sessions: int, cpus: set[int], terminator: str = "end\n") -> Relay:
@@ -292,11 +303,15 @@ while head := read(4):
         self._agent.stdin.flush()
         return self._agent.stdout.read(int.from_bytes(self._agent.stdout.read(4), "big"))
 
-    def call(self, name: str, a: tuple[str, int], b: tuple[str, int]) -> tuple[int, int]:
-        """Offer and answer; give the relay's ports for the two parties."""
-        call = {"call-id": name, "from-tag": f"a{name}", "ICE": "remove", "replace": ["origin"]}
-        offer = self.ask(command="offer", sdp=SDP.format(host=a[0], port=a[1]), **call)
-        answer = self.ask(command="answer", sdp=SDP.format(host=b[0], port=b[1]), **{"to-tag": f"b{name}"}, **call)
+    def call(self, name: str, a: tuple[str, int], b: tuple[str, int], *, mux: bool = False) -> tuple[int, int]:
+        """Offer and answer; give the relay's ports for the two parties. With `mux` RTCP shares them."""
+        call: Row = {"call-id": name, "from-tag": f"a{name}", "ICE": "remove", "replace": ["origin"]}
+        sdp = SDP
+        if mux:
+            call["rtcp-mux"] = ["require", "accept"]
+            sdp += "a=rtcp-mux\r\n"
+        offer = self.ask(command="offer", sdp=sdp.format(host=a[0], port=a[1]), **call)
+        answer = self.ask(command="answer", sdp=sdp.format(host=b[0], port=b[1]), **{"to-tag": f"b{name}"}, **call)
         return media_port(answer), media_port(offer)
 
     def close(self) -> None:
@@ -325,7 +340,8 @@ def over_ng(name: str, command: list[str], control: int, sessions: int, threads:
     try:
         caller.ask(command="ping")
         idle = resident(process.pid)
-        ports = [caller.call(f"c{number}", a, b) for number, (a, b) in enumerate(parties(sessions))]
+        mux = muxed(sessions)
+        ports = [caller.call(f"c{number}", a, b, mux=mux) for number, (a, b) in enumerate(parties(sessions))]
     except BaseException:
         stop()
         raise
@@ -364,7 +380,9 @@ def ours(
 
     Unless `ports` says which, it has as many ports as the sessions need and some more.
     """
-    first, last = ports or (FIRST_MEDIA_PORT, min(65534, FIRST_MEDIA_PORT + max(8000, 4 * sessions + 1500)))
+    sockets = (2 if muxed(sessions) else 4) * sessions
+    more = min(1500, max(300, raise_descriptor_limit() - 300 - sockets))
+    first, last = ports or (FIRST_MEDIA_PORT, min(65534, FIRST_MEDIA_PORT + max(8000, sockets + more)))
     command = [
         *(str(Path(sys.executable).with_name("nattrav")), "relay", "serve", "--interface", f"public/{RELAY_IP}"),
         *("--listen-ng", f"{RELAY_IP}:{CONTROL}", "--port-min", str(first), "--port-max", str(last)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import time
 import urllib.parse
 import urllib.request
@@ -48,6 +49,7 @@ def legend(template: str, labels: dict[str, str]) -> str:
     """A series' name by the panel's legend format."""
     for name, value in labels.items():
         template = template.replace("{{" + name + "}}", value)
+    template = re.sub(r"\{\{\w+\}\}", "", template).strip()
     return template or ", ".join(v for k, v in labels.items() if k not in ("__name__", "job", "instance"))
 
 
@@ -55,6 +57,8 @@ def readable(value: float, unit: str) -> str:
     """A number as people read it."""
     if math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "inf"
     if unit == "percentunit":
         return f"{value:.1%}"
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -76,24 +80,67 @@ def draw_panel(axes: Axes, panel: dict[str, Any], url: str, start: float, end: f
         _draw_values(axes, panel, url, end, unit)
         return
     axes.tick_params(labelsize=7, colors=FAINT)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} s")
+    axes.set_xlim(0, end - start)
+    if panel["type"] == "heatmap":
+        _draw_heatmap(axes, panel, url, (start, end), unit)
+        return
     axes.grid(alpha=0.25)
-    number = 0
+    number, highest, lowest = 0, 0.0, 0.0
     for target in panel["targets"]:
         step = max(1, round((end - start) / 150))
         for series in ask(url, "query_range", query=filled(target["expr"]), start=start, end=end, step=step):
             points = [(float(at) - start, float(value)) for at, value in series["values"] if value != "NaN"]
-            if not points or (panel["type"] == "heatmap" and series["metric"].get("le") == "+Inf"):
+            if not points:
                 continue
+            highest = max(highest, *(value for _, value in points))
+            lowest = min(lowest, *(value for _, value in points))
             name = legend(target.get("legendFormat", ""), series["metric"])
-            axes.plot(*zip(*points, strict=True), lw=1.1, color=COLOURS[number % 10], label=name[:24])
+            axes.plot(*zip(*points, strict=True), lw=1.1, color=COLOURS[number % 10], label=name[:20])
             number += 1
     axes.yaxis.set_major_formatter(lambda value, _: readable(value, unit))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} s")
-    axes.set_xlim(0, end - start)
+    # Room above the curves for their names.
+    top = (highest or (0.0 if lowest else 1.0)) * (1.2 + 0.09 * min(5, (number + 1) // 2))
+    axes.set_ylim(lowest * 1.1 - 0.03 * (top - lowest), top)
     if number:
-        axes.legend(fontsize=6, ncols=2, frameon=False, loc="upper left")
+        axes.legend(
+            *(part[:10] for part in axes.get_legend_handles_labels()),
+            fontsize=6,
+            ncols=2,
+            frameon=False,
+            loc="upper left",
+        )
     else:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", transform=axes.transAxes, color=FAINT, fontsize=8)
+
+
+def _draw_heatmap(axes: Axes, panel: dict[str, Any], url: str, span: tuple[float, float], unit: str) -> None:
+    """Shares of the buckets over time: the difference of each cumulative series to the one below it."""
+    start, end = span
+    step = max(1, round((end - start) / 40))
+    (target,) = panel["targets"]
+    found = ask(url, "query_range", query=filled(target["expr"]), start=start, end=end, step=step)
+    edges = sorted(found, key=lambda series: float(series["metric"]["le"]))
+    times = sorted({float(at) - start for series in edges for at, _ in series["values"]})
+    if not times:
+        axes.text(0.5, 0.5, "no data", ha="center", va="center", transform=axes.transAxes, color=FAINT, fontsize=8)
+        return
+    below, rows = dict.fromkeys(times, 0.0), []
+    for series in edges:
+        here = {float(at) - start: float(value) for at, value in series["values"]}
+        rows.append([max(0.0, here.get(at, 0.0) - below[at]) for at in times])
+        below |= here
+    axes.imshow(
+        rows,
+        origin="lower",
+        aspect="auto",
+        cmap="YlGnBu",
+        interpolation="nearest",
+        extent=(times[0], times[-1] + step, -0.5, len(rows) - 0.5),
+    )
+    names = [f"≤ {readable(float(series['metric']['le']), unit)}" for series in edges]
+    axes.set_yticks(range(len(rows)), [name.replace("≤ inf", "more") for name in names], fontsize=6)
+    axes.set_xlim(0, end - start)
 
 
 def _draw_values(axes: Axes, panel: dict[str, Any], url: str, at: float, unit: str) -> None:
@@ -102,8 +149,9 @@ def _draw_values(axes: Axes, panel: dict[str, Any], url: str, at: float, unit: s
     shown = []
     for target in panel["targets"]:
         for series in ask(url, "query", query=filled(target["expr"]), time=at):
-            value = readable(float(series["value"][1]), unit)
-            shown.append((legend(target.get("legendFormat", ""), series["metric"]), value))
+            value, name = float(series["value"][1]), legend(target.get("legendFormat", ""), series["metric"])
+            if name or value or panel["type"] == "stat":
+                shown.append((name, readable(value, unit)))
     if panel["type"] == "stat" and shown:
         axes.text(
             0.5, 0.42, shown[0][1], ha="center", va="center", transform=axes.transAxes, fontsize=19, color="#1a7f4b"
@@ -129,7 +177,7 @@ def draw(path: Path, url: str, target: Path, minutes: float) -> None:
         at = panel["gridPos"]
         left, top = at["x"] / 24, (at["y"] + 1) / rows
         width, height = at["w"] / 24, at["h"] / rows
-        axes = figure.add_axes((left + 0.028, 1 - top - height + 0.9 / rows, width - 0.038, height - 2.0 / rows))
+        axes = figure.add_axes((left + 0.04, 1 - top - height + 0.9 / rows, width - 0.05, height - 2.0 / rows))
         draw_panel(axes, panel, url, end - minutes * 60, end)
     for panel in board["panels"]:
         if panel["type"] == "row":

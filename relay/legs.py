@@ -21,11 +21,15 @@ NOT_OPEN = -1
 
 @dataclass(slots=True, eq=False)
 class Port:
-    """One bound local port. `before` are figures from before a restart, `last` those at its closing."""
+    """One bound local port. `before` are figures from before a restart, `last` those at its closing.
+
+    `pair` counts the pairs of an `m=` line with a port count, from 0.
+    """
 
     number: int
     sock: Socket | None
     rtcp: bool = False
+    pair: int = 0
     flow: int = NOT_OPEN
     settings: FlowSettings | None = None
     learned: Learned | None = None
@@ -43,10 +47,25 @@ class PortSet:
     rtp: Port
     rtcp: Port | None
     peer: TransportAddress | None = None
+    more: tuple[Port, ...] = ()
+    """RTP and RTCP ports of further pairs, next to each other."""
 
     def ports(self) -> tuple[Port, ...]:
-        """RTP, then RTCP if it is open."""
-        return (self.rtp,) if self.rtcp is None else (self.rtp, self.rtcp)
+        """RTP, then RTCP if it is open, then those of further pairs."""
+        return ((self.rtp,) if self.rtcp is None else (self.rtp, self.rtcp)) + self.more
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of ports there are."""
+        return 1 + self.more[-1].pair if self.more else 1
+
+    def flow(self, pair: int, *, rtcp: bool) -> int | None:
+        """The open flow of one pair's RTP or RTCP; RTP carries both where there is no RTCP port."""
+        found: Port | None = (self.rtcp or self.rtp) if rtcp else self.rtp
+        if pair:
+            of_pair = [port for port in self.more if port.pair == pair]
+            found = next((port for port in of_pair if port.rtcp == rtcp), of_pair[0]) if of_pair else None
+        return None if found is None or found.flow == NOT_OPEN else found.flow
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +104,15 @@ class Leg:
     def shown(self) -> PortSet | None:
         """The ports the party was told last."""
         return self.pending or self.ports
+
+    def signalled(self, port: Port) -> TransportAddress | None:
+        """Where the party's SDP wants what one of its ports hears: two ports further on with each pair."""
+        address = self.advertised_rtcp if port.rtcp else self.advertised
+        if port.pair == 0 or address is None:
+            return address
+        number = address.port + 2 * port.pair
+        counted = self.media is not None and port.pair < self.media.port_count and number <= 65535
+        return address._replace(port=number) if counted else None
 
     def forget_ports(self) -> None:
         """Drop ports that were closed; the stream may come back with others."""

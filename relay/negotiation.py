@@ -16,6 +16,9 @@ from relay.mux import MuxOffer, mux_answer, mux_offer
 from relay.session import Carriage, Direction, PartyMedia, Placement, Refusal, SideOptions
 from relay.streams import EXHAUSTED, Streams
 
+MAX_PAIRS = 8
+"""Pairs of ports that one `m=` line may ask for."""
+
 MAX_PORT_SETS = 8
 """Port sets of one leg; a party whose address changes more often keeps the last one."""
 
@@ -97,10 +100,10 @@ class Negotiation:
         if self._taken and self.streams.plane.room(self.session.shard) < len(self._taken):
             raise Refusal(EXHAUSTED)
 
-    def give_back(self, now: float) -> None:
+    def give_back(self) -> None:
         """Return what `take_ports` opened."""
         for local, port in self._taken:
-            self.streams.put_back(local, port, now)
+            self.streams.put_back(local, port)
         self._taken.clear()
 
     def _offer_ports(self, row: _Row, now: float) -> None:
@@ -109,8 +112,9 @@ class Negotiation:
         if rtp:
             row.offer = mux_offer(self.options.rtcp_mux, sender_wants=media.rtcp_mux, receiver_has=row.receiver.mux)
         sender_alone = media.rtcp_mux and (row.offer.settled or row.sender.mux)
-        row.sender_ports = self._own_ports(row.sender, now, rtcp=rtp and not sender_alone)
-        row.receiver_ports = self._shown_ports(row, now, rtcp=rtp and row.offer.fallback)
+        pairs = min(media.port_count, MAX_PAIRS) if rtp else 1
+        row.sender_ports = self._own_ports(row.sender, now, rtcp=rtp and not sender_alone, pairs=pairs)
+        row.receiver_ports = self._shown_ports(row, now, rtcp=rtp and row.offer.fallback, pairs=pairs)
 
     def _answer_ports(self, row: _Row, now: float) -> None:
         media, sender, receiver = row.media, row.sender, row.receiver
@@ -125,31 +129,31 @@ class Negotiation:
         row.sender_ports = self._own_ports(sender, now, rtcp=rtp and not row.sender_mux)
         row.receiver_ports = self._shown_ports(row, now, rtcp=rtp and not row.receiver_mux)
 
-    def _own_ports(self, leg: Leg, now: float, *, rtcp: bool) -> PortSet:
+    def _own_ports(self, leg: Leg, now: float, *, rtcp: bool, pairs: int = 1) -> PortSet:
         """Ports of the leg that speaks: those it was shown, or new ones."""
         shown = leg.shown if self.answer else leg.ports
-        if shown is None or shown.local.family != self._sender_family:
-            return self._take(self._sender_interface, self._sender_family, now, rtcp=rtcp)
+        if shown is None or shown.local.family != self._sender_family or shown.pairs < pairs:
+            return self._take(self._sender_interface, self._sender_family, now, rtcp=rtcp, pairs=pairs)
         return self._with_rtcp(shown, now, rtcp=rtcp)
 
-    def _shown_ports(self, row: _Row, now: float, *, rtcp: bool) -> PortSet:
+    def _shown_ports(self, row: _Row, now: float, *, rtcp: bool, pairs: int = 1) -> PortSet:
         """Ports to show to the receiver: they belong to the address that the sender's media comes from."""
         leg = row.receiver
         peer = self._address(row.media.rtp)
         shown = leg.shown
-        if shown is None or shown.local.family != self._receiver_family:
-            fresh = self._take(self._receiver_interface, self._receiver_family, now, rtcp=rtcp)
+        if shown is None or shown.local.family != self._receiver_family or shown.pairs < pairs:
+            fresh = self._take(self._receiver_interface, self._receiver_family, now, rtcp=rtcp, pairs=pairs)
             fresh.peer = peer
             return fresh
         if shown.peer is None or shown.peer == peer or self._latched(row):
             return self._with_rtcp(shown, now, rtcp=rtcp)
         sets = leg.sets()
         for ports in sets:
-            if ports.peer == peer and ports.local.family == self._receiver_family:
+            if ports.peer == peer and ports.local.family == self._receiver_family and ports.pairs >= pairs:
                 return self._with_rtcp(ports, now, rtcp=rtcp)
         if len(sets) >= MAX_PORT_SETS:
             return self._with_rtcp(shown, now, rtcp=rtcp)
-        fresh = self._take(self._receiver_interface, self._receiver_family, now, rtcp=rtcp)
+        fresh = self._take(self._receiver_interface, self._receiver_family, now, rtcp=rtcp, pairs=pairs)
         fresh.peer = peer
         return fresh
 
@@ -161,9 +165,9 @@ class Negotiation:
             return row.receiver.party.partner is row.sender.party
         return not row.media.direction.receives and not self.options.no_port_latching
 
-    def _take(self, interface: str, family: int, now: float, *, rtcp: bool) -> PortSet:
+    def _take(self, interface: str, family: int, now: float, *, rtcp: bool, pairs: int = 1) -> PortSet:
         local = self.streams.interfaces.address(interface, family)
-        ports = self.streams.take(local, now, pair=rtcp, shard=self.session.shard)
+        ports = self.streams.take(local, now, pair=rtcp, shard=self.session.shard, pairs=pairs)
         self._taken.extend((local, port) for port in ports.ports())
         return ports
 
@@ -213,7 +217,8 @@ class Negotiation:
         sender.label = options.label or sender.label
         receiver.label = options.to_label or receiver.label
         self.session.metadata = options.metadata or self.session.metadata
-        if options.tos is not None:
+        if options.tos is None or options.tos >= 0:
+            # Every message says it anew; a negative one leaves it as it is.
             self.session.tos = options.tos
         if self.answer:
             sender.public = receiver.public = True
@@ -327,10 +332,15 @@ class Negotiation:
             return Placement(rejected=False, rtp=rtp, family=shown.local.family)
         muxed = receiver.mux if self.answer else row.offer.offered
         alone = muxed and (self.answer or not row.offer.fallback)
-        if alone or shown.rtcp is None:
-            return Placement(rejected=False, rtp=rtp, rtcp=rtp, rtcp_mux=muxed, family=shown.local.family)
-        rtcp = TransportAddress(shown.local.advertised, shown.rtcp.number)
-        return Placement(rejected=False, rtp=rtp, rtcp=rtcp, rtcp_mux=muxed, family=shown.local.family)
+        number = shown.rtp.number if alone or shown.rtcp is None else shown.rtcp.number
+        return Placement(
+            rejected=False,
+            rtp=rtp,
+            rtcp=TransportAddress(shown.local.advertised, number),
+            rtcp_mux=muxed,
+            family=shown.local.family,
+            port_count=min(row.media.port_count, shown.pairs),
+        )
 
 
 def _family(media: Sequence[PartyMedia]) -> int | None:

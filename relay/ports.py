@@ -19,6 +19,9 @@ Choose = Callable[[int], int]
 LANE_TRIES = 4
 """Pairs looked at per lane for one of the wanted lane."""
 
+RUN_TRIES = 32
+"""Pairs drawn at random for one that begins a run, before the range is searched from its start."""
+
 SPLIT_BELOW = 32
 """With fewer half-used pairs than this a single port comes from a whole pair, so that it stays hard to guess."""
 
@@ -230,6 +233,46 @@ class PortPool:
         self.exhausted += 1
         return None
 
+    def open_run(self, opener: Opener, now: float, pairs: int) -> list[tuple[int, Socket]] | None:
+        """Bind the ports of several pairs in a row, from a random even port on; None when there is no such run."""
+        self._wake(now)
+        while True:
+            first = self._find_run(pairs)
+            if first is None:
+                if not self._resting:
+                    self.exhausted += 1
+                    return None
+                self._hasten(lambda: False)
+                continue
+            bound: list[tuple[int, Socket]] = []
+            try:
+                for port in range(first, first + 2 * pairs):
+                    sock = self._bind(opener, port, now)
+                    if sock is None:
+                        break
+                    bound.append((port, sock))
+                else:
+                    self.allocated += pairs
+                    return bound
+            except NoSocket:
+                self._give_up_all(opener, bound)
+                raise
+            self._give_up_all(opener, bound)
+
+    def _find_run(self, pairs: int) -> int | None:
+        for _ in range(RUN_TRIES if len(self._pairs) else 0):
+            first = self._pairs.draw(self._choose)
+            if self._is_run(first, pairs):
+                return first
+        return next((first for first in range(self.low, self.high) if self._is_run(first, pairs)), None)
+
+    def _is_run(self, first: int, pairs: int) -> bool:
+        return all(port in self._pairs for port in range(first, first + 2 * pairs, 2))
+
+    def _give_up_all(self, opener: Opener, bound: list[tuple[int, Socket]]) -> None:
+        for port, sock in bound:
+            self._give_up(opener, port, sock)
+
     def open_single(self, opener: Opener, now: float, *, wanted: int | None = None) -> tuple[int, Socket] | None:
         """Bind one random port of any parity, or `wanted` if it is free; None when none is left."""
         self._wake(now)
@@ -262,6 +305,13 @@ class PortPool:
         if self.quarantine > 0:
             self._move(port, PortState.QUARANTINED)
             self._resting.append((now + self.quarantine, port))
+        else:
+            self._move(port, PortState.FREE)
+
+    def take_back(self, port: int) -> None:
+        """Make a port free again that nobody was told of: nothing can be on its way to it."""
+        if port in self._beyond:
+            self._beyond.discard(port)
         else:
             self._move(port, PortState.FREE)
 

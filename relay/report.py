@@ -159,7 +159,7 @@ def _component(leg: Leg, ports: PortSet, port: Port, figures: FlowFigures, *, cu
         port.rtcp,
         TransportAddress(ports.local.host, port.number),
         TransportAddress(ports.local.advertised, port.number),
-        leg.advertised_rtcp if port.rtcp else leg.advertised,
+        leg.signalled(port),
         port.settings,
         figures,
         current,

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from nattrav.net.address import NON_PUBLIC, TransportAddress, classify
 from relay.interfaces import LocalAddress, usable_target
-from relay.legs import NOT_OPEN, Leg, Party, PortSet, Session
+from relay.legs import Leg, Party, Port, PortSet, Session
 from relay.plane import Content, FlowSettings
 from relay.policy import Policy
 from relay.session import Carriage, Learning, SideOptions
@@ -79,27 +79,39 @@ def _rates(items: frozenset[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(items))
 
 
-def _egress(partner: Leg | None, *, rtcp: bool) -> int | None:
+def events(leg: Leg, partner: Leg | None) -> frozenset[int]:
+    """Payload types of telephone events that either side named."""
+    found = _NOTHING
+    for one in (leg, partner):
+        if one is not None and one.media is not None and one.media.codecs:
+            found |= _events(tuple(one.media.codecs.items()))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _events(codecs: tuple[tuple[int, str], ...]) -> frozenset[int]:
+    return frozenset(number for number, codec in codecs if codec.lower() == "telephone-event")
+
+
+def _egress(partner: Leg | None, pair: int, *, rtcp: bool) -> int | None:
     """The flow through whose socket the partner is reached; None while it is unknown or has a null address."""
     if partner is None or partner.ports is None:
         return None
-    ports: PortSet = partner.ports
     if not rtcp:
-        return None if ports.rtp.flow == NOT_OPEN else ports.rtp.flow
+        return partner.ports.flow(pair, rtcp=False)
     if partner.carriage is not Carriage.RTP or partner.null_address:
         return None
-    if partner.mux or ports.rtcp is None:
-        return None if ports.rtp.flow == NOT_OPEN else ports.rtp.flow
-    return None if ports.rtcp.flow == NOT_OPEN else ports.rtcp.flow
+    return partner.ports.flow(pair, rtcp=not partner.mux)
 
 
-def flow_settings(session: Session, leg: Leg, ports: PortSet, *, rtcp: bool, policy: Policy) -> FlowSettings:
-    """Give the rules of one component of one port set of a leg."""
+def flow_settings(session: Session, leg: Leg, ports: PortSet, port: Port, policy: Policy) -> FlowSettings:
+    """Give the rules of one port of one port set of a leg."""
+    rtcp, pair = port.rtcp, port.pair
     party = leg.party
     options = party.options
     partner = partner_leg(leg)
     datagram = leg.carriage is Carriage.DATAGRAM
-    advertised = leg.advertised_rtcp if rtcp else leg.advertised
+    advertised = leg.signalled(port)
     nat_wait = options.nat_wait
     if advertised is not None:
         if advertised.port == 0 or not usable_target(advertised.host, ports.local):
@@ -115,6 +127,7 @@ def flow_settings(session: Session, leg: Leg, ports: PortSet, *, rtcp: bool, pol
     strict = policy.strict_source or bool(options.strict_source)
     media = leg.media or (None if partner is None else partner.media)
     public = party.public
+    held_back = blocked(session, party)
     return FlowSettings(
         content=content,
         advertised=advertised,
@@ -125,15 +138,16 @@ def flow_settings(session: Session, leg: Leg, ports: PortSet, *, rtcp: bool, pol
         asymmetric=options.asymmetric,
         public=public,
         may_send=may_send(leg, partner),
-        blocked=blocked(session, party),
+        blocked=held_back,
         nat_wait=nat_wait,
         pierce=options.pierce_nat,
         validate=policy.validate and not leg.changing and not (partner is not None and partner.changing),
         payload_types=_NOTHING if datagram or rtcp else payload_types(leg, partner),
         clock_rates=() if datagram or rtcp else clock_rates(leg, partner),
+        events=events(leg, partner) if held_back and not rtcp else _NOTHING,
         secured=media is not None and media.secured,
-        egress=_egress(partner, rtcp=False) if public and not rtcp else None,
-        egress_rtcp=_egress(partner, rtcp=True) if public and not datagram else None,
+        egress=_egress(partner, pair, rtcp=False) if public and not rtcp else None,
+        egress_rtcp=_egress(partner, pair, rtcp=True) if public and not datagram else None,
         packet_rate_limit=policy.video_packet_rate
         if media is not None and media.media == "video"
         else policy.audio_packet_rate,
@@ -141,6 +155,6 @@ def flow_settings(session: Session, leg: Leg, ports: PortSet, *, rtcp: bool, pol
         window=policy.window,
         tos=policy.tos if session.tos is None else session.tos,
         selected=ports is leg.ports or ports is leg.pending,
-        companion=ports.rtp.flow if rtcp and ports.rtp.flow != NOT_OPEN else None,
+        companion=ports.flow(pair, rtcp=False) if rtcp else None,
         continuity=policy.continuity,
     )

@@ -139,7 +139,8 @@ class CallKey:
 class Placement:
     """Where one stream's media goes, as written into the SDP for its receiver: advertised addresses.
 
-    `rtcp` is None for datagrams; under mux it equals `rtp` and `rtcp_mux` is set. `family` is 4 or 6.
+    `rtcp` is None for datagrams; under mux it equals `rtp` and `rtcp_mux` is set. `family` is 4 or 6. `port_count` is
+    the number of port pairs in a row, `m=audio 4000/2`.
     """
 
     rejected: bool
@@ -147,6 +148,7 @@ class Placement:
     rtcp: TransportAddress | None = None
     rtcp_mux: bool = False
     family: int = 4
+    port_count: int = 1
 
 
 class Refusal(Exception):

@@ -108,6 +108,9 @@ def _freeze_ports(ports: PortSet | None, streams: Streams, epoch: float) -> Reco
             "peer": ports.peer,
             "rtp": _freeze_port(ports.rtp, streams, epoch),
             "rtcp": None if ports.rtcp is None else _freeze_port(ports.rtcp, streams, epoch),
+            "more": [
+                _freeze_port(port, streams, epoch) | {"pair": port.pair, "is_rtcp": port.rtcp} for port in ports.more
+            ],
         }
     )
 
@@ -257,11 +260,13 @@ def _thaw_ports(data: Record | None, interfaces: Interfaces, epoch: float) -> Po
     if local is None:
         raise ValueError(f"{data['host']} port {data['rtp']['number']} is in no pool")
     rtcp = None if data.get("rtcp") is None else _thaw_port(data["rtcp"], epoch, rtcp=True)
-    return PortSet(local, _thaw_port(data["rtp"], epoch, rtcp=False), rtcp, _address(data.get("peer")))
+    more = [_thaw_port(one, epoch, rtcp=bool(one["is_rtcp"])) for one in data.get("more", ())]
+    rtp = _thaw_port(data["rtp"], epoch, rtcp=False)
+    return PortSet(local, rtp, rtcp, _address(data.get("peer")), tuple(more))
 
 
 def _thaw_port(data: Record, epoch: float, *, rtcp: bool) -> Port:
-    port = Port(int(data["number"]), None, rtcp=rtcp)
+    port = Port(int(data["number"]), None, rtcp=rtcp, pair=int(data.get("pair", 0)))
     if "learned" in data:
         target, source, latched, rank, since = data["learned"]
         known = None if rank is None else Rank(rank)

@@ -38,9 +38,17 @@ class Streams:
         """RTP figures of closed flows, by pool."""
         self.events_seen: Counter[FlowEventKind] = Counter()
 
-    def take(self, local: LocalAddress, now: float, *, pair: bool, shard: int) -> PortSet:
-        """Bind an even/odd pair, or a single port, for a session of `shard`; Refusal when the pool is exhausted."""
-        if pair:
+    def take(self, local: LocalAddress, now: float, *, pair: bool, shard: int, pairs: int = 1) -> PortSet:
+        """Bind an even/odd pair, `pairs` in a row, or a single port, for a session of `shard`.
+
+        Refusal when the pool is exhausted.
+        """
+        if pairs > 1:
+            run = local.pool.open_run(self.opener, now, pairs)
+            if run is not None:
+                ports = [Port(*one, rtcp=bool(at % 2), pair=at // 2) for at, one in enumerate(run)]
+                return PortSet(local, ports[0], ports[1], more=tuple(ports[2:]))
+        elif pair:
             both = local.pool.open_pair(self.opener, now, lane=shard, lanes=self.plane.shards)
             if both is not None:
                 (rtp, rtp_socket), (rtcp, rtcp_socket) = both
@@ -58,17 +66,17 @@ class Streams:
             raise Refusal(EXHAUSTED)
         return Port(*one, rtcp=True)
 
-    def put_back(self, local: LocalAddress, port: Port, now: float) -> None:
+    def put_back(self, local: LocalAddress, port: Port) -> None:
         """Give up a port that never became a flow."""
         if port.sock is not None:
             self.opener.give_back(TransportAddress(local.host, port.number), port.sock)
             port.sock = None
-        local.pool.release(port.number, now)
+        local.pool.take_back(port.number)
 
     def start(self, session: Session, leg: Leg, ports: PortSet, port: Port) -> None:
         """Make a bound port a flow of the data plane."""
         assert port.sock is not None
-        settings = flow_settings(session, leg, ports, rtcp=port.rtcp, policy=self.policy)
+        settings = flow_settings(session, leg, ports, port, self.policy)
         local = TransportAddress(ports.local.host, port.number)
         port.flow = self.plane.open(port.sock, local, settings, shard=session.shard, learned=port.learned)
         port.sock = None
@@ -94,7 +102,9 @@ class Streams:
                         bound.append((ports.local, port))
         except (Refusal, NoSocket):
             for local, port in bound:
-                self.put_back(local, port, now)
+                # Their parties know them.
+                self.put_back(local, port)
+                local.pool.release(port.number, now)
             raise
         for leg in session.legs():
             for ports in leg.sets():
@@ -107,7 +117,7 @@ class Streams:
         """Bring every flow of a leg in line with its state; `relearn` opens a learning window on all but fresh ones."""
         for ports in leg.sets():
             for port in ports.ports():
-                settings = flow_settings(session, leg, ports, rtcp=port.rtcp, policy=self.policy)
+                settings = flow_settings(session, leg, ports, port, self.policy)
                 window = relearn and port not in fresh
                 if window or settings != port.settings:
                     self.plane.set(port.flow, settings, relearn=window)
@@ -130,7 +140,7 @@ class Streams:
                 self.ended_rtp[name] = add_rtp(self.ended_rtp.get(name, RtpFigures()), self.of(port).rtp)
             local.pool.release(port.number, now)
         elif port.sock is not None:
-            self.put_back(local, port, now)
+            self.put_back(local, port)
 
     def _count(self, figures: FlowFigures, pool: PortPool) -> None:
         if figures.packets_in or figures.packets_out or figures.drops:
@@ -168,6 +178,10 @@ class Streams:
             if ports.rtcp is not None:
                 self.stop(ports.local, ports.rtcp, now)
                 ports.rtcp = None
+            for port in ports.more:
+                if port.rtcp:
+                    self.stop(ports.local, port, now)
+            ports.more = tuple(port for port in ports.more if not port.rtcp)
 
     def stop_leg(self, leg: Leg, now: float) -> None:
         """Close every flow of a leg, which keeps its ports for a last report."""

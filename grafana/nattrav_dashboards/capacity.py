@@ -33,6 +33,17 @@ BOARD = Board(
                     ],
                 ),
                 Panel(
+                    "Time until full",
+                    "At the growth of the last hour, at most thirty days.",
+                    [
+                        Query(
+                            'clamp_max((nattrav_relay_ports{%s,pool=~"$pool"} - nattrav_relay_ports_used{%s,pool=~"$pool"}) / clamp_min(deriv(nattrav_relay_ports_used{%s,pool=~"$pool"}[1h]), 0.000001), 2592000)',
+                            "{{pool}}",
+                        )
+                    ],
+                    "s",
+                ),
+                Panel(
                     "Allocations",
                     "By result.",
                     [
@@ -79,6 +90,18 @@ BOARD = Board(
                             "received",
                         )
                     ],
+                ),
+                Panel(
+                    "Time in hand",
+                    "Batches of media in user space, from the receive call until they are sent.",
+                    [
+                        Query(
+                            f"histogram_quantile({q}, sum by (le) (rate(nattrav_relay_forward_latency_seconds_bucket{{%s}}[$__rate_interval])))",
+                            f"p{round(q * 100)}",
+                        )
+                        for q in (0.5, 0.99)
+                    ],
+                    "s",
                 ),
                 Panel(
                     "Kernel overflow",

@@ -5,7 +5,7 @@ from nattrav_dashboards.panels import Board, Panel, Query
 BOARD = Board(
     "control",
     "nattrav / Control channel",
-    "The ng protocol between SIP proxies and the relay.",
+    "The ng protocol between SIP proxies and the relay, and what goes to Homer.",
     [
         (
             "ng",
@@ -60,6 +60,23 @@ BOARD = Board(
                     ],
                     "ops",
                     stacked=True,
+                ),
+            ],
+        ),
+        (
+            "Copies for Homer",
+            [
+                Panel(
+                    "HEP packets",
+                    "Copies of SIP messages sent to the collector.",
+                    [Query("sum by (type) (rate(nattrav_hep_packets_total{%s}[$__rate_interval]))", "{{type}}")],
+                    "pps",
+                ),
+                Panel(
+                    "HEP dropped",
+                    "Copies that a full queue, or the collector's host, refused.",
+                    [Query("sum(rate(nattrav_hep_dropped_total{%s}[$__rate_interval]))", "dropped")],
+                    "pps",
                 ),
             ],
         ),

@@ -19,7 +19,7 @@ BOARD = Board(
                 ),
                 Panel(
                     "Ready",
-                    "Instances whose listeners all serve.",
+                    "Instances that take new calls.",
                     [Query("sum(nattrav_ready{%s})")],
                     kind="stat",
                     thresholds=RED_BELOW_ONE,
@@ -68,6 +68,19 @@ BOARD = Board(
                     "cps",
                 ),
                 Panel(
+                    "Answered and effective",
+                    "Shares of the last half hour's attempts (RFC 6076): answered; answered, busy or declined.",
+                    [
+                        Query(
+                            f'sum(rate(nattrav_sip_call_results_total{{%s,code=~"{codes}"}}[30m])) / sum(rate(nattrav_sip_call_results_total{{%s,code!~"3..|401|402|407"}}[30m]))',
+                            name,
+                        )
+                        for name, codes in (("answered", "2.."), ("effective", "2..|480|486|600|603"))
+                    ],
+                    "percentunit",
+                    maximum=1,
+                ),
+                Panel(
                     "Results",
                     "Final outcome of attempts by status code.",
                     [Query("sum by (code) (rate(nattrav_sip_call_results_total{%s}[$__rate_interval]))", "{{code}}")],
@@ -89,6 +102,17 @@ BOARD = Board(
                         )
                     ],
                     "pps",
+                ),
+                Panel(
+                    "Bits relayed",
+                    "UDP payload per second.",
+                    [
+                        Query(
+                            "8 * sum by (direction) (rate(nattrav_relay_bytes_total{%s}[$__rate_interval]))",
+                            "{{direction}}",
+                        )
+                    ],
+                    "bps",
                 ),
                 Panel(
                     "MOS, worst tenth",

@@ -114,10 +114,11 @@ def build(board: Board) -> models.Dashboard:
     for title, panels in board.rows:
         builder.with_row(dashboard.Row(title).id(number).grid_pos(models.GridPos(h=1, w=COLUMNS, x=0, y=top)))
         number, top = number + 1, top + 1
-        width = COLUMNS // len(panels)
+        edges = [COLUMNS * index // len(panels) for index in range(len(panels) + 1)]
         height = 5 if all(panel.kind == "stat" for panel in panels) else board.height
         for index, panel in enumerate(panels):
-            position = models.GridPos(h=height, w=width, x=index * width, y=top)
+            left, right = edges[index : index + 2]
+            position = models.GridPos(h=height, w=right - left, x=left, y=top)
             builder.with_panel(_panel(panel).id(number).grid_pos(position))
             number += 1
         top += height

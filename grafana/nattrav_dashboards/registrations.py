@@ -28,6 +28,11 @@ BOARD = Board(
                     "ops",
                 ),
                 Panel(
+                    "Change in ten minutes",
+                    "Bindings gained or lost; a step down is an outage of an access network.",
+                    [Query("sum(delta(nattrav_sip_registrations{%s}[10m]))", "bindings")],
+                ),
+                Panel(
                     "REGISTER until 2xx",
                     "RFC 6076 registration request delay.",
                     [
@@ -73,6 +78,21 @@ BOARD = Board(
         (
             "Abuse",
             [
+                Panel(
+                    "REGISTER received",
+                    "Beside an hour ago: several times as many is a storm.",
+                    [
+                        Query(
+                            'sum(rate(nattrav_sip_requests_total{%s,direction="rx",method="REGISTER"}[$__rate_interval]))',
+                            "now",
+                        ),
+                        Query(
+                            'sum(rate(nattrav_sip_requests_total{%s,direction="rx",method="REGISTER"}[$__rate_interval] offset 1h))',
+                            "an hour ago",
+                        ),
+                    ],
+                    "reqps",
+                ),
                 Panel(
                     "Digest checks",
                     "By result.",

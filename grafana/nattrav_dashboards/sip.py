@@ -3,7 +3,22 @@
 from nattrav_dashboards.panels import Board, Panel, Query
 
 ATTEMPTS = 'nattrav_sip_call_results_total{%s,upstream=~"$upstream",code!~"3..|401|402|407"}'
-ANSWERED = 'nattrav_sip_call_results_total{%s,upstream=~"$upstream",code=~"2.."}'
+RESULTS = 'nattrav_sip_call_results_total{%s,upstream=~"$upstream",code=~"{codes}"}'
+ENDED = 'nattrav_sip_calls_ended_total{%s,upstream=~"$upstream",cause="bye"}'
+
+
+def _ratio(title: str, description: str, counter: str) -> Panel:
+    """A ratio of RFC 6076 over half an hour, beside the one of a week ago."""
+    return Panel(
+        title,
+        description,
+        [
+            Query(f"sum(rate({counter}[30m])) / sum(rate({ATTEMPTS}[30m]))", "now"),
+            Query(f"sum(rate({counter}[30m] offset 1w)) / sum(rate({ATTEMPTS}[30m] offset 1w))", "a week ago"),
+        ],
+        "percentunit",
+        maximum=1,
+    )
 
 
 def _quantiles(metric: str, by: str = "") -> list[Query]:
@@ -22,18 +37,36 @@ BOARD = Board(
     "Call attempts and how they end, delays, transactions and upstreams (ratios after RFC 6076).",
     [
         (
+            "Ratios after RFC 6076, challenges and redirects left out",
+            [
+                _ratio("Session establishment", "Attempts that were answered.", RESULTS.replace("{codes}", "2..")),
+                _ratio(
+                    "Session establishment effectiveness",
+                    "Attempts that reached a person's answer, busy or decline.",
+                    RESULTS.replace("{codes}", "2..|480|486|600|603"),
+                ),
+                _ratio(
+                    "Ineffective attempts",
+                    "Attempts that a server or a time-out ended.",
+                    RESULTS.replace("{codes}", "408|500|503|504|timeout"),
+                ),
+                _ratio("Session completion", "Attempts that ended with BYE.", ENDED),
+            ],
+        ),
+        (
             "Calls",
             [
                 Panel(
-                    "Session establishment ratio",
-                    "Answered over attempts; redirects and challenges left out.",
+                    "Answered by upstream",
+                    "Share of the last half hour's attempts; one bad trunk hides in the sum.",
                     [
-                        Query(f"sum(rate({ANSWERED}[30m])) / sum(rate({ATTEMPTS}[30m]))", "now"),
                         Query(
-                            f"sum(rate({ANSWERED}[30m] offset 1w)) / sum(rate({ATTEMPTS}[30m] offset 1w))", "a week ago"
-                        ),
+                            f"sum by (upstream) (rate({RESULTS.replace('{codes}', '2..')}[30m])) / sum by (upstream) (rate({ATTEMPTS}[30m]))",
+                            "{{upstream}}",
+                        )
                     ],
                     "percentunit",
+                    kind="bargauge",
                     maximum=1,
                 ),
                 Panel(
@@ -151,7 +184,7 @@ BOARD = Board(
                 Panel(
                     "Transactions",
                     "Live transactions.",
-                    [Query("sum by (side, type) (nattrav_sip_transactions{%s})", "{{side}} {{type}}")],
+                    [Query("sum by (kind, type) (nattrav_sip_transactions{%s})", "{{kind}} {{type}}")],
                 ),
                 Panel(
                     "Transaction time",

@@ -33,6 +33,12 @@ BOARD = Board(
                     "reqps",
                 ),
                 Panel(
+                    "Clients by NAT",
+                    "Client addresses by what is known of their NAT's mapping and filtering (RFC 4787).",
+                    [Query("sum by (mapping, filtering) (nattrav_stun_nat_clients{%s})", "{{mapping}}, {{filtering}}")],
+                    stacked=True,
+                ),
+                Panel(
                     "Answers by the kernel",
                     "Responses that an XDP program sent, out of all.",
                     [

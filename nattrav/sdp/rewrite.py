@@ -42,6 +42,10 @@ class Place(Protocol):
     def family(self) -> int:
         """4 or 6."""
 
+    @property
+    def port_count(self) -> int:
+        """Pairs of ports in a row that are ours."""
+
 
 @immutable
 class Wording:
@@ -141,8 +145,9 @@ def _section(
     if wording.allowed is not None and index in wording.allowed:
         allowed = wording.allowed[index]
         formats = [text for text in formats if text in allowed] or formats
-    # A port count is not passed on: the ports behind ours are other calls'.
-    out.append(f"m={section.media} {place.rtp.port} {protocol} {' '.join(formats)}")
+    # The received port count may be larger: the ports behind ours are other calls'.
+    port = place.rtp.port if place.port_count == 1 else f"{place.rtp.port}/{place.port_count}"
+    out.append(f"m={section.media} {port} {protocol} {' '.join(formats)}")
     if section.information is not None:
         out.append(section.information)
     null = is_null_hold(description, section)
@@ -183,7 +188,8 @@ def _rtp(
         out.append("a=" + (_NULL_HOLD[word] if null else word))
     elif word in attributes:
         out.append("a=" + word)
-    if place.rtcp is not None and wording.rtcp != "none":
+    # With a port count the RTCP ports follow from it, and `a=rtcp` says nothing (RFC 3605 §2.1).
+    if place.rtcp is not None and wording.rtcp != "none" and place.port_count == 1:
         if wording.rtcp == "full":
             host = wording.host
             family = host.family if host is not None else (6 if ":" in place.rtcp.host else 4)

@@ -16,6 +16,7 @@ from nattrav.config.schema import Configuration
 from nattrav.daemon import stun
 from nattrav.daemon.runtime import Runtime
 from stun.discovery import Dependence
+from tests.free_port import free_port
 
 from .test_stun_commands import report
 
@@ -46,15 +47,16 @@ def test_the_exit_code_tells_well_ill_and_silent() -> None:
 
 
 async def test_a_running_server_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = Configuration.model_validate({"stun": {"listen": ["127.0.0.1"], "port": 13_478, "alternate_port": 13_479}})
+    port, other = free_port(), free_port()
+    config = Configuration.model_validate({"stun": {"listen": ["127.0.0.1"], "port": port, "alternate_port": other}})
     async with trio.open_nursery() as nursery:
         runtime = Runtime("stun", tmp_path, tmp_path)
         await nursery.start(partial(stun.serve, config, runtime=runtime))
-        words = ["netcheck", "127.0.0.1:13478", "--sip", "127.0.0.1:9", "--json"]
+        words = ["netcheck", f"127.0.0.1:{port}", "--sip", "127.0.0.1:9", "--json"]
         assert await trio.to_thread.run_sync(partial(run, words)) == exit_codes.OK
         (row,) = json.loads(capsys.readouterr().out)["items"]
         assert (row["udp"], row["alg"], row["mapping"]) == (True, None, "endpoint-independent")
-        assert await trio.to_thread.run_sync(partial(run, ["stun", "query", "127.0.0.1:13478", "--json"])) == 0
+        assert await trio.to_thread.run_sync(partial(run, ["stun", "query", f"127.0.0.1:{port}", "--json"])) == 0
         (asked,) = json.loads(capsys.readouterr().out)["items"]
         assert (asked["result"], asked["requests"]) == ("answered", 1)
         nursery.cancel_scope.cancel()

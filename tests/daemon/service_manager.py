@@ -90,6 +90,12 @@ class ServiceManager:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """Kill the unit's main process; the store is kept."""
+        self.signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
     def stop(self) -> None:
         """End the unit, as the first half of a restart does: the store is kept."""
         if self._process is not None:

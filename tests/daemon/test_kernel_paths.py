@@ -27,6 +27,7 @@ from nattrav.net.bpf.objects import BpfObject
 from nattrav.net.bpf.programs import Mode
 from stun.message import BINDING, MessageClass
 from stun.message import encode as encode_stun
+from tests.daemon.service_manager import ServiceManager
 from tests.natlab.namespaces import execute, missing, within
 from tests.net.bpf.objects import ROOT, need_bpf
 from tests.relay.offload.wires import NEAR, PARTIES, RELAY, Wire, wire
@@ -34,6 +35,7 @@ from tests.relay.offload.wires import NEAR, PARTIES, RELAY, Wire, wire
 CONFIG = f"""
 [node]
 services = ["relay", "stun"]
+state_directory = "STATE"
 [relay]
 interfaces = ["public/{RELAY}"]
 ports = "46000-46099"
@@ -56,23 +58,28 @@ SDP = "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} 
 class Bundle:
     """`nattrav run` in a wire's near namespace, where this thread is."""
 
-    def __init__(self, directory: Path, config: str = CONFIG) -> None:
+    def __init__(self, directory: Path, manager: ServiceManager | None = None) -> None:
+        """With a `manager` that runs one relay alone instead."""
         self.directory = directory
-        path = directory / "nattrav.toml"
-        path.write_text(config)
-        command = [sys.executable, "-m", "nattrav.cli", "run", "-c", str(path), "--runtime-dir", str(directory)]
-        environment = os.environ | {"NATTRAV_STATE_DIR": str(directory / "state")}
-        self.log = (directory / "log").open("wb")
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self.log, stdout=self.log)
+        self.manager = manager
+        self.process: subprocess.Popen[bytes] | None = None
+        if manager is None:
+            path = directory / "nattrav.toml"
+            path.write_text(CONFIG.replace("STATE", f"{directory}/state"))
+            command = [sys.executable, "-m", "nattrav.cli", "run", "-c", str(path), "--runtime-dir", str(directory)]
+            with (directory / "log").open("wb") as log:
+                self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log)
+        else:
+            manager.start()
         self.ng = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.ng.connect(("127.0.0.1", 2223))
         self.ng.settimeout(5)
-        self.until(lambda: bool(self.status("relay")) and bool(self.status("stun")))
+        self.until(lambda: all(self.status(role) for role in ("relay", "stun")[: 2 if manager is None else 1]))
 
     def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, self.said()
+            assert self.process is None or self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.02)
 
@@ -113,9 +120,11 @@ class Bundle:
 
     def close(self) -> None:
         self.ng.close()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
-        self.log.close()
+        if self.manager is not None:
+            self.manager.close()
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(10)
 
 
 class Phone:
@@ -352,7 +361,7 @@ def test_a_foreign_program_on_the_interface_is_named_with_the_remedy(place: Wire
         attachment = foreign.program("dispatch").attach(NEAR, Mode.GENERIC)
         try:
             command = [sys.executable, "-m", "nattrav.cli", "relay", "serve", "--runtime-dir", str(tmp_path)]
-            command += ["--interface", f"public/{RELAY}", "--listen-ng", "127.0.0.1:2223", "--offload", "xdp"]
+            command += ["--interface", f"public/{RELAY}", "--listen-ng", "unix:auto", "--offload", "xdp"]
             environment = os.environ | {"NATTRAV_STATE_DIR": str(tmp_path)}
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
         finally:
@@ -360,6 +369,27 @@ def test_a_foreign_program_on_the_interface_is_named_with_the_remedy(place: Wire
     assert done.returncode == 1
     assert "near0: it has an XDP program already" in done.stderr
     assert "take that one off, or name other interfaces in offload_interfaces" in done.stderr
+
+
+def test_a_relay_alone_is_taken_up_again_from_the_service_managers_store(place: Wire, tmp_path: Path) -> None:
+    (tmp_path / "n.toml").write_text(CONFIG.replace("STATE", f"{tmp_path}/state"))
+    serve = ["-m", "nattrav.cli", "--runtime-dir", str(tmp_path), "relay", "serve", "-c", str(tmp_path / "n.toml")]
+    manager = ServiceManager(tmp_path, serve)
+    bundle = Bundle(tmp_path, manager=manager)
+    call = Call(bundle, place)
+    try:
+        bundle.until(lambda: bundle.offloaded() == 2)
+        time.sleep(0.5)
+        manager.kill()
+        manager.start()
+        bundle.until(lambda: bundle.offloaded() == 2)
+        call.end()
+        assert pause(*call.phones) < 0.1
+        assert [one["packets_in"] for one in streams(bundle)] == [phone.sent for phone in call.phones]
+    finally:
+        call.end()
+        bundle.close()
+    assert attached() == []
 
 
 def loaded() -> set[tuple[int, str]]:

@@ -19,6 +19,7 @@ import trio
 
 from nattrav.net.address import TransportAddress
 from nattrav.selftest.io.run import Account, Report, selftest
+from tests.free_port import free_port
 
 NATTRAV = [sys.executable, "-m", "nattrav.cli"]
 BEFORE = """
@@ -54,13 +55,6 @@ level = "debug"
 [hep]
 target = "127.0.0.1:{hep}"
 """
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Edge:
@@ -146,7 +140,7 @@ def change_everything(edge: Edge) -> None:
     assert answered(admin, "a-long-random-word") == 200
     assert software_of(edge.stun)
     assert [one["name"] for one in edge.type("upstreams", "list")["items"]] == ["gateway"]
-    assert [(one["low"], one["high"]) for one in edge.type("ports", "list")["items"]] == [(19200, 19239)]
+    assert [(one["low"], one["high"]) for one in edge.type("ports", "pools")["items"]] == [(19200, 19239)]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import trio
 
 from nattrav.net.address import TransportAddress
 from nattrav.selftest.io.run import Account, Report, selftest
+from tests.free_port import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +26,6 @@ PORTS = "20000-20999"
 
 SECONDS = 16.0
 NATTRAV = [sys.executable, "-m", "nattrav.cli"]
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Edge:

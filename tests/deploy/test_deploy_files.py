@@ -43,6 +43,9 @@ def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
     sockets.write_text(UNIT.with_name("nattrav.socket").read_text())
     alone = tmp_path / "nattrav@relay.service"
     alone.write_text(UNIT.with_name("nattrav@.service").read_text().replace("/opt/nattrav/bin/nattrav", "/bin/true"))
+    (tmp_path / "nattrav.service.d").mkdir()
+    drop_in = tmp_path / "nattrav.service.d" / "kernel-plane.conf"
+    drop_in.write_text(UNIT.with_name("kernel-plane.conf").read_text())
     units = [str(unit), str(sockets), str(alone)]
     checked = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     ours = [line for line in checked.stderr.splitlines() if "nattrav" in line]

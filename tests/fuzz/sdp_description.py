@@ -13,6 +13,7 @@ _RTCP = TransportAddress("203.0.113.5", 30001)
 
 @dataclass(frozen=True)
 class _Place:
+    port_count = 1
     rejected: bool
     rtp: TransportAddress | None
     rtcp: TransportAddress | None = _RTCP

@@ -81,3 +81,7 @@ def test_every_query_asks_for_metrics_and_labels_that_exist(board: str, panel: s
     for name, labels in found:
         assert name in SERIES, f"{board} / {panel}: {name} is not in the registry"
         assert labels <= SERIES[name], f"{board} / {panel}: {name} has no label {labels - SERIES[name]}"
+    known = set().union(*(SERIES[name] for name, _ in found))
+    for group in re.findall(r"\b(?:by|without|on|ignoring) \(([^)]*)\)", expression):
+        labels = set(re.split(r",\s*", group))
+        assert labels <= known, f"{board} / {panel}: no metric there has the label {labels - known}"

@@ -104,6 +104,45 @@ def test_running_out_of_descriptors_leaves_no_port_behind() -> None:
     assert ports.free == ports.total
 
 
+def test_a_run_is_made_of_pairs_next_to_each_other() -> None:
+    ports, opener = pool(30000, 30019), MemoryOpener()
+    run = ports.open_run(opener, 0.0, 4)
+    assert run is not None
+    numbers = [port for port, _ in run]
+    assert numbers == list(range(numbers[0], numbers[0] + 8))
+    assert numbers[0] % 2 == 0
+    assert ports.used == 8
+    assert ports.open_run(opener, 0.0, 9) is None
+    assert ports.exhausted == 1
+    assert ports.used == 8
+
+
+def test_a_run_is_found_wherever_it_is_and_goes_around_ports_of_others() -> None:
+    ports, opener = pool(30000, 30019), MemoryOpener()
+    opener.foreign = {30005, 30013}
+    runs = [ports.open_run(opener, 0.0, 3) for _ in range(3)]
+    assert sorted(run[0][0] for run in runs if run is not None) == [30006, 30014]
+    assert runs[2] is None
+    assert ports.used == len(opener.bound) == 12
+
+
+def test_a_run_under_pressure_takes_resting_ports() -> None:
+    ports, opener = pool(30000, 30007, quarantine=5.0), MemoryOpener()
+    for port, sock in ports.open_run(opener, 0.0, 4) or ():
+        sock.close()
+        ports.release(port, 1.0)
+    assert ports.free == 0
+    assert ports.open_run(opener, 1.0, 4) is not None
+
+
+def test_running_out_of_descriptors_in_a_run_leaves_no_port_behind() -> None:
+    ports = pool()
+    with pytest.raises(NoSocket):
+        ports.open_run(MemoryOpener(limit=3), 0.0, 2)
+    assert ports.used == 0
+    assert ports.free == ports.total
+
+
 def test_excluded_ports_are_never_given_out() -> None:
     ports = PortPool("p", "203.0.113.5", 30000, 30003, choose=random.Random(1).randrange, excluded=(30001, 50000))
     opener = MemoryOpener()

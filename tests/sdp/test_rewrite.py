@@ -18,6 +18,7 @@ class At:
     rtp: TransportAddress | None
     rtcp: TransportAddress | None = None
     rtcp_mux: bool = False
+    port_count: int = 1
     rejected: bool = False
     family: int = 4
 

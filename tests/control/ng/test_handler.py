@@ -30,13 +30,48 @@ def test_the_documented_example_comes_out_byte_for_byte_but_for_the_port() -> No
     ]
 
 
-def test_a_port_count_is_not_passed_on_because_the_next_ports_are_other_calls() -> None:
+def test_a_port_count_asks_for_pairs_in_a_row() -> None:
     relay = Driver()
-    layered = OFFER.replace(b"m=audio 4000 ", b"m=audio 4000/2 ")
+    layered = OFFER.replace(b"m=audio 4000 ", b"m=audio 4000/3 ")
     assert layered != OFFER
-    assert lines(relay.offer(layered))[4].split()[1].isdigit()
-    assert lines(relay.answer(ANSWER.replace(b"m=audio 6000 ", b"m=audio 6000/2 ")))[4].split()[1].isdigit()
-    assert len(plane_of(relay.engine).settings) == 4
+    offer = lines(relay.offer(layered))
+    first, _, count = offer[4].split()[1].partition("/")
+    assert count == "3"
+    assert not any(line.startswith("a=rtcp:") for line in offer)
+    answer = lines(relay.answer(ANSWER.replace(b"m=audio 6000 ", b"m=audio 6000/2 ")))
+    other, _, fewer = answer[4].split()[1].partition("/")
+    assert fewer == "2"
+    plane = plane_of(relay.engine)
+    assert len(plane.settings) == 12
+    for pair in range(3):
+        for rtcp in range(2):
+            at_caller = plane.at(TransportAddress("203.0.113.5", int(other) + 2 * pair + rtcp))
+            at_callee = plane.at(TransportAddress("203.0.113.5", int(first) + 2 * pair + rtcp))
+            assert at_caller.advertised == TransportAddress("192.168.1.7", 4000 + 2 * pair + rtcp)
+            wanted = TransportAddress("198.51.100.20", 6000 + 2 * pair + rtcp) if pair < 2 else None
+            assert at_callee.advertised == wanted
+            way = "egress_rtcp" if rtcp else "egress"
+            into = plane.locals[getattr(at_caller, way)]
+            assert into == TransportAddress("203.0.113.5", int(first) + 2 * pair + rtcp)
+
+
+def test_more_pairs_than_a_stream_may_have_are_not_promised() -> None:
+    relay = Driver()
+    offer = lines(relay.offer(OFFER.replace(b"m=audio 4000 ", b"m=audio 4000/999 ")))
+    assert offer[4].split()[1].partition("/")[2] == "8"
+    assert len(plane_of(relay.engine).settings) == 32
+
+
+def test_a_later_offer_for_more_pairs_gets_new_ports_and_one_for_fewer_keeps_them() -> None:
+    relay = Driver()
+    relay.offer(OFFER)
+    relay.answer(ANSWER)
+    (single,) = places(relay.offer(OFFER, **{"to-tag": "b"}))
+    shown = lines(relay.offer(OFFER.replace(b"m=audio 4000 ", b"m=audio 4000/2 "), **{"to-tag": "b"}))[4].split()[1]
+    assert shown.endswith("/2")
+    assert not shown.startswith(str(single[1]))
+    again = lines(relay.offer(OFFER, **{"to-tag": "b"}))[4].split()[1]
+    assert again == shown.removesuffix("/2")
 
 
 def test_a_call_gives_each_side_ports_of_its_own_and_ends() -> None:
@@ -314,3 +349,52 @@ def test_unknown_words_are_told_once() -> None:
     relay.offer(OFFER, flags=["frobnicate"])
     assert relay.handler.take_unknown() == ["codec", "frobnicate"]
     assert relay.handler.take_unknown() == []
+
+
+def test_a_block_lets_telephone_events_through() -> None:
+    relay = Driver()
+    (to_callee,) = places(relay.offer(OFFER))
+    relay.answer(ANSWER)
+    at_callee = TransportAddress(*to_callee)
+    plane = plane_of(relay.engine)
+    assert plane.at(at_callee).events == frozenset()
+    assert relay.ask("block media", call_id="c1")["result"] == "ok"
+    assert plane.at(at_callee).blocked
+    assert plane.at(at_callee).events == {101}
+    assert not plane.at(at_callee._replace(port=at_callee.port + 1)).events
+    assert relay.ask("unblock media", call_id="c1")["result"] == "ok"
+    assert not plane.at(at_callee).blocked
+
+
+def test_tos_is_for_the_whole_call_until_a_message_says_otherwise() -> None:
+    relay = Driver()
+    plane = plane_of(relay.engine)
+
+    def tos() -> set[int | None]:
+        return {settings.tos for settings in plane.settings.values()}
+
+    relay.offer(OFFER, TOS=184)
+    relay.answer(ANSWER, TOS=-1)
+    assert tos() == {184}
+    relay.answer(ANSWER, TOS=-1000)
+    assert tos() == {184}
+    relay.offer(OFFER, to_tag="b", TOS="40")
+    assert tos() == {40}
+    relay.offer(OFFER, to_tag="b", TOS=256)
+    assert tos() == {relay.engine.policy.tos}
+    relay.offer(OFFER, to_tag="b", TOS=8)
+    relay.answer(ANSWER)
+    assert tos() == {relay.engine.policy.tos}
+
+
+def test_a_delete_waits_as_long_as_the_offer_asked_unless_it_says_itself() -> None:
+    relay = Driver()
+    for call_id in ("slow", "quick"):
+        relay.offer(OFFER, call_id=call_id, delete_delay=30)
+        relay.answer(ANSWER, call_id=call_id)
+    relay.ask("delete", call_id="quick", delete_delay=0)
+    assert relay.ask("list")["calls"] == ["slow"]
+    relay.ask("delete", call_id="slow")
+    assert relay.ask("list")["calls"] == ["slow"]
+    relay.engine.handle_timeout(31.0)
+    assert relay.ask("list")["calls"] == []

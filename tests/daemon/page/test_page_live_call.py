@@ -11,17 +11,11 @@ import pytest
 import trio
 
 from tests.daemon.page.browser import browse
+from tests.free_port import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 NATTRAV = [sys.executable, "-m", "nattrav.cli"]
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def wait_ready(run: list[str], log: Path) -> None:

@@ -16,16 +16,10 @@ from stun.integrity import add_fingerprint
 from stun.io.server import UdpServer
 from stun.message import BINDING, MessageClass, decode, encode
 from stun.responder import DropReason, Responder
+from tests.free_port import free_port
 
 T = AttributeType
 PAIR = ServerAddress("127.0.0.1", alternate="127.0.0.2")
-
-
-def free_port() -> int:
-    """A port that is free on both loopback addresses just now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def serve(threads: int = 1, limits: Limits | None = None, **options: bool) -> UdpServer:
