@@ -177,7 +177,7 @@ def emit(
         elif rows:
             write_table(stream, shown, rows, width=out.width, colours=out.colours)
         else:
-            print(empty, file=sys.stderr)
+            print(clean(empty), file=sys.stderr)
 
 
 def emit_each(rows: Sequence[Row], *, out: Output | None = None) -> None:

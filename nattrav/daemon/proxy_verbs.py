@@ -11,7 +11,7 @@ from nattrav.daemon.feed import Feed, seconds_of
 from nattrav.daemon.proxy_flows import flow_rows, forget_flows
 from nattrav.daemon.proxy_lending import Lending
 from nattrav.daemon.proxy_metrics import ProxyMetrics
-from nattrav.daemon.rows import wanted_rows, whole_id
+from nattrav.daemon.rows import limit_of, wanted_rows, whole_id
 from nattrav.daemon.runtime import Runtime
 from nattrav.daemon.trace import Trace
 from nattrav.location.bindings import Binding
@@ -124,7 +124,7 @@ class ProxyVerbs:
 
     async def _registrations(self, args: Args) -> list[dict[str, Any]]:
         wanted = str(args.get("search", ""))
-        limit = int(args.get("limit", 1000))
+        limit = limit_of(args, 1000)
         meets = wanted_rows(args, BINDING_FIELDS)
         found: list[dict[str, Any]] = []
         for binding in self._core.rooms.location:
@@ -173,7 +173,7 @@ class ProxyVerbs:
             registrar.remove_watcher(note)
 
     async def _flows(self, args: Args) -> list[dict[str, Any]]:
-        return flow_rows(self._core, str(args.get("search", "")), int(args.get("limit", 1000)))
+        return flow_rows(self._core, str(args.get("search", "")), limit_of(args, 1000))
 
     async def _forget_flows(self, args: Args) -> dict[str, Any]:
         told, effects = forget_flows(self._core, str(args.get("flow", "")), dry_run=args.get("dry_run") is True)
@@ -181,7 +181,7 @@ class ProxyVerbs:
         return told
 
     async def _transactions(self, args: Args) -> list[dict[str, Any]]:
-        limit = int(args.get("limit", 1000))
+        limit = limit_of(args, 1000)
         tables = self._core.parts.transactions
         rows: list[dict[str, Any]] = []
         for key, server in tables.servers.items():
@@ -195,7 +195,7 @@ class ProxyVerbs:
         return rows[:limit]
 
     async def _calls(self, args: Args) -> list[dict[str, Any]]:
-        limit = int(args.get("limit", 1000))
+        limit = limit_of(args, 1000)
         now = monotonic()
         meets = wanted_rows(args, CALL_FIELDS)
         rows = (self._summary(call, now) for call in self._core.rooms.calls)
@@ -225,7 +225,8 @@ class ProxyVerbs:
         raise VerbError("not_found", f"no call {wanted}, neither now nor lately: 'nattrav calls list'")
 
     async def _missed(self, args: Args) -> list[dict[str, Any]]:
-        return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
+        missed = list(self._core.rooms.calls.missed)
+        return missed[max(0, len(missed) - limit_of(args, 100)) :]
 
     async def _explain(self, args: Args) -> dict[str, Any]:
         wanted = str(args.get("what", "")).removeprefix("sip:")
@@ -241,8 +242,8 @@ class ProxyVerbs:
         if not found and not bindings and not bans and not refusals:
             raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
         return {
-            "calls": [explain(call, core.parts, monotonic()) for call in found[: int(args.get("limit", 1))]],
-            "more_calls": max(0, len(found) - int(args.get("limit", 1))),
+            "calls": [explain(call, core.parts, monotonic()) for call in found[: limit_of(args, 1)]],
+            "more_calls": max(0, len(found) - limit_of(args, 1)),
             "registrations": bindings,
             "bans": bans,
             "refusals": [
@@ -256,7 +257,7 @@ class ProxyVerbs:
                     "rule": one.rule,
                     "sentence": one.sentence,
                 }
-                for one in refusals[: int(args.get("limit", 1))]
+                for one in refusals[: limit_of(args, 1)]
             ],
         }
 

@@ -9,6 +9,16 @@ from nattrav.control.filter import FilterError, Test, parse
 from nattrav.control.socket.messages import VerbError
 
 MANY = 4
+MOST = 1_000_000
+"""Rows given at most, whatever was asked for."""
+
+
+def limit_of(args: dict[str, Any], default: int) -> int:
+    """How many rows are wanted; VerbError when that is no number."""
+    limit = args.get("limit", default)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise VerbError("invalid", "limit is not a whole number")
+    return min(limit, MOST)
 
 
 def whole_id(typed: str, known: Iterable[str]) -> str:

@@ -44,6 +44,15 @@ def test_every_alert_fires_and_stays_quiet_as_its_cases_say() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.interop
+def test_recorded_ratios_are_what_their_names_say() -> None:
+    done = promtool("test", "rules", GRAFANA / "tests" / "rules.test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = {one["expr"] for case in yaml.safe_load((GRAFANA / "tests" / "rules.test.yml").read_text())["tests"]
+             for one in case["promql_expr_test"]}  # fmt: skip
+    assert asked == {rule["record"] for rule in rules() if "record" in rule}
+
+
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     cases = {case["name"] for case in yaml.safe_load((GRAFANA / "tests" / "alerts.test.yml").read_text())["tests"]}
     wanted = {f"{rule['alert']} {what}" for rule in ALERTS for what in ("fires", "stays quiet")}

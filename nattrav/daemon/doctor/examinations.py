@@ -90,13 +90,20 @@ def _buffers(host: Host, configuration: Configuration) -> Iterator[Finding]:
 
 
 def _open_files(host: Host, configuration: Configuration) -> Iterator[Finding]:
-    ranges = [configuration.relay.port_range(one.name) for one in configuration.relay.chosen_interfaces()]
+    section = configuration.relay
+    six = any(":" in one.host and one.kind is not AddressClass.LINK_LOCAL for one in host.addresses())
+    ranges = [
+        section.port_range(one.name)
+        for one in section.chosen_interfaces()
+        # "auto" is an address of each family that the host has.
+        for _ in range(2 if one.host is None and six else 1)
+    ]
     needed = sum(ports.high - ports.low + 1 for ports in ranges) + 4096
     limit = host.open_files()
     if limit < needed:
         yield warn(
             "open files",
-            f"{limit}: the relay's {', '.join(map(str, ranges))} cannot all be open at once",
+            f"{limit}: the relay's {', '.join(map(str, dict.fromkeys(ranges)))} cannot all be open at once",
             f"LimitNOFILE={needed} in the unit, or 'ulimit -n {needed}'",
         )
     else:

@@ -192,6 +192,15 @@ def test_each_interface_has_its_own_descriptors_and_ranges() -> None:
     assert "30000-39999,50000-59999" in found["relay ports reserved"].remedy
 
 
+def test_auto_takes_descriptors_for_both_families() -> None:
+    hosts = ("203.0.113.1", "2001:db8::1", "fe80::1")
+    assert findings(WrittenHost(descriptors=20_000))["open files"].verdict is Verdict.OK
+    found = findings(WrittenHost(descriptors=20_000, hosts=hosts))["open files"]
+    assert "LimitNOFILE=24096" in found.remedy
+    one = "[relay]\ninterfaces = ['default/203.0.113.1']"
+    assert findings(WrittenHost(descriptors=20_000, hosts=hosts), one)["open files"].verdict is Verdict.OK
+
+
 @pytest.mark.parametrize(
     ("days", "verdict", "words"),
     [(-1, Verdict.FAIL, "ended"), (5, Verdict.WARN, "in 5 days"), (90, Verdict.OK, "for 90 days")],
