@@ -141,17 +141,21 @@ def _stream(component: ComponentReport, leg: LegReport, epoch: float) -> str:
         flags.append("filled")
     if figures.learned.latched:
         flags.append("confirmed")
+    if figures.offloaded:
+        flags.append("kernelized")
     if settings is not None and settings.strict:
         flags.append("strict source address")
     if settings is not None and settings.handover:
         flags.append("media handover")
     last = int(figures.last_in + epoch) if figures.last_in else 0
+    in_kernel = last if figures.offloaded else 0
     ssrc = f"4:SSRCi{figures.rtp.ssrc}e" if figures.rtp.received else ""
     return (
         f"d10:local porti{port}e13:local address{len(host)}:{host}6:family4:{'IPv6' if ':' in host else 'IPv4'}"
         f"8:endpoint{_endpoint(figures.learned.target or component.advertised)}"
         f"19:advertised endpoint{_endpoint(component.advertised)}"
-        f"11:last packeti{last}e18:last kernel packeti0e16:last user packeti{last}e{ssrc}5:flags{_words(tuple(flags))}"
+        f"11:last packeti{last}e18:last kernel packeti{in_kernel}e16:last user packeti{last}e"
+        f"{ssrc}5:flags{_words(tuple(flags))}"
         f"5:statsd7:packetsi{figures.packets_in}e5:bytesi{figures.bytes_in}e6:errorsi{_errors(figures)}ee"
         f"9:stats_outd7:packetsi{figures.packets_out}e5:bytesi{figures.bytes_out}e6:errorsi0eee"
     )

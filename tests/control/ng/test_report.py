@@ -7,7 +7,7 @@ from nattrav.control.ng import codec_json
 from nattrav.control.ng.codec_bencode import decode, encode
 from nattrav.control.ng.report import session_reply
 from nattrav.net.address import TransportAddress
-from relay.plane import DropReason, FlowFigures, Learned, RtpFigures
+from relay.plane import DropReason, FlowFigures, KernelMark, Learned, RtpFigures
 from relay.quality import NO_QUALITY, StreamQuality
 from relay.report import ComponentReport, LegReport, PartyReport, SessionReport
 from relay.session import Carriage
@@ -74,6 +74,15 @@ def test_a_stream_shows_both_addresses_counters_and_state() -> None:
             "egress SSRCs": [],
         }
     ]
+
+
+def test_a_stream_that_the_kernel_forwards_says_so() -> None:
+    (component,) = leg().components
+    offloaded = replace(component, figures=replace(FIGURES, mark=KernelMark(1, 0, 0, 0, 0, 0, 0, 0)))
+    (party,) = session_reply(report(leg(components=(offloaded,))), epoch=1e6)["tags"].values()  # type: ignore[union-attr]
+    (stream,) = json.loads(codec_json.encode(party["medias"]))[0]["streams"]  # type: ignore[index,call-overload]
+    assert stream["flags"] == ["RTP", "filled", "confirmed", "kernelized"]
+    assert stream["last kernel packet"] == stream["last packet"] == 1000050
 
 
 def test_a_source_has_its_last_numbers_and_no_mos_before_it_was_measured() -> None:
