@@ -16,12 +16,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from nattrav.config.checks import cross_checks
+from nattrav.config.environment import from_environment
 from nattrav.config.problems import Problem
 from nattrav.config.schema import Configuration
 from nattrav.config.write import SECRETS
-
-PREFIX = "NATTRAV_"
-_NOT_KEYS = frozenset({"NATTRAV_RUNTIME_DIR", "NATTRAV_STATE_DIR", "NATTRAV_CONFIG"})
 
 Table = dict[str, Any]
 
@@ -67,7 +65,9 @@ def load(
             continue
         origins.append((document.source, parsed))
         tables = overlay(tables, parsed)
-    for source, layer in (("environment", from_environment(environment or {})), ("flags", flags or {})):
+    from_outside, slips = from_environment(environment or {})
+    problems += slips
+    for source, layer in (("environment", from_outside), ("flags", flags or {})):
         if layer:
             origins.append((source, layer))
             tables = overlay(tables, layer)
@@ -122,23 +122,6 @@ def overlay(below: Table, above: Table) -> Table:
         old = merged.get(key)
         merged[key] = overlay(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
-
-
-def from_environment(environment: Mapping[str, str]) -> Table:
-    """Read `NATTRAV_TABLE__KEY=value`; the value is TOML where it can be, else a string."""
-    tables: Table = {}
-    for name, text in sorted(environment.items()):
-        if not name.startswith(PREFIX) or name in _NOT_KEYS or "__" not in name:
-            continue
-        path = name.removeprefix(PREFIX).lower().split("__")
-        table = tables
-        for step in path[:-1]:
-            table = table.setdefault(step, {})
-        try:
-            table[path[-1]] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            table[path[-1]] = text
-    return tables
 
 
 def _problem(detail: ErrorDetails, origins: Sequence[tuple[str, Table]]) -> Problem:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from nattrav.control.filter import FilterError, Test, parse
 from nattrav.control.socket.messages import VerbError
+
+MANY = 4
+
+
+def whole_id(typed: str, known: Iterable[str]) -> str:
+    """Give the Call-ID that an operator has typed or begun, as tables cut long ones; what was typed if none is meant.
+
+    VerbError when several begin so.
+    """
+    found: list[str] = []
+    for one in known:
+        if one == typed:
+            return typed
+        if one.startswith(typed) and len(found) < MANY:
+            found.append(one)
+    if len(found) > 1:
+        raise VerbError("invalid", f"{typed} is not one Call-ID: {', '.join(found[:3])}{' …' if found[3:] else ''}")
+    return found[0] if found else typed
 
 
 def wanted_rows(args: dict[str, Any], fields: Collection[str]) -> Test:

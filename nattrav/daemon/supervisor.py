@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from nattrav.daemon.drain import Drain
 from nattrav.daemon.handover import close_all, passed
 from nattrav.daemon.overview import Overview
 from nattrav.daemon.page.feed import Feed
+from nattrav.daemon.part import Part
 from nattrav.daemon.runtime import Listening, Runtime, StartRefused
 from nattrav.daemon.service import Place, ungrouped
 from nattrav.daemon.supervisor_verbs import SupervisorVerbs
 from nattrav.daemon.systemd import Notifier
+from nattrav.daemon.watch import ALL_WELL, Watch
 
 BACKOFF_START = 0.2
 BACKOFF_LIMIT = 10.0
@@ -39,34 +41,8 @@ END_WITHIN = 4.2
 """Seconds a service gets between SIGTERM and SIGKILL; the whole bundle ends within five."""
 
 ASK_WITHIN = 2.0
-PING_INTERVAL = 2.0
-SILENT_LIMIT = 4
-"""Unanswered pings in a row after which a service is taken for hung: about 15 seconds."""
-
-COUNT_INTERVAL = 10.0
-ALL_WELL = "all services serve"
-
 ORDER = ("relay", "stun", "proxy")
 """The proxy asks the relay, so the relay comes first in every list."""
-
-
-@dataclass
-class Part:
-    """One service and how it fares."""
-
-    orders: Orders
-    child: Child | None = None
-    listeners: list[Listening] = field(default_factory=list)
-    restarts: int = 0
-    silent: int = 0
-    up: bool = False
-    wanted: bool = False
-    """Its end was asked for, so it is no crash."""
-    started: trio.Event = field(default_factory=trio.Event)
-    refusal: str | None = None
-    """Why it did not start, after a restart that was asked for."""
-    sockets: list[int] = field(default_factory=list)
-    """What its last process left bound for the next one."""
 
 
 class Supervisor:
@@ -103,18 +79,16 @@ class Supervisor:
             self._hand_out(name, descriptor)
         self.node = loaded.configuration.node.name or socket.gethostname()
         self._ending = False
-        self._refusals: list[str] = []
-        """Why services would refuse a new call, as they said last."""
         self.overview = Overview(self)
         self.drain = Drain(self.overview, self.roles)
         self.feed = Feed(self.overview, mask=False)
         self.door = Door(self.overview)
         self.notifier = Notifier()
-        self._figures = ALL_WELL
         self.config: Path | None = config
         for role in self.parts:
             runtime.samples.inc("nattrav_worker_restarts_total", role, by=0)
         self.verbs = SupervisorVerbs(self)
+        self.watch = Watch(self, self.notifier)
 
     async def run(self, *, on_ready: Callable[[list[Listening]], None]) -> None:
         """Run until SIGTERM or SIGINT. StartRefused when a service cannot start; then none is left running."""
@@ -130,43 +104,13 @@ class Supervisor:
                     self.notifier.tell(READY="1", STATUS=ALL_WELL)
                     for role in self.parts:
                         self.notifier.forget(role[0])
-                    nursery.start_soon(self._watch)
+                    nursery.start_soon(self.watch.run)
                     for part in self.parts.values():
                         nursery.start_soon(self._keep, part)
             finally:
                 self.notifier.tell(STOPPING="1")
                 with trio.CancelScope(shield=True):
                     await self._end_all()
-
-    async def _watch(self) -> None:
-        """Tell the service manager how we fare, and kill services that no longer answer; they are started again."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.notifier.keep, lambda: ", ".join(self.not_ready()) or self._figures)
-            if self.notifier.active:
-                nursery.start_soon(self._count)
-            while True:
-                await trio.sleep(PING_INTERVAL)
-                self.runtime.settle_log()
-                answers = await self.gather("ping")
-                refusals = await self.gather("refusal", roles=list(answers))
-                self._refusals = [reason for reason in refusals.values() if reason]
-                for role, part in self.parts.items():
-                    part.silent = 0 if role in answers or not part.up else part.silent + 1
-                    if part.silent >= SILENT_LIMIT and part.child is not None:
-                        self.runtime.log.error("a service does not answer and is killed", service=role)
-                        part.silent = 0
-                        part.child.send_signal(signal.SIGKILL)
-
-    async def _count(self) -> None:
-        """Keep the figures that `systemctl status` shows current."""
-        while True:
-            answers = await self.gather("status")
-            calls, sessions = answers.get("proxy", {}).get("calls"), answers.get("relay", {}).get("sessions")
-            registrations = answers.get("proxy", {}).get("registrations")
-            figures = {"calls": calls, "registrations": registrations, "media sessions": sessions}
-            told = [f"{number} {what}" for what, number in figures.items() if number is not None]
-            self._figures = ", ".join(told) or ALL_WELL
-            await trio.sleep(COUNT_INTERVAL)
 
     def listeners(self) -> list[Listening]:
         """All listeners of all services and the supervisor's own."""
@@ -229,7 +173,7 @@ class Supervisor:
         if not self.runtime.ready:
             return ["starting"]
         reasons = [f"{role} is down" for role, part in self.parts.items() if not part.up]
-        reasons += self._refusals
+        reasons += self.watch.refusals
         return [*reasons, "draining"] if self.drain.active else reasons
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[list[Listening]]) -> None:

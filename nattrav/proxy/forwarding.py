@@ -151,9 +151,13 @@ class Forwarding:
         hop.alternatives = others + hop.alternatives
         self._prepare(hop, found[0], now)
 
+    def _call_id(self) -> str:
+        """What log lines name the request by; empty once it is settled and gone."""
+        return self.request.call_id if self.request is not None else ""
+
     def _no_hop(self, hop: Hop, now: float) -> None:
         uri = str(hop.uri or hop.request_uri)
-        self.rooms.parts.log("warning", "next_hop_not_found", uri=uri)
+        self.rooms.parts.log("warning", "next_hop_not_found", call_id=self._call_id(), uri=uri)
         if self.call is not None and self.initial:
             self.call.why = f"the DNS knows no address for {uri}, or none that a listener of ours reaches"
         if hop.alternatives:
@@ -358,6 +362,7 @@ class Forwarding:
         self.rooms.parts.log(
             "info" if fits else "warning",
             "over_device_limit",
+            call_id=self._call_id(),
             octets=len(data),
             compact=len(small),
             limit=limit,
@@ -372,7 +377,9 @@ class Forwarding:
         wanted = branch.hop_wanted
         instead = self.rooms.routing.instead_of_udp(wanted, flow, now)
         why = "tcp" if instead is not None else "phone behind a flow" if wanted.access else "no TCP there"
-        self.rooms.parts.log("info", "over_mtu", octets=len(data), next_hop=str(flow.remote), sent_by=why)
+        self.rooms.parts.log(
+            "info", "over_mtu", call_id=self._call_id(), octets=len(data), next_hop=str(flow.remote), sent_by=why
+        )
         if instead is None or instead.next_hop is None:
             return False
         self._end(branch)
@@ -392,6 +399,9 @@ class Forwarding:
         if hop.access and isinstance(next_hop, Flow):
             listens_elsewhere = hop.binding is not None and is_asymmetric(hop.binding.tests)
             out_token = rooms.routing.token_for(next_hop, now, asymmetric=listens_elsewhere)
+        elif not sender.access and hop.upstream is None and isinstance(next_hop, Flow) and not next_hop.reliable:
+            # A stranger that an upstream calls through us: what he sends in the dialog has to prove itself as well.
+            out_token = rooms.routing.token_for(next_hop, now)
         if sender.access:
             in_token = rooms.routing.token_for(
                 sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric

@@ -140,7 +140,7 @@ def change_everything(edge: Edge) -> None:
     assert answered(admin, "a-long-random-word") == 200
     assert software_of(edge.stun)
     assert [one["name"] for one in edge.type("upstreams", "list")["items"]] == ["gateway"]
-    assert [(one["low"], one["high"]) for one in edge.type("ports", "list")["items"]] == [(19200, 19239)]
+    assert [(one["low"], one["high"]) for one in edge.type("ports", "pools")["items"]] == [(19200, 19239)]
 
 
 @pytest.mark.slow

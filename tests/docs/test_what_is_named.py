@@ -26,7 +26,7 @@ DOCUMENTS = sorted(
     for folder in (ROOT, ROOT / "deploy", ROOT / "grafana", ROOT / "docs", ROOT / "docs" / "operations")
     for path in folder.glob("*.md")
     if path.name not in GENERATED
-)
+) + sorted((ROOT / "grafana" / "rules").glob("*.yml"))
 every_document = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -114,7 +114,7 @@ def test_files_that_are_named_are_there(page: Path) -> None:
 
 @every_document
 def test_metrics_and_their_labels_exist(page: Path) -> None:
-    for name, labels in re.findall(r"\b(nattrav_[a-z0-9_]+)(?:\{([^}]*)\})?", page.read_text()):
+    for name, labels in re.findall(r"(?<![:\w])(nattrav_[a-z0-9_]+)(?![:\w])(?:\{([^}]*)\})?", page.read_text()):
         if name.endswith("_") or name == "nattrav_dashboards" or name[8].isdigit():
             continue
         metric = METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name)) or METRICS.get(name)

@@ -495,6 +495,7 @@ def test_r8_a_large_request_goes_over_tcp_and_back_to_udp_when_nobody_answers_th
     (second,) = stage._carry_out(stage.proxy.unreachable(str(first.message.via.branch), stage.now))
     assert (second.flow.transport, second.to) == ("udp", GATEWAY)
     assert [log.facts["sent_by"] for log in stage.logs if log.event == "over_mtu"] == ["tcp", "no TCP there"]
+    assert all(log.facts["call_id"] for log in stage.logs if log.event == "over_mtu")
     assert stage.proxy.rooms.upstreams.all[0].usable(stage.now)
     third = stage.send(PHONE, large().replace("z9hG4bKa1", "z9hG4bKa2").replace("call1", "call2"))[-1]
     assert third.flow.transport == "udp"

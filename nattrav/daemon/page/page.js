@@ -36,7 +36,7 @@
       ["ready", (v) => v ? ["yes", "good"] : ["no", "warn"]], ["uptime", span, "n"], ["restarts", number, "n"]],
     calls: [["from", String, "long"], ["to", String, "long"], ["state"], ["duration", span, "n"],
       ["media", (v) => [v, v === "both ways" ? "good" : v === "not relayed" ? "dim" : "bad"]],
-      ["packets", number, "n"], ["caller"], ["callee"], ["call_id", String, "long"]],
+      ["packets", number, "n"], ["caller"], ["callee"], ["call_id", String, "id"]],
     registrations: [["aor", String, "long"], ["nat", (v) => Array.isArray(v) ? v.join(", ") || "no" : v === true ? "yes" : v || "no"],
       ["source"], ["transport"], ["user_agent", String, "long"], ["expires", span, "n"], ["registered", span, "n"]],
     pools: [["interface"], ["address"], ["total", number, "n"], ["used", number, "n"], ["quarantined", number, "n"]],
@@ -53,7 +53,7 @@
         const value = row[key];
         const text = format && !(format === String && (value === null || value === undefined)) ? format(value) : value ?? "";
         if (Array.isArray(text)) { cell.textContent = text[0]; cell.className = text[1]; }
-        else { cell.textContent = text; if (kind) cell.className = kind; if (kind === "long") cell.title = text; }
+        else { cell.textContent = text; if (kind) cell.className = kind; if (kind === "long" || kind === "id") cell.title = text; }
         line.append(cell);
       }
       if (name === "pools") {
