@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stun.io.probe import Report
 
 SIP_PATIENCE = 2.0
+SILENT = "Nothing answers: name or port are wrong, the server is down, or a firewall keeps it away."
 _LINES = (
     ("udp", "UDP"),
     ("ipv4", "IPv4"),
@@ -156,7 +157,7 @@ def as_row(host: str, report: Report, alg: str | None) -> Row:
         "lifetime": data["binding_lifetime_seconds"],
         "keepalive": data["keepalive_seconds"],
         "alg": "addresses in payloads" if data["alg"] else alg,
-        "advice": data["advice"],
+        "advice": data["advice"] if report.findings.udp or report.over_stream else SILENT,
     }
 
 

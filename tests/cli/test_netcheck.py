@@ -38,6 +38,11 @@ def test_a_symmetric_nat_and_an_alg_are_shown_in_80_columns() -> None:
     assert " ALG " in line(row)
 
 
+def test_a_silent_server_is_said_to_be_silent() -> None:
+    row = as_row("a", report(D.INDEPENDENT, None), None)
+    assert (row["udp"], row["advice"].split(":")[0]) == (False, "Nothing answers")
+
+
 def test_the_exit_code_tells_well_ill_and_silent() -> None:
     good = as_row("a", report(D.INDEPENDENT, D.INDEPENDENT), "")
     assert exit_code([good]) == exit_codes.OK
