@@ -38,6 +38,7 @@ REFERENCE = "rtpengine"
 SET_UP_PORTS = (30000, 33999)
 SET_UP_WARM = 2500
 """Sessions before those that are weighed: they take nine of ten pairs of `SET_UP_PORTS` at least once."""
+FRAMES = "nattrav io_uring, whole frames"
 XDP = "nattrav XDP: process + BPF program"
 """Its CPU time is the process's and, by the kernel's statistics of BPF programs, its program's."""
 
@@ -46,6 +47,7 @@ def contenders() -> dict[str, Start]:
     """Relays by name: how to start each with a number of sessions."""
     found: dict[str, Start] = {
         "nattrav io_uring": lambda sessions: ours("io_uring", sessions),
+        FRAMES: lambda sessions: ours("io_uring", sessions, transmit="frame"),
         "nattrav portable": lambda sessions: ours("portable", sessions),
         **({} if refusal() else {XDP: lambda sessions: ours("io_uring", sessions, offload="xdp")}),
         "bare C epoll": bare_c,

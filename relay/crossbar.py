@@ -319,6 +319,9 @@ class Crossbar:
         if settings.secured:
             flow.valid |= int(Kind.DTLS)
         table.cells.valid[slot] = flow.valid
+        if settings.blocked:
+            passing = settings.events if settings.may_send else ()
+            table.events[slot] = sum(1 << number - 64 for number in passing if number >= 64)
         self._tie(flow)
         self._serial += 1
         heapq.heappush(self._windows, (flow.latch.window_end, self._serial, slot))
@@ -439,15 +442,14 @@ class Crossbar:
                 length = SOCKADDR_IN6 if ":" in target.host else SOCKADDR_IN
                 self.table.connect(route, egress, length, None if through is None else through.file)
         settings = flow.settings
-        if settings.blocked and media:
-            return CODE[DropReason.BLOCKED]
         if not settings.may_send and media:
-            return CODE[DropReason.ON_HOLD]
+            return CODE[DropReason.BLOCKED if settings.blocked else DropReason.ON_HOLD]
         if out.settings.nat_wait and not out.latch.heard:
             return CODE[DropReason.NAT_WAIT]
         if target in self._locals and self._loops(flow, target):
             return CODE[DropReason.LOOP]
-        return 0
+        # Last: telephone events pass a block, but nothing else that stands in the way.
+        return CODE[DropReason.BLOCKED] if settings.blocked and media else 0
 
     def _sendable(self, target: TransportAddress, flow: Flow) -> bool:
         kind = classify(target.host)

@@ -143,10 +143,10 @@ class Engine:
         try:
             plan.take_ports(now)
         except NoSocket:
-            plan.give_back(now)
+            plan.give_back()
             raise Refusal("Ran out of ports") from None
         except Refusal:
-            plan.give_back(now)
+            plan.give_back()
             raise
         match.apply(session, key.via_branch)
         placed = plan.commit(now)
@@ -177,7 +177,8 @@ class Engine:
         gone = None if session is None else match_delete(session, key, honour_to_tag=honour_to_tag)
         if session is None or not gone:
             raise Refusal(UNKNOWN_DELETE)
-        wait = self.policy.delete_delay if delay is None else delay
+        asked = (party.options.delete_delay for party in gone) if delay is None else (delay,)
+        wait = next((seconds for seconds in asked if seconds is not None), self.policy.delete_delay)
         if wait > 0:
             for party in gone:
                 party.going = now + wait

@@ -80,6 +80,8 @@ _ROW = np.dtype(
             *("base_sequence", "max_sequence", "last_sequence", "expected_before"),
             *("received", "reordered", "duplicates"),
             *("payload_type", "started"),
+            # payload types 64 to 127 that a block lets through, as bits
+            "events",
         ],
         "formats": [
             *("u8", "u8", "u8", "u8"),
@@ -93,6 +95,7 @@ _ROW = np.dtype(
             *("i8", "i8", "i8", "i8"),
             *("u8", "u8", "u8"),
             *("u1", "?"),
+            "u8",
         ],
         "offsets": [
             *(0, 8, 16, 24),
@@ -106,6 +109,7 @@ _ROW = np.dtype(
             *(160, 168, 176, 184),
             *(192, 200, 208),
             *(216, 217),
+            240,
         ],
         "itemsize": 256,
     }
@@ -186,6 +190,7 @@ class FlowTable:
     started: NDArray[np.bool_]
     ssrc: NDArray[np.uint32]
     payload_type: NDArray[np.uint8]
+    events: NDArray[np.uint64]
     clock_rate: NDArray[np.float64]
     timestamp: NDArray[np.uint32]
     arrival: NDArray[np.float64]

@@ -100,10 +100,10 @@ class Negotiation:
         if self._taken and self.streams.plane.room(self.session.shard) < len(self._taken):
             raise Refusal(EXHAUSTED)
 
-    def give_back(self, now: float) -> None:
+    def give_back(self) -> None:
         """Return what `take_ports` opened."""
         for local, port in self._taken:
-            self.streams.put_back(local, port, now)
+            self.streams.put_back(local, port)
         self._taken.clear()
 
     def _offer_ports(self, row: _Row, now: float) -> None:
@@ -217,7 +217,8 @@ class Negotiation:
         sender.label = options.label or sender.label
         receiver.label = options.to_label or receiver.label
         self.session.metadata = options.metadata or self.session.metadata
-        if options.tos is not None:
+        if options.tos is None or options.tos >= 0:
+            # Every message says it anew; a negative one leaves it as it is.
             self.session.tos = options.tos
         if self.answer:
             sender.public = receiver.public = True

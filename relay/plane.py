@@ -73,6 +73,7 @@ class FlowSettings:
     asymmetric          packets go to `advertised`, whatever was learned
     selected            this local address is the one the party's SDP was last given; packets elsewhere teach nothing
     continuity          a source that carries the stream on (same SSRC, next sequence numbers) may replace a silent one
+    events              payload types of telephone events (RFC 4733), which a block lets through
     companion           on an RTCP flow: the same party's RTP flow, whose latched host ranks as SAME_HOST here
     """
 
@@ -94,6 +95,7 @@ class FlowSettings:
     validate: bool = True
     payload_types: frozenset[int] = frozenset()
     clock_rates: tuple[tuple[int, int], ...] = ()
+    events: frozenset[int] = frozenset()
     secured: bool = False
     egress: int | None = None
     egress_rtcp: int | None = None

@@ -308,6 +308,13 @@ class PortPool:
         else:
             self._move(port, PortState.FREE)
 
+    def take_back(self, port: int) -> None:
+        """Make a port free again that nobody was told of: nothing can be on its way to it."""
+        if port in self._beyond:
+            self._beyond.discard(port)
+        else:
+            self._move(port, PortState.FREE)
+
     def quarantine_ends(self) -> list[tuple[int, float]]:
         """List the resting ports with the times at which they return, soonest first."""
         return [(port, due) for due, port in self._resting if self._state[port - self.low] == PortState.QUARANTINED]

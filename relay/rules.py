@@ -79,6 +79,20 @@ def _rates(items: frozenset[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(items))
 
 
+def events(leg: Leg, partner: Leg | None) -> frozenset[int]:
+    """Payload types of telephone events that either side named."""
+    found = _NOTHING
+    for one in (leg, partner):
+        if one is not None and one.media is not None and one.media.codecs:
+            found |= _events(tuple(one.media.codecs.items()))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _events(codecs: tuple[tuple[int, str], ...]) -> frozenset[int]:
+    return frozenset(number for number, codec in codecs if codec.lower() == "telephone-event")
+
+
 def _egress(partner: Leg | None, pair: int, *, rtcp: bool) -> int | None:
     """The flow through whose socket the partner is reached; None while it is unknown or has a null address."""
     if partner is None or partner.ports is None:
@@ -113,6 +127,7 @@ def flow_settings(session: Session, leg: Leg, ports: PortSet, port: Port, policy
     strict = policy.strict_source or bool(options.strict_source)
     media = leg.media or (None if partner is None else partner.media)
     public = party.public
+    held_back = blocked(session, party)
     return FlowSettings(
         content=content,
         advertised=advertised,
@@ -123,12 +138,13 @@ def flow_settings(session: Session, leg: Leg, ports: PortSet, port: Port, policy
         asymmetric=options.asymmetric,
         public=public,
         may_send=may_send(leg, partner),
-        blocked=blocked(session, party),
+        blocked=held_back,
         nat_wait=nat_wait,
         pierce=options.pierce_nat,
         validate=policy.validate and not leg.changing and not (partner is not None and partner.changing),
         payload_types=_NOTHING if datagram or rtcp else payload_types(leg, partner),
         clock_rates=() if datagram or rtcp else clock_rates(leg, partner),
+        events=events(leg, partner) if held_back and not rtcp else _NOTHING,
         secured=media is not None and media.secured,
         egress=_egress(partner, pair, rtcp=False) if public and not rtcp else None,
         egress_rtcp=_egress(partner, pair, rtcp=True) if public and not datagram else None,

@@ -144,7 +144,18 @@ class Steer:
         thought = np.flatnonzero(code == _THINK)
         if len(thought):
             self._think(thought, slots, frames, lengths, kinds, code, now)
+        blocked = np.flatnonzero(code == _BLOCKED)
+        if len(blocked):
+            code[blocked[self._events(slots[blocked], frames[blocked])]] = _PASS
         return self._book(code, slots, frames, lengths, routes, now)
+
+    def _events(self, slots: Rows, frames: Rows) -> NDArray[np.bool_]:
+        """Which RTP packets are telephone events."""
+        types = (self._frames.start[frames] >> np.uint16(8)).astype(np.uint64) & np.uint64(0x7F)
+        # Those below 64 are all assigned to codecs.
+        bits = self._table.events[slots] >> (types & np.uint64(0x3F))
+        found: NDArray[np.bool_] = (types >= 64) & ((bits & np.uint64(1)) != 0)
+        return found
 
     def _book(
         self,
@@ -235,6 +246,7 @@ _IS_RTP = KINDS == Kind.RTP
 _PASS = 0
 _THINK = len(REASONS) + 1
 _LATE = len(REASONS) + 2
+_BLOCKED = CODE[DropReason.BLOCKED]
 
 _ACCEPTED = np.zeros(256, np.bool_)
 _ACCEPTED[

@@ -66,12 +66,12 @@ class Streams:
             raise Refusal(EXHAUSTED)
         return Port(*one, rtcp=True)
 
-    def put_back(self, local: LocalAddress, port: Port, now: float) -> None:
+    def put_back(self, local: LocalAddress, port: Port) -> None:
         """Give up a port that never became a flow."""
         if port.sock is not None:
             self.opener.give_back(TransportAddress(local.host, port.number), port.sock)
             port.sock = None
-        local.pool.release(port.number, now)
+        local.pool.take_back(port.number)
 
     def start(self, session: Session, leg: Leg, ports: PortSet, port: Port) -> None:
         """Make a bound port a flow of the data plane."""
@@ -102,7 +102,9 @@ class Streams:
                         bound.append((ports.local, port))
         except (Refusal, NoSocket):
             for local, port in bound:
-                self.put_back(local, port, now)
+                # Their parties know them.
+                self.put_back(local, port)
+                local.pool.release(port.number, now)
             raise
         for leg in session.legs():
             for ports in leg.sets():
@@ -138,7 +140,7 @@ class Streams:
                 self.ended_rtp[name] = add_rtp(self.ended_rtp.get(name, RtpFigures()), self.of(port).rtp)
             local.pool.release(port.number, now)
         elif port.sock is not None:
-            self.put_back(local, port, now)
+            self.put_back(local, port)
 
     def _count(self, figures: FlowFigures, pool: PortPool) -> None:
         if figures.packets_in or figures.packets_out or figures.drops:

@@ -26,6 +26,7 @@ install -D -m 644 "$source/deploy/systemd/nattrav.service" "$root/lib/systemd/sy
 install -D -m 644 "$source/deploy/systemd/nattrav@.service" "$root/lib/systemd/system/nattrav@.service"
 install -D -m 644 "$source/deploy/systemd/nattrav.socket" "$root/usr/share/doc/nattrav/examples/nattrav.socket"
 install -D -m 644 "$source/deploy/systemd/kernel-plane.conf" "$root/usr/share/doc/nattrav/examples/kernel-plane.conf"
+install -D -m 644 "$source/deploy/systemd/frames.conf" "$root/usr/share/doc/nattrav/examples/frames.conf"
 install -D -m 644 "$source/deploy/systemd/nattrav.sysusers" "$root/usr/lib/sysusers.d/nattrav.conf"
 install -D -m 644 "$source/deploy/systemd/nattrav.tmpfiles" "$root/usr/lib/tmpfiles.d/nattrav.conf"
 install -D -m 644 "$source/deploy/sysctl.d/90-nattrav.conf" "$root/usr/lib/sysctl.d/90-nattrav.conf"

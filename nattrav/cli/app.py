@@ -42,9 +42,14 @@ GROUPS: tuple[Group, ...] = (
     Group("log", "nattrav.cli.log", "app", "Show or change log levels while services run"),
     Group("log-level", "nattrav.cli.log", "level", "The same as log level", hidden=True),
     Group("config", "nattrav.cli.config", "app", "Show, compare, reload and write the configuration"),
-    Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kick, stats"),
-    Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine"),
-    Group("registrations", "nattrav.cli.registrations", "app", "Bindings of phones, with the NAT each is behind"),
+    Group("sessions", "nattrav.cli.sessions", "app", "Relay sessions: list, show, kill, watch, stats"),
+    Group("ports", "nattrav.cli.ports", "app", "Relay ports: pools, use, quarantine, leaks"),
+    Group(
+        "registrations",
+        "nattrav.cli.registrations",
+        "app",
+        "Bindings of phones, with the NAT each is behind; in short: regs",
+    ),
     Group("regs", "nattrav.cli.registrations", "app", "The same as registrations", hidden=True),
     Group("calls", "nattrav.cli.calls", "app", "Calls in progress, and missed ones"),
     Group("flows", "nattrav.cli.flows", "app", "Ways to peers, with the registrations and calls on each"),
@@ -59,7 +64,7 @@ GROUPS: tuple[Group, ...] = (
     Group("nat", "nattrav.cli.nat", "app", "What is known of the NATs that clients are behind"),
     Group("relay", "nattrav.cli.relay", "app", "Run a relay alone, watch its traffic, drain it"),
     Group("proxy", "nattrav.cli.proxy", "app", "Run a SIP proxy alone"),
-    Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, resolve"),
+    Group("sip", "nattrav.cli.sip", "app", "SIP from the command line: ping, register, find an ALG"),
     Group("selftest", "nattrav.cli.selftest", "selftest", "Place a call between two built-in phones, and listen"),
     Group("bench", "nattrav.cli.bench", "app", "What this machine does, in seconds, on loopback"),
     Group("control", "nattrav.cli.control", "app", "Speak the ng control protocol"),
@@ -152,9 +157,13 @@ def run(arguments: Sequence[str], *, all_groups: bool = False) -> int:
 
 
 def _run_once(command: Any, words: Sequence[str]) -> int:
+    stdout = sys.stdout
     try:
         result = command(words, prog_name="nattrav", standalone_mode=True)
     except SystemExit as exit_request:
+        if sys.stdout is not stdout:
+            # typer makes a broken pipe a failure; it leaves a wrapper behind that tells.
+            raise BrokenPipeError from None
         code = exit_request.code
         return code if isinstance(code, int) else exit_codes.OK if code is None else exit_codes.FAILED
     except BaseExceptionGroup as group:

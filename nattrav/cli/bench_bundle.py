@@ -45,7 +45,7 @@ def bundle(services: list[str], gateway: TransportAddress) -> Generator[Bench, N
     """Start the services, wait until they are ready, and end them; ends the command when they do not start."""
     with tempfile.TemporaryDirectory(prefix="nattrav-bench-") as name:
         place = Path(name)
-        stun = _free_port()
+        stun = free_port()
         (place / "bench.toml").write_text(_configuration(services, gateway, stun))
         command = [sys.executable, "-m", "nattrav.cli", "run", "--config", str(place / "bench.toml")]
         with (place / "log").open("wb") as log:
@@ -97,7 +97,8 @@ probe = false
 """
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a UDP port that is free on loopback together with the next one."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
             first.bind(("127.0.0.1", 0))

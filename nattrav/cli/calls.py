@@ -23,10 +23,14 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.0f} s"
 
 
+def _party(uri: str) -> str:
+    return uri.removeprefix("sip:")
+
+
 LIVE = [
     Column("call_id", "call"),
-    Column("from"),
-    Column("to"),
+    Column("from", format=_party),
+    Column("to", format=_party),
     Column("state"),
     Column("duration", "time", right=True, format=_seconds),
     Column("relayed", wide=True),
@@ -37,8 +41,8 @@ LIVE = [
 ]
 MISSED = [
     Column("start", "when", format=_time),
-    Column("from"),
-    Column("to"),
+    Column("from", format=_party),
+    Column("to", format=_party),
     Column("cause"),
     Column("code", right=True),
     Column("call_id", "call"),
@@ -87,7 +91,7 @@ def kill(
     if every:
         number = call("proxy", "calls.kill", all=True, dry_run=True)["killed"]
         if not dry_run:
-            confirm(f"This ends {number} calls.", yes_really, option="--yes-really")
+            confirm(f"This ends {number} call{'s' if number != 1 else ''}.", yes_really, option="--yes-really")
     else:
         call("proxy", "calls.kill", call_id=call_id, dry_run=True)
         if not dry_run:
@@ -110,7 +114,7 @@ def ladder(
 
 
 @app.command()
-def show(call_id: Annotated[str, typer.Argument(help="Call-ID.")]) -> None:
+def show(call_id: Annotated[str, typer.Argument(help="Call-ID, or how it begins.")]) -> None:
     """The record of one call.
 
     Example: nattrav calls show 3c26700857a8-k1n2

@@ -48,7 +48,7 @@ def show(
     if current().human:
         print(clean_lines(tables_file(tables)), end="")
         if not tables:
-            print("every key is at its default", file=sys.stderr)
+            print("every key is at its default", "" if running else "('--running' shows the bundle's)", file=sys.stderr)
     else:
         emit(tables)
 

@@ -61,7 +61,10 @@ def send(
         reply["sdp"] = sdp.decode("latin-1")
     if output.current().human and isinstance(reply.get("sdp"), str):
         print("\n".join(output.clean(line) for line in reply.pop("sdp").splitlines()))
-    output.emit(reply)
+    if output.current().human and any(isinstance(value, dict | list) for value in reply.values()):
+        print("\n".join(output.clean(line) for line in json.dumps(reply, indent=2, default=str).splitlines()))
+    else:
+        output.emit(reply)
     if reply.get("result") == "error":
         raise typer.Exit(exit_codes.FAILED)
 

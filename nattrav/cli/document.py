@@ -18,16 +18,26 @@ Anywhere on the line:
 
 | option | meaning |
 |---|---|
-| `-o`, `--output table\\|wide\\|json\\|jsonl\\|csv` | how to print; JSON has `"schema": 1`, durations in seconds |
+| `-o`, `--output table\\|wide\\|json\\|jsonl\\|csv` | how to print; JSON has `"schema": 1`, seconds, RFC 3339 times |
 | `--json` | the same as `-o json` |
-| `--fields a,b` | only these fields, in this order |
+| `--fields a,b` | only these fields, in this order; a wrong name is answered with the known ones |
 | `-w`, `--watch SECONDS` | repeat a command that only shows (`status`, `list`, `show`, …) until Ctrl-C |
 | `--runtime-dir DIR` | where the daemon's control sockets are |
 | `--url URL` | ask the admin listener of another host, `http://HOST:PORT` or `https://HOST`; verbs that only read |
 | `--token-file FILE` | file with the token of that listener (`[admin] token_file` there) |
 
 Data goes to standard output, everything else to standard error. Colours appear on terminals only, and never with
-`NO_COLOR`. Control characters that came from the network are shown as `\\x1b`, never sent to the terminal.
+`NO_COLOR`. Control characters that came from the network are shown as `\\x1b`, never sent to the terminal. On a
+terminal long columns are cut and long lines broken to its width; `-o wide` shows every column whole, and a pipe is
+never cut.
+
+What ends or forgets something asks first on a terminal and wants `--yes` elsewhere, with `--all` `--yes-really`;
+`--dry-run` only says what would be done. `--filter` takes conditions on the fields of the JSON output:
+`mos<3.5 and age>60`, `not (upstream=gateway or from~'+43')`, `loss>=2%`, `condition=none`.
+
+With `--url` everything that reads works on another host, also what streams (`trace`, `sessions watch`,
+`registrations watch`, `relay top`). There is no `cluster` command, for there is no store that edges share:
+each edge keeps its own bindings, and is asked by its own address.
 
 | exit code | meaning |
 |---|---|

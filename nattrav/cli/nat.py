@@ -15,13 +15,13 @@ app = typer.Typer(help="What is known of the NATs that clients are behind", no_a
 _COLUMNS = (
     Column("address"),
     Column("classic_name", "looks like"),
-    Column("mapping"),
-    Column("filtering"),
     Column("needs_relay", "relay"),
-    Column("carrier_grade", "cgn"),
     Column("keepalive_seconds", "keepalive"),
-    Column("requests"),
     Column("last_seen_seconds_ago", "seen ago"),
+    Column("mapping", wide=True),
+    Column("filtering", wide=True),
+    Column("carrier_grade", "cgn", wide=True),
+    Column("requests", wide=True),
 )
 
 

@@ -58,7 +58,9 @@ def netcheck(
         pause = duration(float(every) if every.replace(".", "", 1).isdigit() else every) if every else None
     except ValueError as error:
         fail(f"--every {every}: {error}", exit_codes.USAGE)
-    asked = hosts or _own()
+    asked = hosts or []
+    if not asked:
+        asked, sip = [_own("stun")], sip or _own("proxy")
     for host in asked:
         host_and_port(host)
     if pause is None:
@@ -79,12 +81,13 @@ def netcheck(
         time.sleep(pause)
 
 
-def _own() -> list[str]:
-    state = call_if_running("supervisor", "status")
-    found = [one["address"] for one in (state or {}).get("listening", ()) if one["role"] == "stun"]
-    if not found:
-        fail("no bundle runs here whose STUN server could be asked: name one", exit_codes.USAGE)
-    return found[:1]
+def _own(role: str) -> str:
+    """Give the UDP listener of a service of the bundle on this host."""
+    state = call_if_running("supervisor", "status") or {}
+    for one in state.get("listening", ()):
+        if one["role"] == role and one["transport"] == "udp":
+            return str(one["address"])
+    fail(f"no {role} runs here that could be asked: name a server", exit_codes.USAGE)
 
 
 def _check(host: str, sip: str, lifetime: bool) -> Row:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from nattrav.cli.rendering import Column, clean, wrapped, write_csv, write_pairs, write_table
+from nattrav.cli.rendering import Column, clean, plain, rfc3339, wrapped, write_csv, write_pairs, write_table
 
 __all__ = [
     "Column",
@@ -34,6 +34,10 @@ __all__ = [
 
 FORMATS = ("table", "wide", "json", "jsonl", "csv")
 SCHEMA = 1
+TIMES = frozenset({"at", "start", "answer", "end", "created", "started_at", "first_seen", "last_seen"})
+"""Keys whose numbers are Unix times; programs get them as RFC 3339."""
+EARLIEST = 1e9
+"""A smaller number is a duration."""
 SHORTEST_WATCH, LONGEST_WATCH = 0.2, 86_400.0
 _WITH_VALUE = ("-o", "--output", "--fields", "-w", "--watch", "--runtime-dir", "--url", "--token-file")
 
@@ -159,12 +163,13 @@ def emit(
     if out.fields:
         rows, columns = _narrow(rows, columns, out.fields)
     if out.format == "json":
-        body = {"schema": SCHEMA, **rows[0]} if single else {"schema": SCHEMA, "items": rows}
+        told = [_told(row) for row in rows]
+        body = {"schema": SCHEMA, **told[0]} if single else {"schema": SCHEMA, "items": told}
         stream.write(json.dumps(body, indent=2, default=str) + "\n")
     elif out.format == "jsonl":
-        stream.writelines(json.dumps(row, default=str) + "\n" for row in rows)
+        stream.writelines(json.dumps(_told(row), default=str) + "\n" for row in rows)
     elif out.format == "csv":
-        write_csv(stream, _columns(columns, rows), rows)
+        write_csv(stream, _columns(columns, rows), [_told(row) for row in rows])
     else:
         shown = [one for one in _columns(columns, rows) if out.fields or out.format == "wide" or not one.wide]
         if single:
@@ -172,7 +177,7 @@ def emit(
         elif rows:
             write_table(stream, shown, rows, width=out.width, colours=out.colours)
         else:
-            print(empty, file=sys.stderr)
+            print(clean(empty), file=sys.stderr)
 
 
 def emit_each(rows: Sequence[Row], *, out: Output | None = None) -> None:
@@ -211,13 +216,22 @@ class ItemWriter:
         if out.fields:
             rows, columns = _narrow(rows, columns, out.fields)
         if out.format in ("json", "jsonl"):
-            stream.write(json.dumps(dict(rows[0]), default=str) + "\n")
+            stream.write(json.dumps(_told(rows[0]), default=str) + "\n")
         elif out.format == "csv":
-            write_csv(stream, _columns(columns, rows), rows, heading=not self._headed)
+            write_csv(stream, _columns(columns, rows), [_told(rows[0])], heading=not self._headed)
             self._headed = True
         else:
             stream.write("  ".join(column.cell(item.get(column.key)) for column in _columns(columns, rows)) + "\n")
         stream.flush()
+
+
+def _told(value: Any, key: str = "") -> Any:
+    """Give data as programs get it: Unix times of any depth become RFC 3339."""
+    if isinstance(value, Mapping):
+        return {name: _told(inner, name) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_told(inner, key) for inner in value]
+    return rfc3339(value) if key in TIMES and isinstance(value, float) and value > EARLIEST else value
 
 
 def _narrow(
@@ -235,4 +249,12 @@ def _narrow(
 def _columns(columns: Sequence[Column | str], rows: Sequence[Row]) -> list[Column]:
     if not columns:
         columns = list(dict.fromkeys(key for row in rows for key in row))
-    return [Column(column) if isinstance(column, str) else column for column in columns]
+    return [_column(column) if isinstance(column, str) else column for column in columns]
+
+
+def _column(key: str) -> Column:
+    return Column(key, format=_time) if key in TIMES else Column(key)
+
+
+def _time(value: Any) -> str:
+    return rfc3339(value) if isinstance(value, float) and value > EARLIEST else plain(value)

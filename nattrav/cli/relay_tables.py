@@ -60,6 +60,21 @@ def top_text(item: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
+def readable(statistics: Row) -> dict[str, Any]:
+    """Counters of a relay with its averages worked out and without what `ports pools` shows."""
+    told = {key: value for key, value in statistics.items() if key not in ("pools", "quality", "rtp", "closed")}
+    told |= {f"closed: {reason}": count for reason, count in statistics["closed"].items()}
+    for name, title, factor in (
+        ("mos", "average MOS", 1.0),
+        ("loss", "average loss %", 100.0),
+        ("jitter", "average jitter ms", 1000.0),
+        ("round_trip", "average round trip ms", 1000.0),
+    ):
+        sums = statistics["quality"][name]
+        told[title] = round(factor * sums["total"] / sums["samples"], 3) if sums["samples"] else None
+    return told | {f"rtp {key}": statistics["rtp"][key] for key in ("expected", "lost", "reordered", "duplicates")}
+
+
 def session_text(view: Row) -> str:
     """One session with every leg, for people."""
     lines = [

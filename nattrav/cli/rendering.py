@@ -7,6 +7,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 NARROWEST = 8
@@ -18,6 +19,11 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def rfc3339(seconds: float) -> str:
+    """Write a Unix time in UTC with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -120,12 +126,13 @@ def write_table(
 
 
 def _fit(widths: list[int], right: Sequence[bool], width: int) -> None:
-    """Take columns of text down, the widest first, until all fit."""
+    """Take columns of text down, the widest first, until all fit; the first, which names the row, comes last."""
     excess = sum(widths) + 2 * (len(widths) - 1) - width
     while excess > 0:
         texts = [at for at in range(len(widths)) if not right[at] and widths[at] > NARROWEST]
         if not texts:
             return
+        texts = texts[1:] if texts[0] == 0 and len(texts) > 1 else texts
         widest = max(texts, key=widths.__getitem__)
         second = max((widths[at] for at in texts if at != widest), default=NARROWEST)
         step = min(excess, max(1, widths[widest] - max(second, NARROWEST)))

@@ -41,11 +41,11 @@ def list_(
             "state",
             Column("age", format=duration, right=True),
             "packets",
-            "dropped",
             "lost",
             Column("mos", "MOS", right=True),
             Column("last_packet", "last", format=duration, right=True),
             "condition",
+            Column("dropped", wide=True),
             Column("streams", wide=True),
             Column("ports", wide=True),
             Column("loss", wide=True, right=True, format="{:.2%}".format),
@@ -59,7 +59,7 @@ def list_(
 
 
 @app.command()
-def show(call_id: Annotated[str, typer.Argument(help="Call-ID of the session.")]) -> None:
+def show(call_id: Annotated[str, typer.Argument(help="Call-ID of the session, or how it begins.")]) -> None:
     """Show one session: every leg with its addresses, how they were learned, loss, jitter and drops.
 
     Example: nattrav sessions show 3c26700857a8-k1n2
@@ -100,7 +100,7 @@ def kill(
         emit({"ended": number, "dry_run": True})
         return
     if every:
-        confirm(f"This ends {number} sessions.", yes_really, option="--yes-really")
+        confirm(f"This ends {number} session{'s' if number != 1 else ''}.", yes_really, option="--yes-really")
     else:
         confirm(f"This ends the session {call_id}.", yes)
     emit(call("relay", "sessions.kick", call_id=call_id, all=every) | {"dry_run": False})
@@ -137,8 +137,9 @@ def stats() -> None:
     """
     from nattrav.cli.connect import call
     from nattrav.cli.output import current, emit
+    from nattrav.cli.relay_tables import readable
 
     statistics = call("relay", "sessions.stats")
     if current().human:
-        statistics.pop("pools")
+        statistics = readable(statistics)
     emit(statistics)

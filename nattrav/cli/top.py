@@ -106,7 +106,8 @@ def screen(data: Row, limit: int, sort: str) -> str:
         for pool in data["pools"]
     ]
     if not data["calls"]:
-        return "\n".join(line[:WIDTH] for line in [*lines, "", "no calls"])
+        others = f"; {tiles['sessions']:.0f} relay sessions of others: nattrav relay top" if tiles["sessions"] else ""
+        return "\n".join(line[:WIDTH] for line in [*lines, "", f"no calls{others}"])
     live = "rate" in data["calls"][0]
     moved = "pkt/s" if live else "packets"
     lines += ["", f"{'from':<14} {'to':<14} {'state':<9} {'time':>7} {moved:>7} {'loss':>5} {'MOS':>4} media"]

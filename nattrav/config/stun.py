@@ -84,7 +84,7 @@ class StunSection(Section):
     """Data threads; one serves about a core's worth of requests."""
     offload: Literal["off", "auto", "xdp"] = "off"
     """Have the kernel answer clients that come back within seconds, by XDP: `auto` = where it can, `xdp` = start only
-    where it can. Firewall rules do not see what it answers; a network interface takes one XDP program."""
+    where it can. Firewall rules do not see what it answers."""
     offload_interfaces: list[str] = []
     """Network interfaces that requests come in by, such as `eth0`; empty = those that carry the STUN addresses."""
     offload_mode: Literal["auto", "native", "generic"] = "auto"

@@ -6,7 +6,8 @@
     operator    ::= "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" (contains) | "!~"
     value       ::= number ["%" | "ms" | "s" | "m" | "h" | "d"] | word | 'text' | "text" | "none"
 
-A field alone asks whether it has a value other than 0 and no. A field without a value meets no comparison but `=none`.
+Times with a unit are compared in the field's own, milliseconds where its name ends in _ms. A field alone asks whether
+it has a value other than 0 and no. A field without a value meets no comparison but `=none`.
 """
 
 from __future__ import annotations
@@ -153,7 +154,9 @@ def _compare(name: str, sign: str, value: _Token) -> Test:
             raise FilterError(f"'none' takes = and !=, not {sign}", value.at)
         return lambda row: (row.get(name) is None) is (sign != "!=")
     number = _NUMBER.fullmatch(text)
-    amount = float(number[1]) * _UNITS[number[2]] if number is not None else None
+    amount = None if number is None else float(number[1]) * _UNITS[number[2]]
+    if amount is not None and number is not None and number[2] not in (None, "%") and name.endswith("_ms"):
+        amount *= 1000
     if sign in _ORDER:
         if amount is None:
             raise FilterError(f"{sign} wants a number, found {text!r}", value.at)

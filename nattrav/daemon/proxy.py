@@ -46,8 +46,11 @@ from stun.responder import Answer, Policy, Responder
 RELAY_RECONNECT = 2.0
 """Seconds before the relay's control socket is tried again for its notices of silent sessions."""
 
-SAVE_INTERVAL = 5.0
-"""Seconds between two writes of calls in progress: calls shorter than that are never written."""
+SHORTEST_SAVED = 5.0
+"""Seconds that a call must have lasted before it is written: those that are shorter cost nothing."""
+
+SAVE_INTERVAL, SAVED_AT_ONCE = 0.25, 200
+"""Seconds between two writes of calls in progress, and how many at most: nobody waits for them for long."""
 
 WATCH_INTERVAL = 2.0
 """Seconds between two looks at whether bindings get written."""
@@ -107,7 +110,7 @@ async def save_calls(core: Proxy, store: CallStore, runtime: Runtime) -> None:
         except trio.Cancelled:
             store.write(*core.changed_calls())
             raise
-        put, removed = core.changed_calls()
+        put, removed = core.changed_calls(clock.monotonic() - SHORTEST_SAVED, SAVED_AT_ONCE)
         if not put and not removed:
             continue
         problem = await trio.to_thread.run_sync(store.write, put, removed)

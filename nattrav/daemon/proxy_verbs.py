@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Any
@@ -11,22 +9,20 @@ from typing import Any
 from nattrav.control.socket.messages import VerbError, Verbs
 from nattrav.daemon.feed import Feed, seconds_of
 from nattrav.daemon.proxy_flows import flow_rows, forget_flows
-from nattrav.daemon.rows import wanted_rows
+from nattrav.daemon.proxy_lending import Lending
+from nattrav.daemon.proxy_metrics import ProxyMetrics
+from nattrav.daemon.rows import limit_of, wanted_rows, whole_id
 from nattrav.daemon.runtime import Runtime
 from nattrav.daemon.trace import Trace
 from nattrav.location.bindings import Binding
 from nattrav.net.address import canonical
 from nattrav.net.clock import monotonic, wall
-from nattrav.proxy.accounts import Accounts, account_of
-from nattrav.proxy.alg import AlgSign
 from nattrav.proxy.call_facts import Party
 from nattrav.proxy.calls import Call
 from nattrav.proxy.core import Proxy
 from nattrav.proxy.explain import explain, matches, quirk_of
 from nattrav.proxy.io.shell import Shell
-from nattrav.proxy.nat import NatTest
 from nattrav.proxy.registrar import behind_nat
-from nattrav.proxy.timers import Timed
 from nattrav.sip.transport.flow import Flow
 
 Args = dict[str, Any]
@@ -40,32 +36,6 @@ CALL_FIELDS = (
 )  # fmt: skip
 """What conditions may name: the keys of the rows."""
 
-_LENT_FOR = 300.0
-"""Seconds after which the accounts of a self-test that was cut off end by themselves."""
-
-
-class _Lent(Timed):
-    """A lent account that ends when nobody has taken it back."""
-
-    __slots__ = ("accounts", "name")
-
-    def __init__(self, accounts: Accounts, name: str) -> None:
-        super().__init__()
-        self.accounts = accounts
-        self.name = name
-
-    def expire(self, now: float) -> None:
-        self.accounts.take_back(self.name)
-
-
-_FROM_THE_START = (
-    ("nattrav_sip_auth_total", ("ok", "failed", "stale", "unknown_user")),
-    ("nattrav_sip_rate_limited_total", ("source", "user")),
-    ("nattrav_sip_nat_detections_total", [test.value for test in NatTest]),
-    ("nattrav_sip_alg_signs_total", [sign.value for sign in AlgSign]),
-    ("nattrav_sip_registration_events_total", ("added", "refreshed", "removed", "expired", "rejected")),
-)
-
 
 class ProxyVerbs:
     """Handlers of the proxy's verbs; each reads or changes the core between two batches."""
@@ -73,18 +43,15 @@ class ProxyVerbs:
     def __init__(self, core: Proxy, shell: Shell, runtime: Runtime) -> None:
         self._core = core
         self._shell = shell
-        self._runtime = runtime
-        # Series that exist from the start make the first increment visible to rate().
-        for name, labels in _FROM_THE_START:
-            for label in labels:
-                runtime.samples.inc(name, label, by=0)
+        self._metrics = ProxyMetrics(core, shell, runtime)
+        self._lending = Lending(core)
 
     def table(self) -> Verbs:
         """Give the verbs by name."""
         return {
             "status": self._status,
             "refusal": self._refusal,
-            "metrics": self._metrics,
+            "metrics": self._metrics.verb,
             "registrations.list": self._registrations,
             "registrations.show": self._registration,
             "registrations.remove": self._remove_registration,
@@ -104,8 +71,8 @@ class ProxyVerbs:
             "bans.add": self._ban,
             "bans.remove": self._unban,
             "calls.kill": self._kill,
-            "selftest.begin": self._begin_selftest,
-            "selftest.end": self._end_selftest,
+            "selftest.begin": self._lending.begin,
+            "selftest.end": self._lending.end,
             "proxy.drain": self._drain,
             "proxy.undrain": self._undrain,
         }
@@ -129,51 +96,6 @@ class ProxyVerbs:
         if relays is None or sip.relay == "never" or not sip.relay_required or any(relays.pool.states().values()):
             return None
         return "the proxy hears of no relay"
-
-    async def _metrics(self, args: Args) -> Any:
-        core, samples = self._core, self._runtime.samples
-        self._shell.meter.hand_over(samples.inc)
-        self._shell.hand_over_observations()
-        for (name, labels), by in core.parts.take_counts().items():
-            samples.inc(name, *labels, by=by)
-        calls = core.rooms.calls
-        samples.set("nattrav_sip_calls", len(calls) - calls.confirmed, "early")
-        samples.set("nattrav_sip_calls", calls.confirmed, "confirmed")
-        samples.clear("nattrav_sip_registrations")
-        by_kind: dict[tuple[str, str], int] = {}
-        for binding in core.rooms.location:
-            key = (binding.flow.transport, "yes" if behind_nat(binding) else "no")
-            by_kind[key] = by_kind.get(key, 0) + 1
-        for (transport, nat), number in by_kind.items():
-            samples.set("nattrav_sip_registrations", number, transport, nat)
-        servers, clients = core.parts.transactions.servers, core.parts.transactions.clients
-        for kind, table in (("server", servers), ("client", clients)):
-            invites = sum(1 for one in table.values() if one.invite)
-            samples.set("nattrav_sip_transactions", invites, kind, "invite")
-            samples.set("nattrav_sip_transactions", len(table) - invites, kind, "non_invite")
-        for (transport, reason), number in self._shell.drops.items():
-            name = "nattrav_sip_malformed_total" if reason == "malformed" else "nattrav_sip_dropped_total"
-            samples.set(name, number, transport, reason)
-        moved = core.parts.transactions.retransmissions
-        samples.set("nattrav_sip_retransmissions_total", moved["request_rx"], "rx", "request")
-        samples.set("nattrav_sip_retransmissions_total", moved["request_tx"], "tx", "request")
-        samples.set("nattrav_sip_retransmissions_total", moved["response_tx"], "tx", "response")
-        flows = Counter(flow.transport for flow in {binding.flow for binding in core.rooms.location})
-        connections = Counter(flow.transport for flow in core.parts.connections.values())
-        for transport in {one.transport for one in core.parts.listeners.by_id.values()}:
-            samples.set("nattrav_sip_flows", flows[transport], transport)
-            samples.set("nattrav_sip_connections", connections[transport], transport)
-        if self._shell.relays is not None:
-            samples.set("nattrav_queue_depth", self._shell.relays.waiting, "ng_requests")
-            samples.set("nattrav_queue_dropped_total", self._shell.relays.lost, "ng_requests")
-        samples.set("nattrav_sip_banned_sources", len(core.admission.bans(monotonic())))
-        samples.clear("nattrav_sip_upstream_up")
-        samples.clear("nattrav_sip_upstream_rtt_seconds")
-        for state in core.rooms.upstreams.all:
-            samples.set("nattrav_sip_upstream_up", int(state.up), state.name)
-            if state.round_trip is not None:
-                samples.set("nattrav_sip_upstream_rtt_seconds", state.round_trip, state.name)
-        return samples.export()
 
     def _binding(self, binding: Binding) -> dict[str, Any]:
         now = monotonic()
@@ -202,7 +124,7 @@ class ProxyVerbs:
 
     async def _registrations(self, args: Args) -> list[dict[str, Any]]:
         wanted = str(args.get("search", ""))
-        limit = int(args.get("limit", 1000))
+        limit = limit_of(args, 1000)
         meets = wanted_rows(args, BINDING_FIELDS)
         found: list[dict[str, Any]] = []
         for binding in self._core.rooms.location:
@@ -251,7 +173,7 @@ class ProxyVerbs:
             registrar.remove_watcher(note)
 
     async def _flows(self, args: Args) -> list[dict[str, Any]]:
-        return flow_rows(self._core, str(args.get("search", "")), int(args.get("limit", 1000)))
+        return flow_rows(self._core, str(args.get("search", "")), limit_of(args, 1000))
 
     async def _forget_flows(self, args: Args) -> dict[str, Any]:
         told, effects = forget_flows(self._core, str(args.get("flow", "")), dry_run=args.get("dry_run") is True)
@@ -259,7 +181,7 @@ class ProxyVerbs:
         return told
 
     async def _transactions(self, args: Args) -> list[dict[str, Any]]:
-        limit = int(args.get("limit", 1000))
+        limit = limit_of(args, 1000)
         tables = self._core.parts.transactions
         rows: list[dict[str, Any]] = []
         for key, server in tables.servers.items():
@@ -273,7 +195,7 @@ class ProxyVerbs:
         return rows[:limit]
 
     async def _calls(self, args: Args) -> list[dict[str, Any]]:
-        limit = int(args.get("limit", 1000))
+        limit = limit_of(args, 1000)
         now = monotonic()
         meets = wanted_rows(args, CALL_FIELDS)
         rows = (self._summary(call, now) for call in self._core.rooms.calls)
@@ -294,18 +216,20 @@ class ProxyVerbs:
         }
 
     async def _call(self, args: Args) -> dict[str, Any]:
-        wanted = str(args.get("call_id", ""))
         calls = self._core.rooms.calls
+        typed = str(args.get("call_id", ""))
+        wanted = whole_id(typed, {call.call_id for call in (*calls, *calls.history.values())}) if typed else typed
         for call in (*calls, *calls.history.values()):
             if call.call_id == wanted:
                 return calls.record(call)
         raise VerbError("not_found", f"no call {wanted}, neither now nor lately: 'nattrav calls list'")
 
     async def _missed(self, args: Args) -> list[dict[str, Any]]:
-        return list(self._core.rooms.calls.missed)[-int(args.get("limit", 100)) :]
+        missed = list(self._core.rooms.calls.missed)
+        return missed[max(0, len(missed) - limit_of(args, 100)) :]
 
     async def _explain(self, args: Args) -> dict[str, Any]:
-        wanted = str(args.get("what", ""))
+        wanted = str(args.get("what", "")).removeprefix("sip:")
         core = self._core
         found = core.rooms.calls.search(lambda call: matches(call, wanted))
         bindings = [
@@ -318,8 +242,8 @@ class ProxyVerbs:
         if not found and not bindings and not bans and not refusals:
             raise VerbError("not_found", f"neither a call nor a registration nor an address: {wanted}")
         return {
-            "calls": [explain(call, core.parts, monotonic()) for call in found[: int(args.get("limit", 1))]],
-            "more_calls": max(0, len(found) - int(args.get("limit", 1))),
+            "calls": [explain(call, core.parts, monotonic()) for call in found[: limit_of(args, 1)]],
+            "more_calls": max(0, len(found) - limit_of(args, 1)),
             "registrations": bindings,
             "bans": bans,
             "refusals": [
@@ -333,7 +257,7 @@ class ProxyVerbs:
                     "rule": one.rule,
                     "sentence": one.sentence,
                 }
-                for one in refusals[: int(args.get("limit", 1))]
+                for one in refusals[: limit_of(args, 1)]
             ],
         }
 
@@ -403,22 +327,6 @@ class ProxyVerbs:
         if args.get("dry_run") is not True:
             self._shell.perform(self._core.kill(found, monotonic()))
         return {"killed": len(found)}
-
-    async def _begin_selftest(self, args: Args) -> list[dict[str, str]]:
-        core = self._core
-        if core.parts.sip.mode == "edge":
-            raise VerbError("refused", "the core behind this edge knows the users: name two as USER:PASSWORD")
-        lent = []
-        for side in ("a", "b"):
-            name, password = f"selftest-{side}-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
-            core.accounts.lend(account_of(name, None, core.parts.settings.realm, password))
-            core.parts.timers.set(_Lent(core.accounts, name), monotonic() + _LENT_FOR)
-            lent.append({"user": name, "password": password})
-        return lent
-
-    async def _end_selftest(self, args: Args) -> None:
-        for name in args.get("users", []):
-            self._core.accounts.take_back(str(name))
 
     async def _drain(self, args: Args) -> dict[str, Any]:
         self._core.requests.draining = True

@@ -168,6 +168,7 @@ class RelayMetrics:
         for event in ("learned", "relearned", "rejected"):
             samples.set("nattrav_relay_latch_events_total", events[event], event)
         samples.set("nattrav_relay_datapath_available", 1, DATAPATH)
+        samples.set("nattrav_relay_framed_flows", self._plane.framed())
 
     def _raise(self, name: str, value: float, *labels: str) -> None:
         # A flow that is just being closed may be seen twice; a counter that went back would look like a restart.

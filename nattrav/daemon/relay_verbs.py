@@ -23,7 +23,7 @@ from nattrav.daemon.relay_view import (
     session_row,
     session_view,
 )
-from nattrav.daemon.rows import wanted_rows
+from nattrav.daemon.rows import wanted_rows, whole_id
 from nattrav.net import clock
 from relay.engine import Engine
 from relay.interfaces import LocalAddress
@@ -150,12 +150,12 @@ class RelayVerbs:
 
     async def sessions_show(self, args: Args) -> Args:
         """One session with every leg."""
-        call_id = _text(args, "call_id")
+        call_id = whole_id(_text(args, "call_id"), self._engine.sessions)
         now = clock.monotonic()
         try:
             report = self._engine.query(call_id, now=now)
         except Refusal:
-            raise VerbError("not_found", f"no session {call_id}") from None
+            raise VerbError("not_found", f"no session {call_id}: see 'nattrav sessions list'") from None
         return session_view(report, self._engine, now)
 
     async def sessions_kick(self, args: Args) -> Args:

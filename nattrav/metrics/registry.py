@@ -202,6 +202,7 @@ RELAY = (
         "Datagrams the kernel dropped for want of buffer",
     ),
     _gauge("nattrav_relay_datapath_available", "datapath", "1 if this kernel accepted the datapath at start"),
+    _gauge("nattrav_relay_framed_flows", "", "Flows to whose parties packets leave as whole frames now"),
     _counter(
         "nattrav_relay_offload_events_total",
         "datapath event",

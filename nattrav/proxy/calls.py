@@ -319,11 +319,17 @@ class Calls:
         if call.state is CallState.CONFIRMED:
             self.unsaved[call.key] = call
 
-    def take_changes(self) -> tuple[list[Call], list[tuple[str, str]]]:
-        """Give the calls to be written (again), and the keys of those written ones that ended, since the last time."""
-        unsaved, self.unsaved = self.unsaved, {}
+    def take_changes(self, until: float, most: int) -> tuple[list[Call], list[tuple[str, str]]]:
+        """Give calls to be written (again) that were answered by `until`, and the written ones that ended since."""
+        taken: list[Call] = []
+        for call in self.unsaved.values():
+            if len(taken) >= most or (call.answered is not None and call.answered > until):
+                break
+            taken.append(call)
+        for call in taken:
+            del self.unsaved[call.key]
         ended, self._ended_saved = self._ended_saved, []
-        return list(unsaved.values()), ended
+        return taken, ended
 
     def of_user(self, user: str) -> int:
         """Calls now of one authenticated user."""

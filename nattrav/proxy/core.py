@@ -6,6 +6,8 @@ No socket, clock or randomness in here. `receive`, `relay_reply`, `next_hops`, `
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterable, Sequence
 
 from nattrav.config.sip import SipSection
@@ -259,9 +261,14 @@ class Proxy:
         found = routing.registered_contact(target, owner, now)
         return found.next_hop if found is not None and isinstance(found.next_hop, Flow) else None
 
-    def changed_calls(self) -> tuple[dict[tuple[str, str], str], list[tuple[str, str]]]:
-        """Give what is to be written of calls in progress since the last time: lines by key, and keys that ended."""
-        changed, ended = self.rooms.calls.take_changes()
+    def changed_calls(
+        self, until: float = math.inf, most: int = sys.maxsize
+    ) -> tuple[dict[tuple[str, str], str], list[tuple[str, str]]]:
+        """Give what is to be written of calls in progress since the last time: lines by key, and keys that ended.
+
+        Only of calls that were answered by `until`, and of no more than `most` at once.
+        """
+        changed, ended = self.rooms.calls.take_changes(until, most)
         lines = {call.key: text for call in changed if (text := written(call, self.parts)) is not None}
         for call in changed:
             call.saved = call.saved or call.key in lines

@@ -8,6 +8,7 @@ from nattrav.proxy.alg import NONE, SUSPECTED
 from nattrav.proxy.call_facts import Message, Party
 from nattrav.proxy.calls import Call
 from nattrav.proxy.parts import Parts
+from nattrav.proxy.refusals import names_of
 from nattrav.proxy.verdict import circumstances, verdict
 from nattrav.sip.redaction import redacted
 from nattrav.sip.transport.flow import Flow
@@ -134,13 +135,6 @@ def matches(call: Call, wanted: str) -> bool:
     """The call is meant by a Call-ID, a number, a user or an address."""
     if call.call_id == wanted:
         return True
-    if _user(call.caller) == wanted or _user(call.callee) == wanted:
+    if wanted in names_of(call.caller) or wanted in names_of(call.callee):
         return True
-    return any(flow is not None and flow.remote.host == wanted for flow in call.flows.values()) or wanted in (
-        call.caller,
-        call.callee,
-    )
-
-
-def _user(uri: str) -> str:
-    return uri.partition(":")[2].partition("@")[0].partition(";")[0]
+    return any(flow is not None and flow.remote.host == wanted for flow in call.flows.values())

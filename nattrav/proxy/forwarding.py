@@ -399,6 +399,9 @@ class Forwarding:
         if hop.access and isinstance(next_hop, Flow):
             listens_elsewhere = hop.binding is not None and is_asymmetric(hop.binding.tests)
             out_token = rooms.routing.token_for(next_hop, now, asymmetric=listens_elsewhere)
+        elif not sender.access and hop.upstream is None and isinstance(next_hop, Flow) and not next_hop.reliable:
+            # A stranger that an upstream calls through us: what he sends in the dialog has to prove itself as well.
+            out_token = rooms.routing.token_for(next_hop, now)
         if sender.access:
             in_token = rooms.routing.token_for(
                 sender.flow, now, base32=sender.treatment.needs_base32, asymmetric=sender.asymmetric

@@ -68,9 +68,11 @@ class Refusals:
 
 
 def _matches(one: Refusal, wanted: str) -> bool:
-    named = (one.call_id, one.from_, one.to, one.flow.remote.host, _user(one.from_), _user(one.to))
-    return wanted in named
+    return wanted in (one.call_id, one.flow.remote.host, *names_of(one.from_), *names_of(one.to))
 
 
-def _user(uri: str) -> str:
-    return uri.partition(":")[2].partition("@")[0].partition(";")[0]
+def names_of(uri: str) -> tuple[str, ...]:
+    """What an operator may call a party: its URI, user@domain, or the user or number alone."""
+    address = uri.partition(":")[2].partition(";")[0]
+    user, _, host = address.partition("@")
+    return uri, address, user, f"{user}@{host.partition(':')[0]}"

@@ -315,10 +315,7 @@ class Routing(Ways):
             return self._down(routes.tokens[-1], request, routes, moved, now)
         if routes.tokens:
             token = routes.tokens[0]
-            outgoing = from_access_party
-            if outgoing is None:
-                outgoing = self._comes_from(token, sender)
-            if not outgoing:
+            if not (from_access_party or self._comes_from(token, sender)):
                 return self._down(token, request, routes, moved, now)
         elif routes.popped == 0 and routes.next_route is None and other_party is not None:
             if self.is_open(other_party):

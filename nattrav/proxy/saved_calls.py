@@ -63,6 +63,7 @@ def dialog_known(call: Call, parts: Parts) -> Dialog | None:
     """The dialog of an answered call, where it is known."""
     if call.dialog is None and call.accepted is not None:
         call.dialog = dialog_of(call.accepted, call.contact, parts.names_us)
+        call.accepted = None
     return call.dialog
 
 

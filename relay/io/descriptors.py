@@ -37,7 +37,7 @@ class DescriptorBudget:
         return self.allowed < self.needed * USEFUL_SHARE
 
 
-def _most() -> int:
+def most_open_files() -> int:
     """The most open files that the kernel lets any process have; 0 when it does not say."""
     try:
         return int(Path("/proc/sys/fs/nr_open").read_text())
@@ -51,7 +51,7 @@ def claim_descriptors(ports: int) -> DescriptorBudget:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         # All that is wanted, or at least as much as any process may have.
-        for more in (wanted, _most()):
+        for more in (wanted, most_open_files()):
             if more <= hard:
                 continue
             with contextlib.suppress(OSError, ValueError):

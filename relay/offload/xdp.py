@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,6 +135,7 @@ class Offloader:
         # Whole rows are copied as plain octets: field by field it takes thirty times as long.
         self._rows: NDArray[np.void] = kernel.rows.view(_WHOLE)
         self._seen: NDArray[np.void] = np.zeros(count, _WHOLE)
+        self._merged: NDArray[Any] = self._seen.view(ROW)
         self.sums = Sums()
         self.merged_at = float("-inf")
         crossbar.touched = set()
@@ -176,8 +178,8 @@ class Offloader:
     def mark(self, slot: int) -> KernelMark:
         """Say where the kernel stood with an offloaded flow when it was merged last."""
         entry = self._entries[slot]
-        seen = dict(zip(_NAMES, self._seen[entry.row : entry.row + 1].view(ROW)[0].item(), strict=True))
-        return KernelMark(serial=entry.serial, run=_run(seen), **{name: seen[name] for name in _COUNTED})
+        seen = self._merged[entry.row].item()
+        return KernelMark(*[entry.serial, *_counted(seen), _run(seen)])
 
     def end(self) -> None:
         """Take every flow out of the kernel, unless it shall go on without us."""
@@ -262,8 +264,8 @@ class Offloader:
             spanned = mark.run
         else:
             # It was offloaded after the figures were written: all of it is new, and what was lost before is unknown.
-            now = dict(zip(_NAMES, seen[0].item(), strict=True))
-            spanned = _run(now) - now["packets"]
+            now = seen[0].item()
+            spanned = _run(now) - now[_PACKETS]
             for name in ("packets", "bytes", "limited", "duplicates", "reordered"):
                 seen[name] = 0
         seen["arrival"] = seen["started"] = 0
@@ -380,13 +382,15 @@ def _some(rows: NDArray[Any], chosen: Rows) -> NDArray[Any]:
     return rows.view(_WHOLE)[chosen].view(ROW)
 
 
-_NAMES = ROW.names or ()
 _COUNTED = ("packets", "bytes", "limited", "duplicates", "reordered", "expected_before")
+_NAMES = ROW.names or ()
+_counted = itemgetter(*map(_NAMES.index, _COUNTED))
+_PACKETS, _BASE, _MAX, _STARTED = map(_NAMES.index, ("packets", "base_sequence", "max_sequence", "started"))
 
 
-def _run(row: dict[str, int]) -> int:
+def _run(row: tuple[int, ...]) -> int:
     """What the present run of sequence numbers spans."""
-    return row["max_sequence"] - row["base_sequence"] + 1 if row["started"] else 0
+    return row[_MAX] - row[_BASE] + 1 if row[_STARTED] else 0
 
 
 def _tick(clock_rate: float) -> int:

@@ -157,7 +157,7 @@ class UdpServer:
         except OffloadRefused:
             able = False
         for thread in self._threads:
-            thread.teacher = Teacher(kernel, self.admission) if able and kernel.attached else None
+            thread.teacher = Teacher(kernel, self.admission) if able else None
 
     def offload(
         self, *, interfaces: Sequence[str] = (), mode: Mode | None = None, company: Company | None = None

@@ -48,6 +48,25 @@ def test_start_up_imports_neither_trio_nor_numpy_nor_pydantic() -> None:
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("words", [["config", "schema"], ["config", "init"], ["--help"]])
+def test_a_reader_that_goes_away_is_no_failure_and_no_noise(words: list[str]) -> None:
+    code = f"from nattrav.cli.entry import main; import sys, time; sys.argv[1:] = {words!r}; time.sleep(0.1); main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (exit_codes.OK, b"")
+
+
+def test_ctrl_c_below_a_nursery_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object) -> None:
+        raise BaseExceptionGroup("nursery", [KeyboardInterrupt()])
+
+    monkeypatch.setattr("trio.run", ask)
+    assert run(["sip", "ping", "192.0.2.1"]) == exit_codes.INTERRUPTED
+
+
 def test_every_command_has_an_example() -> None:
     import typer.main
 

@@ -329,6 +329,16 @@ def test_what_is_shown_is_json_jsonl_csv_and_a_table_of_80_columns(
         assert "known are" in capsys.readouterr().err
 
 
+def test_a_selftest_of_a_bundle_that_drains_tells_so_at_once(live: Live, capsys: pytest.CaptureFixture[str]) -> None:
+    assert live.run("drain") == exit_codes.OK
+    try:
+        assert live.run("status", "--check") == exit_codes.DEGRADED
+        assert live.run("selftest", "--seconds", "1") == exit_codes.FAILED
+        assert "503 Service Unavailable" in capsys.readouterr().out
+    finally:
+        assert live.run("undrain") == exit_codes.OK
+
+
 NOT_FOR_A_SCREEN = [
     # Written as the file they are.
     ["config", "show"],

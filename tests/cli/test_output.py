@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nattrav.cli.output import Column, Output, UsageError, clean, emit, take
+from nattrav.cli.output import Column, ItemWriter, Output, UsageError, clean, emit, take
 
 ROWS = [
     {"call_id": "a\x1b[2J", "packets": 1200, "mos": 4.3999, "late": None},
@@ -62,3 +63,73 @@ def test_output_options_stand_anywhere_on_the_line() -> None:
 def test_cleaned_text_is_printable_and_cleaning_twice_changes_nothing(text: str) -> None:
     assert clean(text).isprintable()
     assert clean(clean(text)) == clean(text)
+
+
+def test_wide_columns_are_for_wide_csv_and_fields_only() -> None:
+    columns: list[Column | str] = ["call_id", Column("packets", wide=True)]
+    assert "packets" not in printed("table", columns=columns)
+    assert "1200" in printed("wide", columns=columns)
+    assert printed("csv", columns=columns).startswith("call_id,packets\n")
+    assert "1200" in printed("table", columns=columns, fields=("packets",))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(data: object, columns: list[Column | str], format: str = "table") -> list[str]:
+    stream = Terminal()
+    emit(data, columns, out=Output(format=format, stream=stream))  # type: ignore[arg-type]
+    return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
+
+
+def test_on_a_terminal_texts_are_cut_and_what_names_the_row_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [{"id": "i" * 16, "from": "f" * 30, "to": "t" * 20, "n": 5}]
+    heading, line = on_terminal(rows, ["id", "from", "to", "n"])
+    assert len(line) == 40
+    assert line.split() == ["i" * 16, "f" * 7 + "…", "t" * 8 + "…", "5"]
+    assert heading.split() == ["id", "from", "to", "n"]
+    assert all(len(text) > 40 for text in on_terminal(rows, ["id", "from", "to", "n"], "wide")[1:])
+    very_long = [{"id": "i" * 60, "from": "f", "to": "t", "n": 5}]
+    assert "…" in on_terminal(very_long, ["id", "from", "to", "n"])[1]
+
+
+def test_on_a_terminal_long_values_continue_below_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    lines = on_terminal({"name": "a", "tests": ["contact_nonpublic", "via_nonpublic"]}, [])
+    assert lines == ["name   a", "tests  contact_nonpublic,", "       via_nonpublic"]
+
+
+def test_times_are_rfc_3339_for_programs_and_people() -> None:
+    row = {"start": 1_700_000_000.25, "at": 12.5, "deep": [{"created": 1_700_000_000.0}], "packets": 2e9}
+    told = json.loads(printed("json", row))
+    assert told["start"] == "2023-11-14T22:13:20.250Z"
+    assert told["deep"] == [{"created": "2023-11-14T22:13:20.000Z"}]
+    assert (told["at"], told["packets"]) == (12.5, 2e9)
+    assert "start    2023-11-14T22:13:20.250Z" in printed("table", row)
+
+
+def test_items_of_a_stream_share_one_csv_heading_and_obey_fields() -> None:
+    stream = io.StringIO()
+    writer = ItemWriter(out=Output(format="csv", fields=("b",), stream=stream))
+    for number in (1, 2):
+        writer.write({"a": 0, "b": number})
+    assert stream.getvalue() == "b\n1\n2\n"
+    with pytest.raises(UsageError, match="known are a, b"):
+        ItemWriter(out=Output(format="jsonl", fields=("c",), stream=stream)).write({"a": 0, "b": 1})
+
+
+def test_a_pipe_and_no_color_get_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert not Output(stream=io.StringIO()).colours
+    assert Output(stream=Terminal()).colours
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not Output(stream=Terminal()).colours
+    assert Output(stream=io.StringIO()).width is None
+
+
+def test_an_empty_name_of_a_field_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="names of fields"):
+        take(["status", "--fields", "a,,b"])

@@ -33,6 +33,12 @@ class Listener(BaseHTTPRequestHandler):
             (args,) = parse_qs(place.query)["args"]
             wanted = json.loads(args)["call_id"]
             self._say(404, {"error": {"code": "not_found", "message": f"no session {wanted}"}})
+        elif place.path == "/api/v1/services/proxy/trace":
+            self._stream([{"item": {"line": f"OPTIONS {number}", "text": ""}} for number in (1, 2)], {"end": True})
+        elif place.path == "/api/v1/services/proxy/registrations.watch":
+            self._stream([], {"error": {"code": "busy", "message": "8 streams are followed already"}})
+        elif place.path == "/api/v1/services/relay/events":
+            self._stream([{"item": {"call_id": "x"}}])
         else:
             self._say(403, {"error": {"code": "refused", "message": "log in on the host"}})
 
@@ -40,6 +46,12 @@ class Listener(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
+
+    def _stream(self, *parts: Any) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for line in [one for part in parts for one in (part if isinstance(part, list) else [part])]:
+            self.wfile.write(b"\n" + json.dumps(line).encode() + b"\n")
 
     def log_message(self, *args: Any) -> None:
         """Tests are quiet."""
@@ -72,6 +84,15 @@ def test_refusals_have_the_exit_codes_of_a_local_daemon(options: list[str], caps
     assert run(["relay", "top", *options]) == 5
     assert run(["ports", "pools", *options[:2]]) == 5
     assert "--token-file" in capsys.readouterr().err
+
+
+def test_streams_are_followed_from_afar(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trace", "--for", "5", "-o", "jsonl", *options]) == 0
+    assert [json.loads(line)["line"] for line in capsys.readouterr().out.splitlines()] == ["OPTIONS 1", "OPTIONS 2"]
+    assert run(["registrations", "watch", *options]) == 1
+    assert "8 streams are followed already" in capsys.readouterr().err
+    assert run(["sessions", "watch", "-o", "jsonl", *options]) == 3
+    assert "hung up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ def test_rates_are_packets_between_two_readings() -> None:
 
 async def test_no_calls_are_said_in_words() -> None:
     data, _ = await take(FakeServices(), None, 0.0, mask=False)
-    assert screen({**data, "calls": []}, 15, "packets").endswith("no calls")
+    idle = {**data, "calls": [], "tiles": {**data["tiles"], "sessions": 0.0}}
+    assert screen(idle, 15, "packets").endswith("no calls")
+    driven = {**idle, "tiles": {**data["tiles"], "sessions": 3.0}}
+    assert screen(driven, 15, "packets").endswith("no calls; 3 relay sessions of others: nattrav relay top")
 
 
 def test_an_unknown_order_is_a_usage_error() -> None:

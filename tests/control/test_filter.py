@@ -10,7 +10,7 @@ from nattrav.control.filter import FilterError, parse
 
 ROW = {
     "call_id": "a1@phone", "state": "answered", "age": 90.0, "mos": 3.2, "loss": 0.02, "packets": 0,
-    "condition": None, "relayed": True, "tags": ["x", "why"],
+    "condition": None, "relayed": True, "jitter_ms": 25.0, "tags": ["x", "why"],
 }  # fmt: skip
 
 
@@ -23,6 +23,9 @@ ROW = {
         ("loss>=2%", True),
         ("loss>20ms", False),
         ("state=answered", True),
+        ("jitter_ms>20ms", True),
+        ("jitter_ms>30", False),
+        ("jitter_ms<1s", True),
         ("state!=answered or mos<=3.2", True),
         ("call_id~phone", True),
         ("call_id !~ 'phone'", False),

@@ -11,9 +11,13 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from nattrav.daemon.handover import BATCH, Inherited, collect, leave_to, left_bound, passed
+from nattrav.daemon.handover import BATCH, Inherited, collect, keep_with, leave_to, left_bound, passed
 from nattrav.daemon.systemd import Notifier
 from nattrav.net.address import TransportAddress
+from nattrav.net.bpf.dispatcher import OBJECT as DISPATCHER
+from nattrav.net.bpf.found import number_of
+from nattrav.net.bpf.objects import BpfObject
+from tests.net.bpf.objects import need_bpf
 
 
 def bound(kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
@@ -55,6 +59,25 @@ def test_more_sockets_than_one_message_holds_are_left() -> None:
     assert inherited.close() == BATCH + 50
     for sock in sockets:
         sock.close()
+
+
+def test_what_was_to_be_kept_is_there_though_the_process_said_no_more() -> None:
+    need_bpf()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, bound() as sock, BpfObject(DISPATCHER.read_bytes()) as thing:
+        thing.load()
+        number = number_of(thing.map("slots").fd)
+        keep_with(theirs)([thing.map("slots").fd, sock.fileno()])
+        theirs.close()
+        thing.close()
+        inherited = Inherited(collect(ours))
+        assert len(inherited) == 1
+        (descriptor,) = inherited.take_bpf()
+        assert number_of(descriptor) == number
+        assert not os.get_inheritable(descriptor)
+        assert inherited.take_bpf() == ()
+        os.close(descriptor)
+        assert inherited.close() == 1
 
 
 def test_a_process_that_left_nothing_or_whose_heir_is_gone_does_no_harm() -> None:

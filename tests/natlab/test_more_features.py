@@ -18,7 +18,6 @@ from tests.tones import CALLEE, CALLER
 pytestmark = [pytest.mark.lab, pytest.mark.interop, pytest.mark.slow]
 
 ALICE, SISTER, BOB, EVE = "alice", "sister", "bob", "eve"
-VIDEO = "video_source fakevideo,nil\nvideo_display fakevideo,nil\n"
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +57,14 @@ def test_a_transferred_call_goes_on_between_the_other_two(town: Town, capture: C
     bob.wait_established(since=moved)
     alice.wait("CALL_CLOSED", since=moved)
     talk = capture.mark()
-    time.sleep(2.0)
+    time.sleep(1.2)
     sister.hang_up()
     bob.wait("CALL_CLOSED", since=moved)
     bobs = town.laboratory.subscribers["bobs"].public
     refer = capture.first(lambda one: one.message.is_request("REFER") and one.packet.destination[0] == bobs, since=mark)
     assert refer.packet.source == (BUNDLE, 5060)
     at_bob = [packet for packet in capture.packets(talk) if packet.destination[0] == bobs]
-    assert len([packet for packet in at_bob if packet.is_rtp]) > 60
+    assert len([packet for packet in at_bob if packet.is_rtp]) > 30
 
 
 def test_a_phone_holds_two_calls_at_once(town: Town, capture: Capture) -> None:
@@ -75,7 +74,7 @@ def test_a_phone_holds_two_calls_at_once(town: Town, capture: Capture) -> None:
     alice.dial(BOB)
     bob.wait_established(since=second)
     alice.wait_established(since=second)
-    time.sleep(1.0)
+    time.sleep(0.3)
     ended = time.monotonic()
     alice.hang_up()
     bob.wait("CALL_CLOSED", since=ended)
@@ -120,10 +119,10 @@ def test_signalling_that_is_lost_for_a_while_is_repeated_until_it_arrives(town: 
     begin = time.monotonic()
     with family.signalling_lost():
         alice.dial(BOB)
-        time.sleep(5.0)
+        time.sleep(2.5)
     alice.wait_established(since=begin, seconds=20.0)
     ended = time.monotonic()
     with family.signalling_lost():
         alice.hang_up()
-        time.sleep(3.0)
+        time.sleep(1.5)
     town.phones[BOB].wait("CALL_CLOSED", since=ended, seconds=15.0)

@@ -58,8 +58,16 @@ class Stage:
         play(self.caller, caller, self.directory, target=f"{BUNDLE}:5060", service=to).finish()
         for player in players:
             player.finish()
-        time.sleep(0.2)
-        return Outcome(self, self.capture.sip(mark), before, self.edge.metrics())
+        return Outcome(self, self.capture.sip(mark), before, self._at_rest())
+
+    def _at_rest(self) -> Export:
+        """The counters when the relay has been told of the end: the proxy tells it of several calls together."""
+        deadline = time.monotonic() + 3.0
+        while True:
+            time.sleep(0.2)
+            after = self.edge.metrics()
+            if _sum(after, "nattrav_relay_sessions", ()) == 0 or time.monotonic() > deadline:
+                return after
 
 
 @dataclass

@@ -43,9 +43,10 @@ def test_a_call_is_found_by_call_id_number_user_and_address() -> None:
     stage = Stage()
     one_call(stage)
     (call,) = stage.proxy.rooms.calls
-    for wanted in ("call1@10.0.0.5", "+431234", "alice", "198.51.100.7"):
+    for wanted in ("call1@10.0.0.5", "+431234", "alice", "alice@203.0.113.10", "198.51.100.7"):
         assert matches(call, wanted)
-    assert not matches(call, "43")
+    for other in ("43", "alice@203.0.113.1", "203.0.113.10", "sip"):
+        assert not matches(call, other)
 
 
 def test_only_the_newest_calls_keep_their_messages() -> None:

@@ -170,3 +170,43 @@ def test_a_response_whose_topmost_via_is_not_ours_is_dropped() -> None:
     _, forwarded = stage.send(PHONE, request("INVITE", f"sip:+431@{US}"))
     assert stage.send(GATEWAY, response(forwarded, 200).replace(f"UDP {US};", "UDP 192.0.2.66;")) == []
     assert stage.drops == [DropReason.NOT_OUR_VIA]
+
+
+# ---- strangers that an upstream calls through us
+
+CAROL = TransportAddress("192.0.2.200", 5060)
+
+
+def upstream_reaches_carol(method: str) -> tuple[Stage, str]:
+    """A registrar with digest; give the Route header fields of what Carol sends in the dialog."""
+    stage = Stage(sip=SipSection.model_validate({"registrar": {"authentication": "digest"}}))
+    text = request(method, "sip:carol@192.0.2.200", via="203.0.113.80", headers="Event: presence\r\n")
+    sent = stage.send(GATEWAY, text)[-1]
+    assert sent.to == CAROL
+    ok = stage.send(CAROL, response(sent, 200, contact="<sip:carol@192.0.2.200>"))[-1]
+    return stage, "".join(f"Route: {one.text}\r\n" for one in ok.message.record_routes)
+
+
+@pytest.mark.parametrize(("method", "inside"), [("INVITE", "BYE"), ("SUBSCRIBE", "NOTIFY")])
+def test_a_stranger_whom_an_upstream_reached_answers_inside_the_dialog(method: str, inside: str) -> None:
+    stage, routes = upstream_reaches_carol(method)
+    back = {"from_": f"<sip:bob@{US}>;tag=bt", "to": f"<sip:alice@{US}>;tag=at", "via": "192.0.2.200"}
+    text = request(inside, "sip:gw@203.0.113.80", branch="z9hG4bKin", cseq=3, headers=routes, **back)
+    assert stage.send(CAROL, text)[-1].to == GATEWAY
+    elsewhere = TransportAddress("192.0.2.201", 5060)
+    text = request(inside, "sip:victim@192.0.2.202", branch="z9hG4bKin2", cseq=4, headers=routes, **back)
+    assert {one.to for one in stage.send(elsewhere, text)} <= {elsewhere, CAROL}
+
+
+def test_an_upstream_reaches_the_stranger_again_inside_the_dialog() -> None:
+    stage, routes = upstream_reaches_carol("INVITE")
+    text = request(
+        "BYE",
+        "sip:carol@192.0.2.200",
+        via="203.0.113.80",
+        branch="z9hG4bKb",
+        cseq=2,
+        to=f"<sip:bob@{US}>;tag=bt",
+        headers=routes,
+    )
+    assert stage.send(GATEWAY, text)[-1].to == CAROL

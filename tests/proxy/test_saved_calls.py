@@ -164,3 +164,15 @@ def test_a_disk_that_takes_nothing_is_told(tmp_path: Path) -> None:
     store = CallStore(tmp_path / "calls.sqlite")
     store.path = tmp_path / "gone" / "calls.sqlite"
     assert store.write({("a", "1"): "one"}, []) == "unable to open database file"
+
+
+def test_calls_are_written_when_they_have_lasted_and_so_many_at_once() -> None:
+    stage = Stage()
+    for number in range(3):
+        text = request(
+            "INVITE", f"sip:+431@{US}", call_id=f"c{number}", branch=f"z9hG4bK{number}", body=sdp("10.0.0.5")
+        )
+        stage.send(GATEWAY, response(stage.send(PHONE, text)[-1], 200, body=sdp("203.0.113.80")))
+        stage.now += 1.0
+    taken = [[key for key, _ in stage.proxy.changed_calls(until, 1)[0]] for until in (99.0, 101.0, 101.0, 101.0, 102.0)]
+    assert taken == [[], ["c0"], ["c1"], [], ["c2"]]

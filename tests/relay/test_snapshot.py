@@ -9,7 +9,7 @@ import pytest
 
 from nattrav.net.address import TransportAddress
 from relay.engine import Engine
-from relay.plane import DropReason, FlowFigures, FlowSettings, Learned, Rank, RtpFigures
+from relay.plane import DropReason, FlowFigures, FlowSettings, KernelMark, Learned, Rank, RtpFigures
 from relay.selection import Selection
 from relay.session import CallKey, Learning, Refusal, RtcpMux, SideOptions
 from relay.snapshot import UnreadableRecord, latest, thaw
@@ -92,6 +92,17 @@ def test_learned_addresses_and_counters_come_back() -> None:
     assert figures.packets_in == 55
     assert figures.drops == {DropReason.SOURCE_MISMATCH: 3}
     assert (figures.rtp.lost, figures.rtp.ssrc) == (2, 7)
+
+
+def test_where_the_kernel_stood_with_a_flow_comes_back_with_its_address() -> None:
+    relay = engine()
+    to_bob, _ = Call(relay).up()
+    assert to_bob.rtp is not None
+    mark = KernelMark(0xFFFFFFFF, 40, 6880, 1, 2, 3, 4, 5)
+    learned = Learned(BEHIND_NAT, BEHIND_NAT, True, Rank.EXACT, 3.5)
+    plane_of(relay).counted[plane_of(relay).flow(to_bob.rtp)] = FlowFigures(packets_in=50, learned=learned, mark=mark)
+    fresh = plane_of(restarted(relay))
+    assert fresh.figures(fresh.flow(to_bob.rtp)).learned == replace(learned, mark=mark)
 
 
 def test_signalling_goes_on_where_it_stopped() -> None:

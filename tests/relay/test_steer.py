@@ -166,6 +166,23 @@ def test_blocked_media_has_its_own_reason(it: Exchange) -> None:
     assert it.drops(a) == {DropReason.BLOCKED: 1}
 
 
+def test_telephone_events_pass_a_block_and_nothing_else_that_stands_in_the_way(it: Exchange) -> None:
+    a, b = it.pair(A, B)
+    it.one(a, rtp(), A)
+    key = frozenset({101, 127})
+    it.change(a, blocked=True, events=key)
+    assert it.one(a, rtp(2, payload_type=101), A) == B
+    assert it.one(a, rtp(3, payload_type=127), A) == B
+    for other in (0, 8, 37, 63, 96, 100, 102):
+        assert it.one(a, rtp(4, payload_type=other), A) is None
+    assert it.one(a, rtp(5, payload_type=101), "203.0.113.66:6666") is None
+    it.change(a, may_send=False)
+    assert it.one(a, rtp(6, payload_type=101), A) is None
+    it.change(a, may_send=True)
+    it.change(b, nat_wait=True, relearn=True, advertised=at("10.1.1.1:7000"))
+    assert it.one(a, rtp(7, payload_type=101), A) is None
+
+
 def test_nat_wait_sends_nothing_until_the_party_was_heard(it: Exchange) -> None:
     a, b = it.pair("10.0.0.5:4000", B)
     it.change(a, nat_wait=True)

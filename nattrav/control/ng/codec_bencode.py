@@ -19,6 +19,12 @@ _DIGITS = frozenset(b"0123456789")
 _INT_DIGITS = 20
 
 
+class Encoded(str):
+    """A value that is bencode already, its octets as latin-1 text."""
+
+    __slots__ = ()
+
+
 class MalformedMessage(ValueError):
     """The octets are not what the codec reads. `incomplete` says that more of them might complete it."""
 
@@ -155,6 +161,8 @@ def _append(out: list[str], value: Encodable) -> None:
         for item in value:  # type: ignore[union-attr]
             _append(out, item)
         out.append("e")
+    elif kind is Encoded:
+        out.append(value)  # type: ignore[arg-type]
     elif isinstance(value, str):
         out.append(f"{len(value)}:{value}")
     elif isinstance(value, bytes):
@@ -185,6 +193,8 @@ _KEYS = _Keys()
 
 
 def _as_octets(value: Encodable) -> Encodable:
+    if isinstance(value, Encoded):
+        return value
     if isinstance(value, str):
         return octets(value)
     if isinstance(value, Mapping):

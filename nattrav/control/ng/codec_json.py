@@ -6,7 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nattrav.control.ng.codec_bencode import DEPTH_LIMIT, SIZE_LIMIT, Encodable, MalformedMessage, Value, octets
+from nattrav.control.ng import codec_bencode
+from nattrav.control.ng.codec_bencode import (
+    DEPTH_LIMIT,
+    SIZE_LIMIT,
+    Encodable,
+    Encoded,
+    MalformedMessage,
+    Value,
+    octets,
+)
 
 
 def decode(data: bytes) -> dict[bytes, Value]:
@@ -44,7 +53,9 @@ def encode(value: Encodable) -> bytes:
     return json.dumps(_text(value), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _text(value: Encodable) -> Any:
+def _text(value: Encodable | Value) -> Any:
+    if isinstance(value, Encoded):
+        return _text(codec_bencode.decode(value.encode("latin-1")))
     if isinstance(value, str):
         value = octets(value)
     if isinstance(value, bytes):

@@ -186,10 +186,10 @@ async def _call(
         ):
             return
     await caller.act(caller.phone.invite(callee.phone.user, trio.current_time()))
-    incoming = await callee.wait_for(News.INCOMING)
-    if not done("the INVITE reaches the callee", incoming is not None, incoming.detail if incoming else _why(None)):
+    incoming, answered = await _invited(caller, callee)
+    if not done("the INVITE reaches the callee", incoming is not None, _why(incoming or answered)):
         return
-    answered = await caller.wait_for(News.ANSWERED, News.CALL_FAILED)
+    answered = answered or await caller.wait_for(News.ANSWERED, News.CALL_FAILED)
     if not done("the 200 reaches the caller", answered is not None and answered.news is News.ANSWERED, _why(answered)):
         return
     assert incoming is not None
@@ -218,6 +218,24 @@ async def _call(
     await caller.act(caller.phone.bye(trio.current_time()))
     over = await callee.wait_for(News.ENDED)
     done("BYE ends the call on both sides", over is not None, "" if over else _why(None))
+
+
+async def _invited(caller: _Agent, callee: _Agent) -> tuple[Tell | None, Tell | None]:
+    """Wait for the call at the callee, unless the caller is told first that it failed; what both have heard."""
+    incoming: Tell | None = None
+    answered: Tell | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def at_caller() -> None:
+            nonlocal answered
+            answered = await caller.wait_for(News.ANSWERED, News.CALL_FAILED)
+            if answered is not None and answered.news is News.CALL_FAILED:
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(at_caller)
+        incoming = await callee.wait_for(News.INCOMING)
+        nursery.cancel_scope.cancel()
+    return incoming, answered
 
 
 def _shows_inside(sdp: str, inside: set[str]) -> bool:

@@ -107,6 +107,8 @@ class XdpAnswers:
         _fill(self._object, fast, limits)
         for slot in range(layout.SHAPES):
             self.know(slot, bytes(layout.SHAPE.itemsize))
+        if not self.attached:
+            self.dispatcher.enter(self.program)
 
     def detach(self) -> None:
         """From now on every request reaches its socket; what was counted can still be read."""

@@ -349,3 +349,52 @@ def test_unknown_words_are_told_once() -> None:
     relay.offer(OFFER, flags=["frobnicate"])
     assert relay.handler.take_unknown() == ["codec", "frobnicate"]
     assert relay.handler.take_unknown() == []
+
+
+def test_a_block_lets_telephone_events_through() -> None:
+    relay = Driver()
+    (to_callee,) = places(relay.offer(OFFER))
+    relay.answer(ANSWER)
+    at_callee = TransportAddress(*to_callee)
+    plane = plane_of(relay.engine)
+    assert plane.at(at_callee).events == frozenset()
+    assert relay.ask("block media", call_id="c1")["result"] == "ok"
+    assert plane.at(at_callee).blocked
+    assert plane.at(at_callee).events == {101}
+    assert not plane.at(at_callee._replace(port=at_callee.port + 1)).events
+    assert relay.ask("unblock media", call_id="c1")["result"] == "ok"
+    assert not plane.at(at_callee).blocked
+
+
+def test_tos_is_for_the_whole_call_until_a_message_says_otherwise() -> None:
+    relay = Driver()
+    plane = plane_of(relay.engine)
+
+    def tos() -> set[int | None]:
+        return {settings.tos for settings in plane.settings.values()}
+
+    relay.offer(OFFER, TOS=184)
+    relay.answer(ANSWER, TOS=-1)
+    assert tos() == {184}
+    relay.answer(ANSWER, TOS=-1000)
+    assert tos() == {184}
+    relay.offer(OFFER, to_tag="b", TOS="40")
+    assert tos() == {40}
+    relay.offer(OFFER, to_tag="b", TOS=256)
+    assert tos() == {relay.engine.policy.tos}
+    relay.offer(OFFER, to_tag="b", TOS=8)
+    relay.answer(ANSWER)
+    assert tos() == {relay.engine.policy.tos}
+
+
+def test_a_delete_waits_as_long_as_the_offer_asked_unless_it_says_itself() -> None:
+    relay = Driver()
+    for call_id in ("slow", "quick"):
+        relay.offer(OFFER, call_id=call_id, delete_delay=30)
+        relay.answer(ANSWER, call_id=call_id)
+    relay.ask("delete", call_id="quick", delete_delay=0)
+    assert relay.ask("list")["calls"] == ["slow"]
+    relay.ask("delete", call_id="slow")
+    assert relay.ask("list")["calls"] == ["slow"]
+    relay.engine.handle_timeout(31.0)
+    assert relay.ask("list")["calls"] == []

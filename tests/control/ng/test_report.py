@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
-from nattrav.control.ng.codec_bencode import encode
+from nattrav.control.ng import codec_json
+from nattrav.control.ng.codec_bencode import decode, encode
 from nattrav.control.ng.report import session_reply
 from nattrav.net.address import TransportAddress
 from relay.plane import DropReason, FlowFigures, Learned, RtpFigures
@@ -45,14 +47,33 @@ def test_a_stream_shows_both_addresses_counters_and_state() -> None:
     }
     party = reply["tags"]["a"]  # type: ignore[index,call-overload]
     assert party["tag-aliases"] == ["a2"]  # type: ignore[index,call-overload]
-    media = party["medias"][0]  # type: ignore[index,call-overload]
-    assert media["codec"] == "PCMU"  # type: ignore[index,call-overload]
-    assert media["flags"] == ["initialized", "send", "rtcp-mux", "blocked"]  # type: ignore[index,call-overload]
-    stream = media["streams"][0]  # type: ignore[index,call-overload]
-    assert stream["endpoint"] == {"family": "IPv6", "address": "2001:db8::9", "port": 5000}  # type: ignore[index,call-overload]
-    assert stream["advertised endpoint"] == {"family": "IPv4", "address": "192.168.1.7", "port": 4000}  # type: ignore[index,call-overload]
-    assert stream["flags"] == ["RTP", "filled", "confirmed"]  # type: ignore[index,call-overload]
-    assert stream["last packet"] == 1000050  # type: ignore[index,call-overload]
+    assert json.loads(codec_json.encode(party["medias"])) == [  # type: ignore[index,call-overload]
+        {
+            "index": 1,
+            "type": "audio",
+            "protocol": "RTP/AVP",
+            "codec": "PCMU",
+            "streams": [
+                {
+                    "local port": 30000,
+                    "local address": "10.0.0.1",
+                    "family": "IPv4",
+                    "endpoint": {"family": "IPv6", "address": "2001:db8::9", "port": 5000},
+                    "advertised endpoint": {"family": "IPv4", "address": "192.168.1.7", "port": 4000},
+                    "last packet": 1000050,
+                    "last kernel packet": 0,
+                    "last user packet": 1000050,
+                    "SSRC": 77,
+                    "flags": ["RTP", "filled", "confirmed"],
+                    "stats": {"packets": 10, "bytes": 1720, "errors": 2},
+                    "stats_out": {"packets": 7, "bytes": 1204, "errors": 0},
+                }
+            ],
+            "flags": ["initialized", "send", "rtcp-mux", "blocked"],
+            "ingress SSRCs": [{"SSRC": 77}],
+            "egress SSRCs": [],
+        }
+    ]
 
 
 def test_a_source_has_its_last_numbers_and_no_mos_before_it_was_measured() -> None:
@@ -79,4 +100,12 @@ def test_quality_is_written_in_the_known_units() -> None:
 
 
 def test_every_report_can_be_sent() -> None:
-    assert encode(session_reply(report(leg(), leg(components=(), codec=None)), epoch=0.0))
+    made = report(leg(codec="\xfcber", media="vid\xe9o"), leg(components=(), codec=None))
+    party = replace(made.parties[0], tag="\u4e2d")
+    reply = session_reply(replace(made, parties=(party,)), epoch=0.0)
+    text = decode(encode(reply))
+    assert isinstance(text, dict)
+    (told,) = text[b"tags"].values()  # type: ignore[union-attr]
+    assert told[b"tag"] == "\u4e2d".encode()  # type: ignore[index,call-overload]
+    assert [media.get(b"codec") for media in told[b"medias"]] == [b"\xfcber", None]  # type: ignore[union-attr,index,call-overload]
+    assert json.loads(codec_json.encode(reply))["tags"]["\u4e2d"]["medias"][0]["type"] == "vid\xe9o"

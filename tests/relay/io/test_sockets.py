@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from nattrav.net.address import TransportAddress
+from relay.io import descriptors
 from relay.io.descriptors import DescriptorBudget, claim_descriptors
 from relay.io.sockets import UdpOpener, Unpredictable
 from relay.ports import NoSocket, PortTaken
@@ -42,3 +43,33 @@ def test_the_soft_limit_is_raised_for_the_ports() -> None:
     budget = claim_descriptors(1000)
     assert budget.allowed >= 1000
     assert budget.enough
+
+
+@pytest.mark.parametrize(("most", "granted"), [(8192, 8192), (50_000, 15_256), (2048, 4096)])
+def test_the_hard_limit_is_raised_as_far_as_the_kernel_lets_it(
+    most: int, granted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [1024, 4096]
+
+    def setrlimit(_: int, wanted: tuple[int, int]) -> None:
+        if max(wanted) > max(most, limits[1]):
+            raise ValueError("not allowed to raise maximum limit")
+        limits[:] = wanted
+
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(descriptors.resource, "setrlimit", setrlimit)
+    monkeypatch.setattr(descriptors, "most_open_files", lambda: most)
+    assert claim_descriptors(10_000).allowed == granted - descriptors.RESERVE
+
+
+def test_without_the_right_to_raise_it_the_hard_limit_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [1024, 4096]
+
+    def setrlimit(_: int, wanted: tuple[int, int]) -> None:
+        if wanted[1] > limits[1]:
+            raise ValueError("not allowed to raise maximum limit")
+        limits[:] = wanted
+
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(descriptors.resource, "setrlimit", setrlimit)
+    assert claim_descriptors(10_000).allowed == 4096 - descriptors.RESERVE

@@ -134,6 +134,10 @@ def test_the_kernel_follows_a_changed_configuration_or_leaves_it_to_us(a_wire: W
             assert not server.kernel.attached
             assert replies(3)
             assert int(server.kernel.counters().responses.sum()) == answered
+            server.follow(named, Limits())
+            assert server.kernel.attached
+            assert replies(4)
+            assert int(server.kernel.counters().responses.sum()) > answered
     finally:
         server.close()
 
