@@ -91,15 +91,22 @@ class Survey:
         readings = Readings(self._streams)
         return [quality for leg in legs if (quality := self._leg(leg, readings, now)) is not None]
 
+    def judge(self, session: Session, now: float) -> None:
+        """Bring a session's condition, and what causes it, up to date: whoever asks need not wait for the survey."""
+        self._judge(session, Readings(self._streams), now)
+
     def _session(self, session: Session, now: float) -> list[StreamQuality]:
         readings = Readings(self._streams)
+        self._judge(session, readings, now)
+        return [quality for leg in session.legs() if (quality := self._leg(leg, readings, now)) is not None]
+
+    def _judge(self, session: Session, readings: Readings, now: float) -> None:
         session.condition = condition(session, readings, now, self.policy.one_way_grace)
         if session.condition is None:
             self._causes.pop(session.call_id, None)
         else:
             causes = (direction.cause for direction in directions(session, readings, now))
             self._causes[session.call_id] = tuple(cause for cause in causes if cause is not None)
-        return [quality for leg in session.legs() if (quality := self._leg(leg, readings, now)) is not None]
 
     def _leg(self, leg: Leg, readings: Readings, now: float) -> StreamQuality | None:
         if leg.ports is None:

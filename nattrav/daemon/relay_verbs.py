@@ -134,6 +134,7 @@ class RelayVerbs:
                 break
             if session is None or match not in call_id:
                 continue
+            self._engine.survey.judge(session, now)
             if condition and (session.condition is None or session.condition.value != condition):
                 continue
             row = session_row(session, self._engine, now)
@@ -152,6 +153,8 @@ class RelayVerbs:
         """One session with every leg."""
         call_id = whole_id(_text(args, "call_id"), self._engine.sessions)
         now = clock.monotonic()
+        if (session := self._engine.sessions.get(call_id)) is not None:
+            self._engine.survey.judge(session, now)
         try:
             report = self._engine.query(call_id, now=now)
         except Refusal:

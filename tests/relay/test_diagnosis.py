@@ -78,6 +78,16 @@ def test_one_way_media_is_seen_within_the_grace_and_gone_when_the_other_way_come
     assert relay.survey.findings(relay.sessions).conditions == {}
 
 
+def test_who_asks_is_told_of_one_way_media_before_the_survey_comes_by() -> None:
+    relay = engine()
+    _, to_alice = Call(relay).up()
+    heard(relay, to_alice, 12.0)
+    assert condition(relay) is None
+    relay.survey.judge(relay.sessions["call-1"], 12.5)
+    assert condition(relay) is Condition.ONE_WAY
+    assert relay.survey.findings(relay.sessions).causes == {Cause.NOTHING_RECEIVED: 1}
+
+
 def test_no_media_at_all_is_told_apart_and_counted_at_the_end() -> None:
     relay = engine()
     Call(relay).up()
