@@ -18,6 +18,8 @@ MEGABYTE = 1 << 20
 BUFFER = 4 * MEGABYTE
 CONNTRACK = 262_144
 BACKLOG = 10_000
+QUEUE = 100
+"""Datagrams that a Unix socket may hold unread; the kernel's own default is 10."""
 RENEW_DAYS = 14
 
 Examination = Callable[[Host, Configuration], Iterable[Finding]]
@@ -85,6 +87,13 @@ def _buffers(host: Host, configuration: Configuration) -> Iterator[Finding]:
             yield unknown(name, "cannot be read here (a container sees only some of them)")
         elif int(value) < floor:
             yield warn(name, f"{value}: bursts of packets are lost before we see them", f"sysctl {name}={advice}")
+        else:
+            yield ok(name, value)
+    name = "net.unix.max_dgram_qlen"
+    value = host.read("/proc/sys/" + name.replace(".", "/"))
+    if value is not None and any(text.startswith("unix:") for text in configuration.control.listen):
+        if int(value) < QUEUE:
+            yield warn(name, f"{value}: the relay waits for a SIP server that asks much at once", f"sysctl {name}=512")
         else:
             yield ok(name, value)
 

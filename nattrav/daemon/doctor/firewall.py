@@ -15,6 +15,9 @@ from typing import Any
 Rule = Mapping[str, Any]
 _FAMILIES = ("ip", "inet")
 _HOOKS = ("prerouting", "input")
+_WAY_OUT = ("output", "postrouting")
+_WITHOUT_EFFECT = frozenset({"match", "notrack", "accept", "counter", "log", "return"})
+"""Statements that leave a packet on its way out as it is."""
 _OTHERS = "another protocol's"
 _OUTSIDE = "an interface that packets from outside come in by"
 _ENDS = frozenset({"accept", "drop", "reject"})
@@ -53,6 +56,8 @@ class Ruleset:
     bases: list[Rule] = field(default_factory=list)
     rules: dict[tuple[str, str, str], list[Rule]] = field(default_factory=dict)
     sets: dict[tuple[str, str, str], list[Any]] = field(default_factory=dict)
+    leaving: list[Rule] = field(default_factory=list)
+    """Base chains that packets of this host pass on their way out."""
 
     @classmethod
     def parse(cls, text: str) -> Ruleset:
@@ -70,12 +75,22 @@ class Ruleset:
                     found.rules.setdefault(_chain(one, one["name"]), [])
                     if one.get("hook") in _HOOKS:
                         found.bases.append(one)
+                    elif one.get("hook") in _WAY_OUT:
+                        found.leaving.append(one)
                 elif kind == "rule":
                     found.rules.setdefault(_chain(one, one["chain"]), []).append(one)
                 elif kind in ("set", "map"):
                     found.sets[_chain(one, one["name"])] = one.get("elem", [])
         found.bases.sort(key=lambda base: (_HOOKS.index(base["hook"]), base["prio"]))
         return found
+
+    def at_the_way_out(self) -> list[tuple[str, str, str]]:
+        """Give the base chains (family, table, chain) that may drop or change what leaves this host."""
+        chains = [(base, _chain(base, base["name"])) for base in self.leaving]
+        return [chain for base, chain in chains if base.get("policy", "accept") != "accept" or self._touches(chain)]
+
+    def _touches(self, chain: tuple[str, str, str]) -> bool:
+        return any(not _WITHOUT_EFFECT.issuperset(one) for rule in self.rules.get(chain, ()) for one in rule["expr"])
 
     def judge(self, protocol: str, port: int) -> Judgement:
         """Tell whether new packets of `udp` or `tcp` to a port get in."""

@@ -96,6 +96,12 @@ def way_in(host: Host, configuration: Configuration) -> Iterator[Finding]:
     except ValueError:
         yield unknown("firewall", "its rules cannot be understood")
         return
+    if configuration.relay.transmit == "frame" and (passed := rules.at_the_way_out()):
+        yield warn(
+            "firewall: frames",
+            f"media that leaves as whole frames passes by the chain {', '.join(' '.join(one) for one in passed)}",
+            'set [relay] transmit = "socket" where these rules are for media',
+        )
     for name, protocol, first, last in dict.fromkeys(_doors(configuration)):
         step = max(1, (last - first) // (SAMPLES - 1))
         judged = worst(rules.judge(protocol, port) for port in (*range(first, last, step), last))

@@ -23,6 +23,7 @@ GOOD_FILES = {
     "/proc/sys/net/core/rmem_max": "67108864",
     "/proc/sys/net/core/wmem_max": "67108864",
     "/proc/sys/net/core/netdev_max_backlog": "250000",
+    "/proc/sys/net/unix/max_dgram_qlen": "512",
     "/proc/modules": "nf_tables 1 0 - Live 0x0",
 }
 
@@ -97,6 +98,16 @@ def findings(host: WrittenHost, text: str = "", *, running: bool = False) -> dic
     return {one.name: one for one in examine(host, configured(text), running=running)}
 
 
+def test_frames_that_pass_by_rules_are_told_of_where_frames_are_wanted() -> None:
+    rules = """{"nftables": [
+        {"chain": {"family": "ip", "table": "t", "name": "o", "hook": "output", "prio": 0, "policy": "drop"}}
+    ]}"""
+    found = findings(WrittenHost(rules=rules), '[relay]\ntransmit = "frame"\n')["firewall: frames"]
+    assert (found.verdict, "ip t o" in found.found) == (Verdict.WARN, True)
+    assert "firewall: frames" not in findings(WrittenHost(rules=rules))
+    assert "firewall: frames" not in findings(WrittenHost(), '[relay]\ntransmit = "frame"\n')
+
+
 def test_a_good_host_has_nothing_to_complain_about() -> None:
     found = findings(WrittenHost())
     assert {one.verdict for one in found.values()} == {Verdict.OK}
@@ -117,6 +128,7 @@ def test_a_good_host_has_nothing_to_complain_about() -> None:
             "ip_local_reserved_ports=8000-8010,30000-39999",
         ),
         (WrittenHost({"/proc/sys/net/core/rmem_max": "212992"}), "net.core.rmem_max", Verdict.WARN, "=67108864"),
+        (WrittenHost({"/proc/sys/net/unix/max_dgram_qlen": "10"}), "net.unix.max_dgram_qlen", Verdict.WARN, "=512"),
         (WrittenHost(descriptors=1024), "open files", Verdict.WARN, "LimitNOFILE=14096"),
         (WrittenHost(uring="Operation not permitted"), "io_uring", Verdict.WARN, "kernel.io_uring_disabled"),
         (WrittenHost(version=(4, 19)), "XDP", Verdict.WARN, "5.18"),

@@ -73,17 +73,42 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rules", "protocol", "port", "way"), CASES, ids=[str(number) for number in range(len(CASES))])
-def test_rules_are_judged_as_the_kernel_reads_them(
-    rules: str, protocol: str, port: int, way: Way, tmp_path: Path
-) -> None:
+def kernels_own_words(rules: str, tmp_path: Path) -> str:
+    """Load rules in a network namespace of their own, and give how nft writes them down."""
     nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
     if nft is None or os.geteuid() != 0:
         pytest.skip("needs nft and root: apt install nftables")
     (tmp_path / "rules").write_text(rules)
     loaded = f"{nft} -f {tmp_path}/rules && {nft} -j list ruleset"
-    written = subprocess.run(["unshare", "--net", "sh", "-c", loaded], capture_output=True, text=True, check=True)
-    assert Ruleset.parse(written.stdout).judge(protocol, port).way is way
+    return subprocess.run(["unshare", "--net", "sh", "-c", loaded], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("rules", "protocol", "port", "way"), CASES, ids=[str(number) for number in range(len(CASES))])
+def test_rules_are_judged_as_the_kernel_reads_them(
+    rules: str, protocol: str, port: int, way: Way, tmp_path: Path
+) -> None:
+    assert Ruleset.parse(kernels_own_words(rules, tmp_path)).judge(protocol, port).way is way
+
+
+@pytest.mark.parametrize(
+    ("rules", "chains"),
+    [
+        (SHIPPED, []),
+        ("", []),
+        (closed(), []),
+        (
+            "table ip n {\nchain p {\ntype nat hook postrouting priority srcnat;\noifname eth0 masquerade\n}\n}\n",
+            [("ip", "n", "p")],
+        ),
+        ("table inet n {\nchain o {\ntype filter hook output priority 0; policy drop;\n}\n}\n", [("inet", "n", "o")]),
+        ("table inet n {\nchain o {\ntype filter hook output priority 0;\nudp dport 9 counter accept\n}\n}\n", []),
+    ],
+    ids=["shipped", "none", "inwards", "masquerade", "policy", "accept"],
+)
+def test_chains_that_may_change_what_leaves_are_found(
+    rules: str, chains: list[tuple[str, str, str]], tmp_path: Path
+) -> None:
+    assert Ruleset.parse(kernels_own_words(rules, tmp_path)).at_the_way_out() == chains
 
 
 def test_what_is_no_ruleset_is_refused() -> None:
