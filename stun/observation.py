@@ -119,7 +119,7 @@ def observations(notes: list[Note], primary: frozenset[int], limit: int, plain_l
     """
     telling, plain = [], []
     for note in notes:
-        run = (note.heads[:, 20:24] == np.frombuffer(_RUN, np.uint8)).all(axis=1)
+        run = (note.heads[:, 20:24] == np.frombuffer(_RUN, np.uint8)).all(axis=1) & _long_enough(note.heads)
         special = run | (note.flags != 0)
         if note.at not in primary:
             special[:] = True
@@ -129,11 +129,16 @@ def observations(notes: list[Note], primary: frozenset[int], limit: int, plain_l
         yield _observation(note, row)
 
 
+def _long_enough(heads: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether requests reach as far as their heads: behind a shorter one stands what came in that buffer before it."""
+    return (heads[:, 2].astype(np.uint16) << 8 | heads[:, 3]) >= HEAD - 20
+
+
 def _observation(note: Note, row: int) -> Observation:
     head = note.heads[row].tobytes()
     modern = head[4:8] == MAGIC_COOKIE
     run, reported, claim = None, None, None
-    if modern and head[20:24] == _RUN:
+    if modern and head[20:24] == _RUN and _long_enough(note.heads[row : row + 1])[0]:
         run, reported, claim = read_run(head[24:40])
     return Observation(
         note.time,

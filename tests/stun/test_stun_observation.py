@@ -41,6 +41,15 @@ def test_a_note_reads_back_as_it_was_seen() -> None:
     assert found[1].transaction[4:] == (1).to_bytes(12, "big")
 
 
+def test_what_an_earlier_datagram_left_in_the_buffer_is_not_read() -> None:
+    """Else one customer's result would go on the record of the next whose request is shorter."""
+    book, made = Notebook(), batch(1, (T.RUN_ID, write_run(b"run-0001", LOCAL, Claim(Dependence.ADDRESS, None))))
+    made.put(0, encode(BINDING, MessageClass.REQUEST, bytes(12)), TransportAddress("192.0.2.9", 4000))
+    write(book, made)
+    (found,) = observations(book.read(), frozenset({0}), 10, 10)
+    assert (found.source.host, found.run, found.reported, found.claim) == ("192.0.2.9", None, None, None)
+
+
 def test_classic_requests_are_told_apart() -> None:
     book, made = Notebook(), Batch(1, 256)
     made.put(0, encode(BINDING, MessageClass.REQUEST, bytes(range(16))), TransportAddress("192.0.2.1", 4000))
