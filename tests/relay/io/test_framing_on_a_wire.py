@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,10 +34,8 @@ from tests.relay.io.test_pump import (  # noqa: F401
     test_rules_change_between_packets,
     test_two_parties_hear_each_other,
 )
+from tests.relay.offload.far import MakeParty, far_host, far_parties
 from tests.relay.offload.wires import FAR, NEAR, PARTIES, PARTIES6, RELAY, RELAY6, Seen, Wire, read, wire
-
-NAMES = dict(zip(("127.0.0.2", "127.0.0.3", "127.0.0.66"), PARTIES, strict=True))
-MakeParty = Callable[..., Party]
 
 
 @pytest.fixture(scope="module")
@@ -63,31 +61,13 @@ def plane(cable: Wire, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture
 def party(cable: Wire) -> Iterator[MakeParty]:
-    made: list[Party] = []
-
-    class FarParty(Party):
-        def __init__(self, family: int = 4) -> None:
-            host = (PARTIES if family == 4 else PARTIES6)[0]
-            self.sock = within(cable.there, lambda: open_udp(TransportAddress(host, 0)))
-            self.address = local_of(self.sock)
-
-    def make(family: int = 4) -> Party:
-        made.append(FarParty(family))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.sock.close()
+    yield from far_parties(cable)
 
 
 @pytest.fixture
 def scene(cable: Wire, plane: DataPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    class FarHost(test_attack.Host):
-        def opened(self, host: str, port: int) -> socket.socket:
-            return within(cable.there, lambda: super(FarHost, self).opened(NAMES[host], port))
-
     monkeypatch.setattr(test_attack, "RELAY", RELAY)
-    monkeypatch.setattr(test_attack, "Host", FarHost)
+    monkeypatch.setattr(test_attack, "Host", far_host(cable))
     with contextlib.ExitStack() as stack:
         yield Scene(plane, stack)
 

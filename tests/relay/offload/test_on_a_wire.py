@@ -8,23 +8,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from nattrav.net.address import TransportAddress
 from nattrav.net.bpf.programs import Mode
-from nattrav.net.options import open_udp
 from relay.io.pump import DataPlane, open_plane
 from relay.io.shard import MERGE_LAG
 from relay.offload.io.loader import XdpFlows, open_xdp
 from relay.plane import Content, DropReason, FlowFigures
 from relay.rtcp import Report, encode
 from relay.rtp import encode_header
-from tests.natlab.namespaces import execute, missing, within
+from tests.natlab.namespaces import execute, missing
 from tests.net.bpf.objects import ROOT, need_bpf
 from tests.relay.io import test_attack
-from tests.relay.io.pairs import Pair, Party, local_of, rtp, soon
+from tests.relay.io.pairs import Pair, Party, rtp, soon
 from tests.relay.io.test_attack import (  # noqa: F401  the same tests, over a wire
     Scene,
     test_a_phone_behind_a_nat_wins_by_the_address_its_signalling_came_from,
@@ -49,10 +47,8 @@ from tests.relay.io.test_pump import (  # noqa: F401
     test_the_window_ends_by_itself,
     test_two_parties_hear_each_other,
 )
-from tests.relay.offload.wires import NEAR, PARTIES, PARTIES6, RELAY, RELAY6, Wire, wire
-
-NAMES = dict(zip(("127.0.0.2", "127.0.0.3", "127.0.0.66"), PARTIES, strict=True))
-MakeParty = Callable[..., Party]
+from tests.relay.offload.far import NAMES, MakeParty, far_host, far_parties
+from tests.relay.offload.wires import NEAR, RELAY, RELAY6, Wire, wire
 
 
 @pytest.fixture(scope="module")
@@ -83,29 +79,11 @@ def plane(kernel: XdpFlows, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataPla
 
 @pytest.fixture
 def party(cable: Wire) -> Iterator[MakeParty]:
-    made: list[Party] = []
-
-    class FarParty(Party):
-        def __init__(self, family: int = 4) -> None:
-            host = (PARTIES if family == 4 else PARTIES6)[0]
-            self.sock = within(cable.there, lambda: open_udp(TransportAddress(host, 0)))
-            self.address = local_of(self.sock)
-
-    def make(family: int = 4) -> Party:
-        made.append(FarParty(family))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.sock.close()
+    yield from far_parties(cable)
 
 
 @pytest.fixture
 def scene(cable: Wire, plane: DataPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    class FarHost(test_attack.Host):
-        def opened(self, host: str, port: int) -> socket.socket:
-            return within(cable.there, lambda: super(FarHost, self).opened(NAMES[host], port))
-
     class FarScene(Scene):
         def set_up(self, alice_says=None, options=None):  # type: ignore[no-untyped-def]
             if options is not None:
@@ -113,7 +91,7 @@ def scene(cable: Wire, plane: DataPlane, monkeypatch: pytest.MonkeyPatch) -> Ite
             return super().set_up(alice_says, options)
 
     monkeypatch.setattr(test_attack, "RELAY", RELAY)
-    monkeypatch.setattr(test_attack, "Host", FarHost)
+    monkeypatch.setattr(test_attack, "Host", far_host(cable))
     with contextlib.ExitStack() as stack:
         yield FarScene(plane, stack)
 
